@@ -1,0 +1,58 @@
+# Needs Go, make and (for `make race` only) a C compiler. Tools run pinned, nothing is installed.
+GO      ?= go
+LOG     ?= cmd/weir/testdata/sample.log.gz
+FUZZTIME ?= 10s
+LINES   ?= 2000000
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+export CGO_ENABLED = 0
+
+.PHONY: help build run test race lint fmt golden fuzz bench load sample check ci
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/weir, one static binary
+	$(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+
+run: build ## look through LOG=/path/to/access.log (a sample of ours without it)
+	bin/weir analyze "$(LOG)"
+
+test: ## vet and test everything
+	$(GO) vet ./...
+	$(GO) test ./...
+
+race: ## test with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+lint: ## check the style
+	$(LINT) config verify
+	$(LINT) run ./...
+
+fmt: ## format the code
+	$(LINT) fmt ./...
+
+golden: ## write the golden files again and show what changed
+	$(GO) test $$(grep -rl --include='*_test.go' '"update"' . | xargs -n1 dirname | sort -u) -run Golden -update
+	git diff --stat
+
+fuzz: ## fuzz every target for FUZZTIME=10s
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+		echo "$$p $$f"; $(GO) test $$p -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME); done; done
+
+bench: ## run the benchmarks into bench/new.txt
+	$(GO) test ./... -run '^$$' -bench . -benchmem -count 5 | tee bench/new.txt
+
+load: build ## measure analyze against the yardstick on LINES=2000000 made-up lines
+	$(GO) build -buildvcs=false -o bin/ ./bench/splitter ./bench/ratio ./bench/gen
+	bin/gen -lines $(LINES) -clients 50000 -o bin/load.log
+	bin/ratio -splitter bin/splitter bin/load.log -- bin/weir analyze --quiet bin/load.log
+
+sample: ## make the sample log again
+	$(GO) run ./bench/gen -lines 3000 -clients 140 -seed 20260302 -span 2h -start 2026-03-02T09:00:00Z -o cmd/weir/testdata/sample.log.gz
+
+check: build ## validate the example configurations
+	@set -e; for f in deploy/examples/*.yaml; do [ -e "$$f" ] || continue; bin/weir check -c "$$f"; done
+
+ci: test race lint check ## what CI runs, in this order

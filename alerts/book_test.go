@@ -1,0 +1,501 @@
+package alerts
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"weir/pipeline"
+)
+
+// noon is where the tests begin: 12:00 UTC.
+var noon = pipeline.TimeOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+
+func versions() pipeline.AlertVersions {
+	return pipeline.AlertVersions{Weir: "test", Config: "sha256:0", Edition: "e0"}
+}
+
+func num(n int64) *int64 { return &n }
+
+// stuffing is a finding against addr with n accounts tried and ok logins.
+func stuffing(addr string, at pipeline.Time, n, ok int64) *pipeline.Finding {
+	return &pipeline.Finding{
+		ID: "id-auth-" + addr, Time: at, Detector: "auth.stuffing", Level: "client",
+		Who:   pipeline.Principal{Kind: pipeline.PrincipalIP, Value: addr},
+		Onset: at.Add(-time.Minute), First: at.Add(-time.Minute), Last: at, Score: 20 * pipeline.Nat,
+		Signals:   []pipeline.FindingSignal{{Name: "login_failure", Observed: 57, Expected: 4.1, Count: n, Nats: 20 * pipeline.Nat}},
+		Outcome:   pipeline.Outcome{Requests: n + 3, Attempted: n, Succeeded: &ok, Accounts: &n, Basis: "learned"},
+		Endpoint:  pipeline.Endpoint{Method: "POST", Template: "/login"},
+		Facts:     pipeline.FindingFacts{CanSucceed: true, Succeeded: ok > 0},
+		Addresses: []string{addr}, AddressesTotal: 1, Sampled: 1,
+	}
+}
+
+// probing is a finding of background scanning.
+func probing(addr string, at pipeline.Time, n int64) *pipeline.Finding {
+	f := stuffing(addr, at, n, 0)
+	f.ID, f.Detector, f.Outcome.Accounts = "id-probe-"+addr, "probe.path", nil
+	f.Facts = pipeline.FindingFacts{Opportunistic: true}
+	return f
+}
+
+// brief is a revision in one line.
+func brief(as []pipeline.Alert) []string {
+	out := []string{}
+	for i := range as {
+		out = append(out, fmt.Sprintf("%s.%d %s %s %s", as[i].ID, as[i].Revision, as[i].Change.Kind, as[i].Severity, as[i].Status))
+	}
+	return out
+}
+
+func TestGrade(t *testing.T) {
+	f := func(detector string, score pipeline.Nats, facts pipeline.FindingFacts, active bool, severity, tier string) {
+		t.Helper()
+		s, r := grade(&pipeline.Finding{Detector: detector, Score: score, Facts: facts}, active)
+		if w := severities(); w[s] != severity || tierName(r) != tier {
+			t.Errorf("%s %v %+v: %s %s, want %s %s", detector, score.Float(), facts, w[s], tierName(r), severity, tier)
+		}
+	}
+	type facts = pipeline.FindingFacts
+	f("auth.stuffing", pipeline.PageAt, facts{Succeeded: true, CanSucceed: true}, true, "critical", "page")
+	f("auth.stuffing", pipeline.PageAt, facts{Succeeded: true}, false, "high", "page")
+	f("auth.stuffing", pipeline.PageAt, facts{CanSucceed: true}, true, "high", "page")
+	f("scrape.crawl", pipeline.PageAt, facts{}, true, "medium", "page")
+	f("scrape.crawl", pipeline.PageAt-1, facts{}, true, "low", "review")
+	f("scrape.crawl", pipeline.ReviewAt-1, facts{}, true, "low", "context")
+	f("probe.path", 2*pipeline.PageAt, facts{Opportunistic: true}, true, "low", "review")
+	f("probe.path", 2*pipeline.PageAt, facts{Opportunistic: true, Succeeded: true}, true, "critical", "page")
+	f("scrape.crawl", 2*pipeline.PageAt, facts{Notice: true}, true, "info", "context")
+	f("health.identity", 0, facts{Notice: true}, true, "info", "context")
+	f("health.identity", pipeline.ReviewAt, facts{Notice: true}, true, "low", "review")
+}
+
+func TestRevisions(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	var got []string
+	take := func(f *pipeline.Finding) {
+		for _, a := range b.Take(nil, f) {
+			got = append(got, a.Window.Last.Std().Format("15:04")+" "+a.Change.Kind+" "+a.Severity+": "+a.Change.Text)
+		}
+	}
+	at := func(min int) pipeline.Time { return noon.Add(time.Duration(min) * time.Minute) }
+
+	weak := stuffing("203.0.113.7", at(0), 5, 0)
+	weak.Score = pipeline.ReviewAt - 1
+	take(weak) // below review: nothing
+	take(stuffing("203.0.113.7", at(1), 12, 0))
+	take(stuffing("203.0.113.7", at(2), 30, 0)) // not 4 times
+	take(stuffing("203.0.113.7", at(3), 48, 0))
+	take(stuffing("203.0.113.7", at(4), 57, 2))
+	take(stuffing("203.0.113.7", at(5), 58, 3)) // success is old news
+	moved := stuffing("203.0.113.7", at(6), 60, 3)
+	moved.Endpoint.Template = "/v2/login"
+	take(moved)
+	take(stuffing("203.0.113.7", at(7), 61, 3)) // back, but within the hour
+	for m := 17; m <= 400; m += 10 {
+		take(stuffing("203.0.113.7", at(m), 62, 3))
+	}
+	got = append(got, brief(b.Advance(nil, at(12*60)))...)
+	take(stuffing("203.0.113.7", at(13*60), 9, 0))
+	want := []string{
+		"12:01 opened high: 12 accounts",
+		"12:03 grew high: 12 → 48 accounts",
+		"12:04 succeeded critical: 48 → 57 accounts, 2 logins worked",
+		"12:06 new_endpoint critical: now at POST /v2/login; 57 → 60 accounts, 3 logins worked",
+		"13:07 new_endpoint critical: now at POST /login; 60 → 62 accounts, 3 logins worked",
+		"id-auth-203.0.113.7.6 resolved critical resolved",
+		"01:00 reopened high: back after 6 h 23 min of silence; 9 accounts",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestStillActive(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	var got []pipeline.Alert
+	for m := 0; m <= 13*60; m += 20 {
+		got = b.Take(got, stuffing("203.0.113.7", noon.Add(time.Duration(m)*time.Minute), 12, 0))
+	}
+	kinds := []string{}
+	for _, a := range got {
+		kinds = append(kinds, a.Change.Kind+" "+a.Change.Text)
+	}
+	want := []string{"opened 12 accounts", "still_active still active after 6 h; 12 accounts", "still_active still active after 6 h; 12 accounts"}
+	if d := cmp.Diff(want, kinds); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestSilence(t *testing.T) {
+	// Silence is over after max(30 min, 10 times the median gap), at most 7 days.
+	f := func(gap, want time.Duration) {
+		t.Helper()
+		b := NewBook(DefaultConfig(), versions())
+		now := noon
+		for range 5 {
+			b.Take(nil, stuffing("203.0.113.7", now, 12, 0))
+			now = now.Add(gap)
+		}
+		last := now.Add(-gap)
+		if n := len(b.Advance(nil, last.Add(want-time.Microsecond))); n != 0 {
+			t.Errorf("gap %s: resolved before %s", gap, want)
+		}
+		got := b.Advance(nil, last.Add(want))
+		if len(got) != 1 || got[0].Status != "resolved" || got[0].Ongoing || got[0].Outcome.Attempted != 12 {
+			t.Errorf("gap %s: not resolved after %s: %v", gap, want, brief(got))
+		}
+	}
+	f(time.Minute, 30*time.Minute)
+	f(10*time.Minute, 100*time.Minute)
+	f(3*time.Hour, 30*time.Hour) // resolved and reopened once, then by its own pace
+	f(30*time.Hour, 7*24*time.Hour)
+}
+
+func TestReopenIsBounded(t *testing.T) {
+	f := func(silence time.Duration, maxResolved int, want string) {
+		t.Helper()
+		cfg := DefaultConfig()
+		cfg.MaxResolved = maxResolved
+		b := NewBook(cfg, versions())
+		b.Take(nil, stuffing("203.0.113.7", noon, 12, 0))
+		b.Take(nil, stuffing("203.0.113.8", noon.Add(time.Minute), 12, 0))
+		b.Advance(nil, noon.Add(2*time.Hour))
+		again := stuffing("203.0.113.7", noon.Add(silence), 12, 0)
+		again.First = noon.Add(-time.Minute) // the detector kept its case, and its id
+		got := b.Take(nil, again)
+		if len(got) != 1 || got[0].Change.Kind != want {
+			t.Fatalf("after %s: %v, want %s", silence, brief(got), want)
+		}
+		if same := got[0].ID == "id-auth-203.0.113.7"; same != (want == "reopened") {
+			t.Errorf("after %s: id %s for %s: an id that was used must not begin again at revision 1", silence, got[0].ID, want)
+		}
+	}
+	f(29*24*time.Hour, 10, "reopened")
+	f(31*24*time.Hour, 10, "opened")
+	f(3*time.Hour, 1, "opened") // forgotten for want of room
+}
+
+func TestFamily(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	spray := stuffing("203.0.113.7", noon, 12, 0)
+	spray.Detector, spray.ID = "auth.spraying", "id-spray"
+	b.Take(nil, spray)
+	strong := stuffing("203.0.113.7", noon.Add(time.Minute), 12, 0)
+	strong.Score = 30 * pipeline.Nat
+	b.Take(nil, strong)
+	weak := stuffing("203.0.113.7", noon.Add(2*time.Minute), 12, 0)
+	weak.Detector = "auth.bruteforce"
+	b.Take(nil, weak)
+	open := b.Open()
+	if len(open) != 1 || open[0].ID != "id-spray" || open[0].Detector != "auth.stuffing" || open[0].Window.Last != noon.Add(2*time.Minute) {
+		t.Errorf("one incident a family, named by its strongest detector: %v %s", brief(open), open[0].Detector)
+	}
+	if open[0].Campaign != "" {
+		t.Error("one family is no campaign")
+	}
+	enum := stuffing("203.0.113.7", noon.Add(3*time.Minute), 12, 0)
+	enum.Detector, enum.ID = "enum.object", "id-enum"
+	got := b.Take(nil, enum)
+	if len(got) != 1 || got[0].Campaign == "" || got[0].Context.PriorAlerts != 1 {
+		t.Fatalf("second family: %v, campaign %q", brief(got), got[0].Campaign)
+	}
+	for _, a := range b.Open() {
+		if a.Campaign != got[0].Campaign {
+			t.Errorf("%s has campaign %q, want %q", a.ID, a.Campaign, got[0].Campaign)
+		}
+	}
+	// Two health problems of one source are two alerts.
+	for _, d := range []string{"health.rejects", "health.source_silent"} {
+		h := &pipeline.Finding{ID: d, Time: noon.Add(4 * time.Minute), Detector: d, Who: pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: "access.log"}, Facts: pipeline.FindingFacts{Notice: true}}
+		if got := b.Take(nil, h); len(got) != 1 || got[0].Severity != "info" || got[0].Tier != "context" {
+			t.Errorf("%s: %v", d, brief(got))
+		}
+	}
+}
+
+func TestBackgroundScanning(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	var all []pipeline.Alert
+	for i := range 100 {
+		for range 2 { // a later finding of a member replaces the earlier
+			all = b.Take(all, probing(fmt.Sprintf("198.51.100.%d", i), noon.Add(time.Duration(i)*time.Second), int64(10+i)))
+		}
+	}
+	texts := []string{}
+	for _, a := range all {
+		texts = append(texts, a.Change.Kind+" "+a.Change.Text)
+	}
+	want := []string{"opened 1 client", "grew 1 → 4 clients", "grew 4 → 16 clients", "grew 16 → 64 clients"}
+	if d := cmp.Diff(want, texts); d != "" {
+		t.Error(d)
+	}
+	a := b.Open()[0]
+	if a.Level != "campaign" || a.Severity != "low" || a.Tier != "review" || a.MembersTotal != 100 || len(a.Members) != 64 ||
+		a.Outcome.Attempted != 100*10+99*100/2 || a.AddressesTotal != 100 ||
+		a.Principal != (pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: "internet background scanning 2026-11-22"}) {
+		t.Errorf("campaign: %s %s %s, %d members, %d shown, attempted %d, %d addresses, %v", a.Level, a.Severity, a.Tier,
+			a.MembersTotal, len(a.Members), a.Outcome.Attempted, a.AddressesTotal, a.Principal)
+	}
+	if !slices.IsSortedFunc(a.Members, compareWho) {
+		t.Error("members are not sorted")
+	}
+	// A real answer, and a second family, each break a member out.
+	hit := probing("198.51.100.3", noon.Add(10*time.Minute), 14)
+	hit.Facts.Opportunistic, hit.Facts.CanSucceed = false, true
+	got := b.Take(nil, hit)
+	if len(got) != 1 || got[0].ID != hit.ID || got[0].Change.Text != "no longer mere background scanning; 14 paths" {
+		t.Errorf("answered member: %v %+v", brief(got), got)
+	}
+	b.Take(nil, stuffing("198.51.100.5", noon.Add(11*time.Minute), 20, 0))
+	got = b.Take(nil, probing("198.51.100.5", noon.Add(12*time.Minute), 16))
+	if len(got) != 1 || got[0].Level != "client" || got[0].Campaign == "" {
+		t.Errorf("member with a second family: %v", brief(got))
+	}
+	// The day ends exactly at midnight, and another begins.
+	midnight := dayOf(noon).Add(day)
+	var ends []pipeline.Alert
+	for _, a := range b.Advance(nil, midnight) {
+		if a.Level == "campaign" {
+			ends = append(ends, a)
+		}
+	}
+	if len(ends) != 1 || ends[0].Status != "resolved" || ends[0].MembersTotal != 98 {
+		t.Errorf("end of the day: %v", brief(ends))
+	}
+	got = b.Take(nil, probing("198.51.100.9", midnight.Add(time.Second), 16))
+	if len(got) != 1 || got[0].ID == ends[0].ID || got[0].Revision != 1 {
+		t.Errorf("next day: %v", brief(got))
+	}
+}
+
+func TestScanMembersAreBounded(t *testing.T) {
+	s := &scan{members: map[uint64]memberSum{}, addresses: map[uint64]struct{}{}}
+	for i := range maxMembers + 10 {
+		s.add(probing(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), noon, 1))
+	}
+	if len(s.members) != maxMembers || s.Beyond != 10 || s.Sum.Attempted != maxMembers || len(s.addresses) != maxMembers {
+		t.Errorf("%d members, %d beyond, sum %d", len(s.members), s.Beyond, s.Sum.Attempted)
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxOpen = 10
+	b := NewBook(cfg, versions())
+	var all []pipeline.Alert
+	for i := range 30 {
+		f := stuffing(fmt.Sprintf("198.51.100.%d", i), noon.Add(time.Duration(i)*time.Second), 12, 0)
+		f.Score += pipeline.Nats(i % 7)
+		all = b.Take(all, f)
+	}
+	if n := b.Stats(); n.Open != 10 || n.Folded != 20 {
+		t.Errorf("%d open, %d folded", n.Open, n.Folded)
+	}
+	open := map[string]int{}
+	notice := []string{}
+	for _, a := range all {
+		switch {
+		case a.Detector == "health.loss":
+			notice = append(notice, a.Change.Kind+" "+a.Change.Text)
+		case a.Status == "open":
+			open[a.ID]++
+		default:
+			open[a.ID]--
+		}
+	}
+	still := 0
+	for _, n := range open {
+		still += n
+	}
+	if still != 10 {
+		t.Errorf("%d alerts stay open outside, 10 are followed", still)
+	}
+	if d := cmp.Diff([]string{"opened 1 more", "grew 1 → 4 more", "grew 4 → 16 more"}, notice); d != "" {
+		t.Error(d)
+	}
+	last := b.Open()
+	if i := slices.IndexFunc(last, func(a pipeline.Alert) bool { return a.Detector == "health.loss" }); i < 0 || last[i].Title != "20 more incidents than weir follows" {
+		t.Errorf("no notice among the open: %v", brief(last))
+	}
+	for _, a := range last {
+		if a.Detector != "health.loss" && a.Score.Nats < 20 {
+			t.Errorf("a weak one was kept: %v", a.Score.Nats)
+		}
+	}
+}
+
+func TestBackfill(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	f := stuffing("203.0.113.7", noon, 12, 0)
+	f.Backfill = true
+	past := stuffing("203.0.113.8", noon, 12, 0)
+	past.Backfill = true
+	got := b.Take(b.Take(nil, f), past)
+	got = b.Take(got, stuffing("203.0.113.7", noon.Add(time.Minute), 13, 0))
+	got = b.Advance(got, noon.Add(3*time.Hour))
+	var marks []string
+	for i := range got {
+		marks = append(marks, fmt.Sprintf("%s.%d %s %v", got[i].Principal.Value, got[i].Revision, got[i].Change.Kind, Backfill(&got[i])))
+	}
+	want := []string{
+		"203.0.113.7.1 opened true", "203.0.113.8.1 opened true",
+		"203.0.113.7.2 still_active false", // began in history, goes on live: someone must hear of it
+		"203.0.113.8.2 resolved true", "203.0.113.7.3 resolved false",
+	}
+	if d := cmp.Diff(want, marks); d != "" {
+		t.Error(d)
+	}
+}
+
+// random returns findings in order, of every kind that the book treats apart.
+func random(seed uint64, n int) []*pipeline.Finding {
+	r := rand.New(rand.NewPCG(seed, 1))
+	out := make([]*pipeline.Finding, 0, n)
+	now := noon
+	for range n {
+		now = now.Add(time.Duration(r.Int64N(int64(3 * time.Minute))))
+		if r.IntN(200) == 0 {
+			now = now.Add(time.Duration(r.Int64N(int64(40 * 24 * time.Hour))))
+		}
+		addr := fmt.Sprintf("203.0.113.%d", r.IntN(25)*r.IntN(2)) // .0 is busy
+		f := stuffing(addr, now, 1+r.Int64N(500), max(0, r.Int64N(20)-16))
+		if r.IntN(2) == 0 {
+			f = probing(addr, now, 1+r.Int64N(500))
+			f.Facts.Opportunistic = r.IntN(5) > 0
+		}
+		if r.IntN(6) == 0 {
+			f.Detector = "auth.spraying"
+		}
+		f.Score = pipeline.Nats(r.Int64N(int64(30*pipeline.Nat))) + 5*pipeline.Nat
+		f.Last = now.Add(-time.Duration(r.Int64N(int64(time.Hour))))
+		f.ID += f.Detector
+		f.Endpoint.Template = []string{"/login", "/v2/login", ""}[r.IntN(3)]
+		f.Backfill = len(out) < n/5
+		out = append(out, f)
+	}
+	return out
+}
+
+func lines(as []pipeline.Alert) string {
+	var b []byte
+	for i := range as {
+		b = append(AppendJSON(b, &as[i]), '\n')
+	}
+	return string(b)
+}
+
+// The revisions depend on the findings and their times: not on how often time
+// is told, and not on being restored in between.
+func TestSameFindingsSameRevisions(t *testing.T) {
+	for seed := range uint64(5) {
+		cfg := DefaultConfig()
+		cfg.MaxOpen, cfg.MaxResolved = 12, 9
+		findings := random(seed, 600)
+		end := findings[len(findings)-1].Time.Add(40 * 24 * time.Hour)
+
+		plain := NewBook(cfg, versions())
+		var want []pipeline.Alert
+		for _, f := range findings {
+			want = plain.Take(want, f)
+		}
+		want = plain.Advance(want, end)
+		kinds := map[string]int{}
+		for _, a := range want {
+			kinds[a.Change.Kind]++
+		}
+		if len(kinds) != 7 {
+			t.Fatalf("the sample does not show every kind of change: %v", kinds)
+		}
+
+		ticked := NewBook(cfg, versions())
+		var got []pipeline.Alert
+		for _, f := range findings {
+			for now := ticked.now; now < f.Time && ticked.now > noon; now = now.Add(7 * time.Hour) {
+				got = ticked.Advance(got, now)
+			}
+			got = ticked.Take(got, f)
+		}
+		got = ticked.Advance(got, end)
+		if d := cmp.Diff(lines(want), lines(got)); d != "" {
+			t.Fatalf("seed %d: ticks change the revisions: %s", seed, d)
+		}
+
+		b := NewBook(cfg, versions())
+		got = nil
+		for i, f := range findings {
+			got = b.Take(got, f)
+			if i%13 != 0 {
+				continue
+			}
+			snap, err := b.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err = Restore(cfg, versions(), snap); err != nil {
+				t.Fatal(err)
+			}
+			again, err := b.Snapshot()
+			if err != nil || !bytes.Equal(snap, again) {
+				t.Fatalf("seed %d: snapshot after restore differs (%v): %s", seed, err, cmp.Diff(string(snap), string(again)))
+			}
+		}
+		got = b.Advance(got, end)
+		if d := cmp.Diff(lines(want), lines(got)); d != "" {
+			t.Fatalf("seed %d: a restore changes the revisions: %s", seed, d)
+		}
+		seen := map[string]bool{}
+		next := map[string]int{}
+		for _, a := range want {
+			if seen[revisionOf(&a)] || a.Revision != next[a.ID]+1 {
+				t.Fatalf("seed %d: revision %s is out of order", seed, revisionOf(&a))
+			}
+			seen[revisionOf(&a)], next[a.ID] = true, a.Revision
+		}
+	}
+}
+
+func TestRestoreRefusesJunk(t *testing.T) {
+	f := func(data, want string) {
+		t.Helper()
+		if _, err := Restore(DefaultConfig(), versions(), []byte(data)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", data, err, want)
+		}
+	}
+	f(``, "read snapshot")
+	f(`{"schema":"weir.book/9"}`, "schema")
+	f(`{"schema":"weir.book/1","open":[null]}`, "open incident 0")
+	f(`{"schema":"weir.book/1","open":[{"severity":9}]}`, "severity")
+	f(`{"schema":"weir.book/1","resolved":[null]}`, "resolved incident 0")
+	f(`{"schema":"weir.book/1","actors":[null]}`, "client 0")
+}
+
+func TestBookKeepsNothingOfTheCaller(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	f := stuffing("203.0.113.7", noon, 12, 0)
+	f.Labels = map[string]string{"service": "shop"}
+	before := lines(b.Take(nil, f))
+	f.Signals[0].Name, *f.Outcome.Succeeded, f.Addresses[0], f.Labels["service"] = "changed", 99, "changed", "changed"
+	open := b.Open()
+	open[0].Signals[0].Name, *open[0].Outcome.Accounts, open[0].Labels["service"] = "changed", 99, "changed"
+	if d := cmp.Diff(before, lines(b.Open())); d != "" {
+		t.Error(d)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	book := NewBook(DefaultConfig(), versions())
+	f := stuffing("203.0.113.7", noon, 12, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.Time += 60e6
+		f.Last = f.Time
+		book.Take(nil, f)
+	}
+}

@@ -1,0 +1,210 @@
+package alerts
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"weir/pipeline"
+)
+
+// Config is the section "alerts" of the configuration file.
+type Config struct {
+	Sinks  map[string]SinkConfig `yaml:"sinks"`
+	Routes []Route               `yaml:"routes"`
+	// MaxOpen bounds the open incidents; the weakest beyond it are counted in
+	// one notice. MaxResolved bounds the resolved ones that may reopen.
+	MaxOpen     int `yaml:"max_open"`
+	MaxResolved int `yaml:"max_resolved"`
+}
+
+// DefaultConfig has no sinks; alerts are kept and shown all the same.
+func DefaultConfig() Config { return Config{MaxOpen: 100_000, MaxResolved: 65_536} }
+
+// SinkConfig configures one sink: exactly one of its fields is set.
+type SinkConfig struct {
+	Webhook *WebhookConfig `yaml:"webhook"`
+}
+
+// Route sends the alerts that match to sinks. Every route is looked at; an
+// alert goes to a sink once.
+type Route struct {
+	Match Match    `yaml:"match"`
+	To    []string `yaml:"to"`
+	// GroupWait is read and checked, and not acted upon yet: see Config.Warnings.
+	GroupWait Duration `yaml:"group_wait"`
+	// SendResolved, true when absent, also sends the end of an incident.
+	SendResolved *bool `yaml:"send_resolved"`
+}
+
+// Match is what a route asks of an alert; an empty part matches everything.
+type Match struct {
+	Severity []string          `yaml:"severity"`
+	Detector []string          `yaml:"detector"` // a name (auth.stuffing) or a family (auth)
+	Labels   map[string]string `yaml:"labels"`
+}
+
+// Duration is a time.Duration that configuration writes as 90s, 12h or 7d.
+type Duration time.Duration
+
+// UnmarshalText reads Go's durations and whole days.
+func (d *Duration) UnmarshalText(b []byte) error {
+	s := string(b)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || n > 36_500 {
+			return fmt.Errorf("read duration %q: want a form like 90s, 12h or 7d", s)
+		}
+		*d = Duration(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil || v < 0 {
+		return fmt.Errorf("read duration %q: want a form like 90s, 12h or 7d", s)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// severities lists the words from mild to grave; their index is the rank.
+func severities() [5]string { return [5]string{"info", "low", "medium", "high", "critical"} }
+
+// Validate returns every problem at once, each with its path below "alerts".
+func (c *Config) Validate() []error {
+	var errs []error
+	bad := func(path, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("alerts."+path+": "+format, args...))
+	}
+	if c.MaxOpen < 1 || c.MaxOpen > 1_000_000 {
+		bad("max_open", "%d is not within 1 to 1000000", c.MaxOpen)
+	}
+	if c.MaxResolved < 1 || c.MaxResolved > 1_000_000 {
+		bad("max_resolved", "%d is not within 1 to 1000000", c.MaxResolved)
+	}
+	names := make([]string, 0, len(c.Sinks))
+	for name := range c.Sinks {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		s := c.Sinks[name]
+		if !plainName(name) {
+			bad("sinks", "name %q: use letters, digits, - and _, at most 64", name)
+		}
+		n := 0
+		for _, k := range catalog() {
+			if !k.used(&s) {
+				continue
+			}
+			n++
+			for _, err := range k.validate(&s) {
+				bad("sinks."+name+"."+k.name, "%w", err)
+			}
+		}
+		if n != 1 {
+			bad("sinks."+name, "has %d kinds, want exactly one of %s", n, kindNames())
+		}
+	}
+	words := severities()
+	for i, r := range c.Routes {
+		at := fmt.Sprintf("routes[%d]", i)
+		for _, s := range r.Match.Severity {
+			if !slices.Contains(words[:], s) {
+				bad(at+".match.severity", "%q is none of %s", s, strings.Join(words[:], ", "))
+			}
+		}
+		for _, d := range r.Match.Detector {
+			if d == "" {
+				bad(at+".match.detector", "is empty; want a name like auth.stuffing or a family like auth")
+			}
+		}
+		if len(r.To) == 0 {
+			bad(at+".to", "names no sink")
+		}
+		for _, to := range r.To {
+			if _, ok := c.Sinks[to]; !ok {
+				bad(at+".to", "no sink is named %q", to)
+			}
+		}
+	}
+	return errs
+}
+
+// Warnings names what is configured and has no effect.
+func (c *Config) Warnings() []string {
+	var out []string
+	for i, r := range c.Routes {
+		if r.GroupWait > 0 {
+			out = append(out, fmt.Sprintf("alerts.routes[%d].group_wait: not used yet, every revision is sent at once", i))
+		}
+	}
+	return out
+}
+
+func kindNames() string {
+	var names []string
+	for _, k := range catalog() {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func plainName(s string) bool {
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+// wants reports whether sink is to get a. Without any route every sink gets
+// what pages: severity high and critical, and their ends.
+func (c *Config) wants(sink string, a *pipeline.Alert) bool {
+	if len(c.Routes) == 0 {
+		return a.Severity == "high" || a.Severity == "critical"
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		if a.Status == "resolved" && r.SendResolved != nil && !*r.SendResolved {
+			continue
+		}
+		if slices.Contains(r.To, sink) && r.Match.matches(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Match) matches(a *pipeline.Alert) bool {
+	if len(m.Severity) > 0 && !slices.Contains(m.Severity, a.Severity) {
+		return false
+	}
+	if len(m.Detector) > 0 && !slices.ContainsFunc(m.Detector, func(d string) bool {
+		return d == a.Detector || strings.TrimSuffix(d, ".*") == family(a.Detector)
+	}) {
+		return false
+	}
+	for k, v := range m.Labels {
+		if a.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Err joins the problems of Validate, nil when there are none.
+func (c *Config) Err() error { return errors.Join(c.Validate()...) }
+
+// family is a detector's name up to the dot.
+func family(detector string) string {
+	f, _, _ := strings.Cut(detector, ".")
+	return f
+}

@@ -1,0 +1,429 @@
+package alerts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/pipeline"
+)
+
+const (
+	pollEvery  = time.Second
+	window     = 64 // revisions looked at together
+	quickTries = 2  // failures of one alert before others are tried past it
+	maxHistory = 10
+)
+
+// courier serves one sink. Its goroutine alone uses it, but for status.
+//
+// Alerts go in order. When one fails twice, one behind it is tried: if that is
+// taken, the trouble is the alert, which moves to the retries and blocks nobody;
+// if not, the trouble is the sink, and all wait in order, for as long as it takes.
+type courier struct {
+	name    string
+	sink    Sink
+	cfg     *Config
+	store   Store
+	log     *zap.Logger
+	metrics *metrics
+	wake    chan struct{}
+
+	cursor, saved int64 // taken care of; stored
+	head          head
+	ahead         map[int64]bool // sent though behind the head
+	down          bool           // nothing gets through
+	disabled      bool
+	pausedUntil   time.Time
+	said          string // the error that was logged last
+
+	mu     sync.Mutex
+	status SinkStatus
+}
+
+// head is the oldest alert that is not taken.
+type head struct {
+	seq      int64
+	attempts int
+	probes   int // others tried since it fails
+	next     time.Time
+	history  []attempt
+}
+
+// attempt is one failed try, for the dead letter.
+type attempt struct {
+	Time  time.Time `json:"time"`
+	Error string    `json:"error"`
+}
+
+// result is what became of one try.
+type result int
+
+const (
+	taken result = iota
+	failed
+	rejected // a retry cannot help
+	gone
+	cancelled
+)
+
+func (c *courier) run(ctx context.Context) {
+	started := false
+	for ctx.Err() == nil {
+		var wait time.Duration
+		err := error(nil)
+		if !started {
+			err = c.start(ctx)
+			started = err == nil
+		} else {
+			wait, err = c.step(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.complain(fmt.Errorf("read or write delivery state: %w", err))
+			wait = 5 * time.Second
+		}
+		if wait <= 0 {
+			continue
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-c.wake:
+		}
+		t.Stop()
+	}
+	if c.cursor != c.saved { // skipped ones; sent ones are saved at once
+		_ = c.save(ctx)
+	}
+}
+
+// start finds where the sink is; a new one begins at the end, durably.
+func (c *courier) start(ctx context.Context) error {
+	seq, known, err := c.store.SinkCursor(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	if !known {
+		if seq, err = c.store.LastAlert(ctx); err != nil {
+			return err
+		}
+		if err := c.store.SetSinkCursor(ctx, c.name, seq); err != nil {
+			return err
+		}
+	}
+	c.cursor, c.saved = seq, seq
+	return nil
+}
+
+// save stores the cursor, even while ctx ends: what was sent is not sent again.
+func (c *courier) save(ctx context.Context) error {
+	if c.cursor == c.saved {
+		return nil
+	}
+	if err := c.store.SetSinkCursor(context.WithoutCancel(ctx), c.name, c.cursor); err != nil {
+		return err
+	}
+	c.saved = c.cursor
+	return nil
+}
+
+// step does what can be done now and returns how long there is nothing to do.
+func (c *courier) step(ctx context.Context) (time.Duration, error) {
+	if err := c.save(ctx); err != nil {
+		return 0, err
+	}
+	last, err := c.store.LastAlert(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c.lag(last)
+	if c.disabled {
+		return pollEvery, nil
+	}
+	if w := time.Until(c.pausedUntil); w > 0 {
+		return min(w, pollEvery), nil
+	}
+	if !c.down {
+		if err := c.retries(ctx); err != nil {
+			return 0, err
+		}
+	}
+	rows, err := c.store.AlertsAfter(ctx, c.cursor, window)
+	if err != nil {
+		return 0, err
+	}
+	for i := range rows {
+		if ctx.Err() != nil || c.disabled || time.Until(c.pausedUntil) > 0 {
+			break
+		}
+		passed, err := c.row(ctx, rows[i:])
+		if err != nil {
+			return 0, err
+		}
+		if !passed {
+			break
+		}
+	}
+	if err := c.save(ctx); err != nil {
+		return 0, err
+	}
+	c.lag(max(last, c.cursor))
+	if len(rows) == window && c.cursor == rows[len(rows)-1].Seq {
+		return 0, nil // there may be more
+	}
+	return pollEvery, nil
+}
+
+// row takes care of rows[0], the oldest open one; false when it has to wait.
+func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) {
+	row := &rows[0]
+	if c.skip(row) {
+		c.metrics.total.WithLabelValues(c.name, "skipped").Inc()
+		c.cursor = row.Seq
+		return true, nil
+	}
+	if c.ahead[row.Seq] {
+		delete(c.ahead, row.Seq)
+		c.cursor = row.Seq
+		return true, c.save(ctx)
+	}
+	if c.head.seq != row.Seq {
+		c.head = head{seq: row.Seq}
+	}
+	if h := &c.head; time.Until(h.next) <= 0 {
+		r, why := c.try(ctx, row)
+		switch r {
+		case cancelled, gone:
+			return false, nil
+		case taken:
+			c.down = false
+			return true, c.pass(ctx, row.Seq)
+		case rejected:
+			c.down = false
+			h.note(why)
+			return true, c.bury(ctx, h, why)
+		}
+		h.attempts++
+		h.note(why)
+		h.next = c.later(h.attempts, why)
+		if spent(h.attempts) && !c.down {
+			return true, c.bury(ctx, h, why)
+		}
+	}
+	return c.probe(ctx, rows)
+}
+
+// probe tries one alert behind the failing head, once after each failure of it,
+// to learn whether the trouble is the alert or the sink.
+func (c *courier) probe(ctx context.Context, rows []Row) (passed bool, err error) {
+	h := &c.head
+	if h.attempts < quickTries || h.probes > h.attempts-quickTries || time.Until(c.pausedUntil) > 0 {
+		return false, nil
+	}
+	var others []*Row
+	for i := range rows[1:] {
+		if r := &rows[1+i]; !c.skip(r) && !c.ahead[r.Seq] {
+			others = append(others, r)
+		}
+	}
+	if len(others) == 0 {
+		return false, nil
+	}
+	other := others[h.probes%len(others)]
+	h.probes = h.attempts - quickTries + 1
+	r, why := c.try(ctx, other)
+	switch r {
+	case cancelled, gone:
+		return false, nil
+	case failed:
+		c.down = true
+		c.state("down", why)
+		if p := time.Now().Add(pauseAfter(h.attempts, true)); p.Before(h.next) {
+			h.next = p
+		}
+		return false, nil
+	case rejected:
+		o := head{seq: other.Seq}
+		o.note(why)
+		if err := c.deadLetter(ctx, &o, why); err != nil {
+			return false, err
+		}
+	}
+	c.down = false
+	c.ahead[other.Seq] = true
+	save := context.WithoutCancel(ctx)
+	if err := c.store.SaveRetry(save, c.name, Retry{Seq: h.seq, Attempts: h.attempts, Next: h.next}); err != nil {
+		return false, err
+	}
+	return true, c.pass(ctx, h.seq)
+}
+
+// retries tries the alerts that failed apart from the others.
+func (c *courier) retries(ctx context.Context) error {
+	due, err := c.store.DueRetries(ctx, c.name, time.Now(), window)
+	if err != nil {
+		return err
+	}
+	for _, r := range due {
+		if ctx.Err() != nil || c.disabled || time.Until(c.pausedUntil) > 0 {
+			return nil
+		}
+		rows, err := c.store.AlertsAfter(ctx, r.Seq-1, 1)
+		if err != nil {
+			return err
+		}
+		h := head{seq: r.Seq, attempts: r.Attempts}
+		if len(rows) == 0 || rows[0].Seq != r.Seq {
+			if err := c.deadLetter(ctx, &h, errors.New("alert is no longer stored")); err != nil {
+				return err
+			}
+			continue
+		}
+		res, why := c.try(ctx, &rows[0])
+		save := context.WithoutCancel(ctx)
+		switch res {
+		case cancelled, gone:
+			return nil
+		case taken:
+			err = c.store.DropRetry(save, c.name, r.Seq)
+		case rejected:
+			h.note(why)
+			err = c.deadLetter(ctx, &h, why)
+		case failed:
+			h.attempts++
+			h.note(why)
+			if spent(h.attempts) {
+				err = c.deadLetter(ctx, &h, why)
+				break
+			}
+			err = c.store.SaveRetry(save, c.name, Retry{Seq: r.Seq, Attempts: h.attempts, Next: c.later(h.attempts, why)})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try sends one alert once and keeps the sink's status.
+func (c *courier) try(ctx context.Context, row *Row) (result, error) {
+	err := c.sink.Send(ctx, []pipeline.Alert{row.Alert})
+	if err == nil {
+		c.metrics.total.WithLabelValues(c.name, "sent").Inc()
+		c.content()
+		return taken, nil
+	}
+	if ctx.Err() != nil {
+		return cancelled, err
+	}
+	c.metrics.total.WithLabelValues(c.name, "failed").Inc()
+	c.complain(err)
+	switch {
+	case errors.Is(err, ErrGone):
+		c.disabled = true
+		return gone, err
+	case errors.Is(err, pipeline.ErrPermanent):
+		return rejected, err
+	}
+	var ra *RetryAfter
+	if errors.As(err, &ra) {
+		c.pausedUntil = time.Now().Add(min(max(ra.Wait, 0), maxRetryAfter))
+	}
+	return failed, err
+}
+
+// later is when to try again after n failures.
+func (c *courier) later(n int, why error) time.Time {
+	var ra *RetryAfter
+	if errors.As(why, &ra) && ra.Wait > 0 {
+		return c.pausedUntil
+	}
+	return time.Now().Add(pauseAfter(n, c.down))
+}
+
+// pass moves the cursor behind seq.
+func (c *courier) pass(ctx context.Context, seq int64) error {
+	c.cursor, c.head = seq, head{}
+	return c.save(ctx)
+}
+
+// bury makes the head a dead letter and moves on.
+func (c *courier) bury(ctx context.Context, h *head, why error) error {
+	if err := c.deadLetter(ctx, h, why); err != nil {
+		return err
+	}
+	return c.pass(ctx, h.seq)
+}
+
+func (c *courier) deadLetter(ctx context.Context, h *head, why error) error {
+	history, err := json.Marshal(append([]attempt{}, h.history...))
+	if err != nil {
+		return fmt.Errorf("write tries: %w", err)
+	}
+	if err := c.store.DeadLetter(context.WithoutCancel(ctx), c.name, h.seq, why.Error(), history); err != nil {
+		return err
+	}
+	c.metrics.total.WithLabelValues(c.name, "dead").Inc()
+	c.metrics.dead.WithLabelValues(c.name).Inc()
+	return nil
+}
+
+func (h *head) note(why error) {
+	if len(h.history) == maxHistory {
+		h.history = append(h.history[:0], h.history[1:]...)
+	}
+	h.history = append(h.history, attempt{time.Now().UTC(), why.Error()})
+}
+
+func (c *courier) skip(r *Row) bool {
+	return r.Backfill || Backfill(&r.Alert) || !c.cfg.wants(c.name, &r.Alert)
+}
+
+// complain logs err when it is another than the last.
+func (c *courier) complain(err error) {
+	state := "failing"
+	switch {
+	case errors.Is(err, ErrGone):
+		state = "disabled"
+	case errors.Is(err, ErrRefused):
+		state = "degraded"
+	case c.down:
+		state = "down"
+	}
+	c.state(state, err)
+	if c.said != err.Error() {
+		c.said = err.Error()
+		c.log.Warn("alerts are not delivered", zap.String("state", state), zap.Error(err))
+	}
+}
+
+func (c *courier) state(s string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.State, c.status.Reason = s, err.Error()
+}
+
+// content notes that the sink takes alerts.
+func (c *courier) content() {
+	c.mu.Lock()
+	c.status.State, c.status.Reason = "ok", ""
+	c.mu.Unlock()
+	if c.said != "" {
+		c.said = ""
+		c.log.Info("alerts are delivered again")
+	}
+}
+
+func (c *courier) lag(last int64) {
+	n := max(last-c.cursor, 0)
+	c.metrics.lag.WithLabelValues(c.name).Set(float64(n))
+	c.mu.Lock()
+	c.status.Lag = n
+	c.mu.Unlock()
+}

@@ -1,0 +1,175 @@
+package alerts
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/pipeline"
+)
+
+// Row is a stored alert revision. Seq grows in the order of the feed.
+type Row struct {
+	Seq      int64
+	Backfill bool // history: no sink gets it
+	Alert    pipeline.Alert
+}
+
+// Retry is an alert that a sink did not take and that is tried again apart
+// from the others.
+type Retry struct {
+	Seq      int64
+	Attempts int // failed so far
+	Next     time.Time
+}
+
+// Store is what delivery keeps. Every write is durable when it returns, and
+// doing it twice is doing it once. Several goroutines use it, each for its sink.
+type Store interface {
+	// AlertsAfter returns at most limit revisions with Seq > seq, in order.
+	AlertsAfter(ctx context.Context, seq int64, limit int) ([]Row, error)
+	// LastAlert returns the highest Seq, 0 when there is none.
+	LastAlert(ctx context.Context) (int64, error)
+	// SinkCursor returns how far sink is; known is false for a new sink.
+	SinkCursor(ctx context.Context, sink string) (seq int64, known bool, err error)
+	SetSinkCursor(ctx context.Context, sink string, seq int64) error
+	// SaveRetry remembers or updates a retry; DueRetries returns those with
+	// Next <= now, the longest due first; DropRetry forgets one.
+	SaveRetry(ctx context.Context, sink string, r Retry) error
+	DueRetries(ctx context.Context, sink string, now time.Time, limit int) ([]Retry, error)
+	DropRetry(ctx context.Context, sink string, seq int64) error
+	// DeadLetter keeps a revision that sink will not get, and drops its retry.
+	// attempts is a JSON list of the last tries.
+	DeadLetter(ctx context.Context, sink string, seq int64, reason string, attempts []byte) error
+}
+
+// DelivererOptions are what NewDeliverer needs. Config has passed Validate.
+type DelivererOptions struct {
+	Config  Config
+	Store   Store
+	Sinks   map[string]Sink // by name; nil opens those of Config
+	Version string          // of weir, for the User-Agent
+	Log     *zap.Logger
+	Metrics prometheus.Registerer
+}
+
+// Deliverer brings stored alerts to sinks, one goroutine a sink, one alert a
+// message, in the order of the feed, at least once: after a crash the last
+// message may come again, under the same id.
+type Deliverer struct {
+	couriers []*courier
+}
+
+// SinkStatus is how a sink does.
+type SinkStatus struct {
+	Name   string
+	State  string // ok, failing, down, degraded (it refuses us), disabled
+	Reason string // of the last failure, "" when ok
+	Lag    int64  // revisions behind the feed
+}
+
+// NewDeliverer opens the sinks. A new sink starts with what comes from now on.
+func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
+	m := newMetrics(o.Metrics)
+	sinks := o.Sinks
+	if sinks == nil {
+		sinks = map[string]Sink{}
+		for _, name := range sortedKeys(o.Config.Sinks) {
+			s, err := OpenSink(o.Config.Sinks[name], o.Version)
+			if err != nil {
+				return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
+			}
+			sinks[name] = s
+		}
+	}
+	d := &Deliverer{}
+	for _, name := range sortedKeys(sinks) {
+		d.couriers = append(d.couriers, &courier{
+			name: name, sink: sinks[name], cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
+			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
+		})
+		for _, r := range []string{"sent", "failed", "dead", "skipped"} {
+			m.total.WithLabelValues(name, r)
+		}
+		m.dead.WithLabelValues(name)
+	}
+	return d, nil
+}
+
+// Run delivers until ctx ends, and returns when every sink's goroutine has.
+func (d *Deliverer) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, c := range d.couriers {
+		wg.Go(func() { c.run(ctx) })
+	}
+	wg.Wait()
+}
+
+// Wake says that there are new alerts; without it they are seen within a
+// second. It never blocks and may be called from any goroutine.
+func (d *Deliverer) Wake() {
+	for _, c := range d.couriers {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Status returns how the sinks do, by name. Any goroutine may call it.
+func (d *Deliverer) Status() []SinkStatus {
+	out := make([]SinkStatus, 0, len(d.couriers))
+	for _, c := range d.couriers {
+		c.mu.Lock()
+		out = append(out, c.status)
+		c.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b SinkStatus) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+type metrics struct {
+	total, dead *prometheus.CounterVec
+	lag         *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_delivery_total", Help: "Tries to deliver an alert revision to a sink, by result: sent, failed, dead, skipped.",
+		}, []string{"sink", "result"}),
+		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_dead_letters_total", Help: "Alert revisions that a sink will not get.",
+		}, []string{"sink"}),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_delivery_lag_alerts", Help: "Alert revisions that a sink is behind the feed.",
+		}, []string{"sink"}),
+	}
+	if r != nil {
+		m.total, m.dead, m.lag = register(r, m.total), register(r, m.dead), register(r, m.lag)
+	}
+	return m
+}
+
+// register returns c, or the one of its name that is registered already: sinks
+// are reloaded without a restart.
+func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
+	if err := r.Register(c); err != nil {
+		if are, ok := err.(prometheus.AlreadyRegisteredError); ok {
+			if old, ok := are.ExistingCollector.(C); ok {
+				return old
+			}
+		}
+	}
+	return c
+}

@@ -1,0 +1,367 @@
+package alerts
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"weir/pipeline"
+)
+
+// TextOptions say how an alert is written for people.
+type TextOptions struct {
+	Color   bool
+	Verbose bool // adds nats, id and campaign
+	Width   int  // columns; 0 means no bound
+}
+
+const (
+	maxLines  = 12
+	labelWide = 9
+	minWidth  = 60
+)
+
+// Text writes a in at most 12 lines, in the order in which someone woken at
+// night needs them. Whatever a client could have written is made harmless to a
+// terminal. The error is w's.
+func Text(w io.Writer, a *pipeline.Alert, o TextOptions) error {
+	p := page{opt: o, lines: make([]string, 0, maxLines)}
+	if o.Width > 0 {
+		p.opt.Width = max(o.Width, minWidth)
+	}
+	p.head(a)
+	p.line("who", who(a), 1)
+	p.line("what", what(a), 2)
+	p.line("active", activity(a), 1)
+	if a.Severity != "info" && !isHealth(a.Detector) {
+		p.line("success", success(a), 1)
+		p.line("odds", odds(a.Score.Odds), 1)
+	}
+	for i, n := range a.Next[:min(len(a.Next), 2)] {
+		p.line([]string{"next", ""}[i], n, 1)
+	}
+	if len(a.BenignIf) > 0 {
+		p.line("benign", "if it is "+strings.Join(a.BenignIf[:min(len(a.BenignIf), 3)], ", or "), 1)
+	}
+	p.line("silence", silence(a), 0)
+	if o.Verbose {
+		p.line("detail", detail(a), 1)
+	}
+	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
+	return err
+}
+
+// page collects the lines.
+type page struct {
+	opt   TextOptions
+	lines []string
+}
+
+// head writes severity and title.
+func (p *page) head(a *pipeline.Alert) {
+	word := strings.ToUpper(printable(a.Severity))
+	if a.Status == "resolved" {
+		word = "RESOLVED"
+	}
+	title := printable(a.Title)
+	if p.opt.Width > 0 {
+		title = clip(title, p.opt.Width-len(word)-2)
+	}
+	if p.opt.Color {
+		word = color(a) + word + "\x1b[0m"
+		title = "\x1b[1m" + title + "\x1b[0m"
+	}
+	p.lines = append(p.lines, word+"  "+title)
+}
+
+func color(a *pipeline.Alert) string {
+	switch {
+	case a.Status == "resolved":
+		return "\x1b[32m"
+	case a.Severity == "critical":
+		return "\x1b[1;97;41m"
+	case a.Severity == "high":
+		return "\x1b[1;31m"
+	case a.Severity == "medium":
+		return "\x1b[33m"
+	}
+	return "\x1b[36m"
+}
+
+// line writes label and s on at most rows rows, cut with "…"; 0 rows is one
+// that is never cut, because people copy it.
+func (p *page) line(label, s string, rows int) {
+	s = printable(s)
+	prefix := fmt.Sprintf("  %-*s", labelWide, label)
+	if p.opt.Color && label != "" {
+		prefix = "  \x1b[2m" + fmt.Sprintf("%-*s", labelWide, label) + "\x1b[0m"
+	}
+	wide := p.opt.Width - labelWide - 2
+	if p.opt.Width == 0 || rows == 0 || utf8.RuneCountInString(s) <= wide {
+		p.lines = append(p.lines, prefix+s)
+		return
+	}
+	for row := 1; row <= rows && s != ""; row++ {
+		var part string
+		if row == rows {
+			part, s = clip(s, wide), ""
+		} else {
+			part, s = split(s, wide)
+		}
+		p.lines = append(p.lines, prefix+part)
+		prefix = strings.Repeat(" ", labelWide+2)
+	}
+}
+
+// split cuts s at the last space within wide characters.
+func split(s string, wide int) (part, rest string) {
+	end, space, n := len(s), -1, 0
+	for i, r := range s {
+		if n == wide {
+			end = i
+			if r == ' ' {
+				space = i
+			}
+			break
+		}
+		if r == ' ' {
+			space = i
+		}
+		n++
+	}
+	if n < wide {
+		return s, ""
+	}
+	if space > 0 {
+		return s[:space], strings.TrimLeft(s[space:], " ")
+	}
+	return s[:end], s[end:]
+}
+
+// clip shortens s to wide characters.
+func clip(s string, wide int) string {
+	if utf8.RuneCountInString(s) <= wide {
+		return s
+	}
+	part, _ := split(s, wide-1)
+	return part + "…"
+}
+
+// printable writes what a terminal would obey or hide as an escape: control
+// bytes, ANSI sequences, bidirectional overrides, zero widths, bytes that are
+// no UTF-8.
+func printable(s string) string {
+	ok := true
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			ok = false
+			break
+		}
+	}
+	if ok {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1, r < 0x80 && !strconv.IsPrint(r):
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case !strconv.IsPrint(r):
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		default:
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// who says who it is, from where, and how many people may be behind it.
+func who(a *pipeline.Alert) string {
+	var b strings.Builder
+	switch {
+	case a.Level == "campaign" && a.MembersTotal > 0:
+		b.WriteString(count(int64(a.MembersTotal), "clients"))
+		for i, m := range a.Members[:min(len(a.Members), 3)] {
+			b.WriteString([]string{": ", ", ", ", "}[i] + clip(m.Value, 45))
+		}
+		if n := a.MembersTotal - 3; n > 0 {
+			b.WriteString(" and " + thousands(int64(n)) + " more")
+		}
+		return b.String()
+	case a.Principal.Kind == pipeline.PrincipalIP:
+		b.WriteString(a.Principal.Value)
+	case a.Principal.Kind == pipeline.PrincipalEndpoint:
+		b.WriteString(clip(a.Principal.Value, 100))
+	default:
+		b.WriteString(a.Principal.Kind.String() + " " + clip(a.Principal.Value, 60))
+		if len(a.Addresses) > 0 {
+			b.WriteString(", from " + a.Addresses[0])
+			if n := a.AddressesTotal - 1; n > 0 {
+				b.WriteString(" and " + count(int64(n), "more addresses"))
+			}
+		}
+	}
+	c := &a.Context
+	if c.Network != "" {
+		b.WriteString(", " + c.Network + " network")
+	}
+	if c.ASN != "" {
+		b.WriteString(", " + c.ASN)
+	}
+	if c.Country != "" {
+		b.WriteString(", " + c.Country)
+	}
+	switch p := c.People; {
+	case p == nil:
+	case *p == [2]int{1, 1}:
+		b.WriteString("; one person behind it")
+	case p[0] == p[1]:
+		fmt.Fprintf(&b, "; about %d people behind it", p[0])
+	default:
+		fmt.Fprintf(&b, "; %d to %d people behind it", p[0], p[1])
+	}
+	if len(c.Agents) > 0 && c.Agents[0] != "" {
+		b.WriteString("; says it is " + clip(c.Agents[0], 50))
+	}
+	if c.PriorAlerts > 0 {
+		b.WriteString("; " + count(int64(c.PriorAlerts), "earlier alerts"))
+	}
+	return b.String()
+}
+
+// what says since when and what, and what is new about it.
+func what(a *pipeline.Alert) string {
+	s := "since " + clock(a.Window.Onset)
+	if d := a.Window.Last.Sub(a.Window.Onset); d >= time.Minute {
+		s += ", for " + duration(d)
+	}
+	return s + ": " + a.Reason
+}
+
+// activity says whether it still goes on, how fast, and what changed since the
+// last time anyone was told.
+func activity(a *pipeline.Alert) string {
+	var s string
+	switch {
+	case a.Ongoing && a.Rate5m > 0:
+		s = fmt.Sprintf("yes, %s in 5 minutes, last seen %s", count(a.Rate5m, "requests"), clock(a.Window.Last))
+	case a.Ongoing:
+		s = "yes, last seen " + clock(a.Window.Last)
+	default:
+		s = "no, last seen " + clock(a.Window.Last)
+	}
+	if a.Change.Kind != "opened" && a.Change.Text != "" {
+		s += "; new: " + a.Change.Text
+	}
+	return s
+}
+
+// success says whether it worked, and how sure that is.
+func success(a *pipeline.Alert) string {
+	o := &a.Outcome
+	t := count(o.Attempted, noun(a.Detector))
+	var s string
+	switch {
+	case o.Succeeded == nil:
+		return "not known: here weir cannot tell success from failure yet (" + t + " tried)"
+	case *o.Succeeded <= 0 && o.Basis == "unknown":
+		s = "nothing seen to succeed of " + t + ", but weir does not know what success looks like here"
+	case *o.Succeeded <= 0:
+		s = "no, 0 of " + t
+	case o.Basis == "configured" || o.Basis == "learned":
+		s = fmt.Sprintf("YES, %s %s of %s", thousands(*o.Succeeded), worked(a.Detector, *o.Succeeded), thousands(o.Attempted))
+	default:
+		s = fmt.Sprintf("probably, %s %s of %s, judged by status code alone",
+			thousands(*o.Succeeded), worked(a.Detector, *o.Succeeded), thousands(o.Attempted))
+	}
+	var names []string
+	for _, acc := range a.Affected.Accounts {
+		if acc.Outcome == "success" && len(names) < 3 {
+			names = append(names, clip(acc.Name, 40))
+		}
+	}
+	if len(names) > 0 {
+		s += ": " + strings.Join(names, ", ")
+		if n := *o.Succeeded - int64(len(names)); n > 0 {
+			s += " and " + thousands(n) + " more"
+		}
+	}
+	if o.Blocked != nil && *o.Blocked > 0 {
+		s += "; " + thousands(*o.Blocked) + " blocked"
+		if o.BlockedBy != "" {
+			s += " by " + o.BlockedBy
+		}
+	}
+	return s
+}
+
+// odds puts the score into words.
+func odds(o pipeline.AlertOdds) string {
+	most := "at most "
+	if o.Basis == "calibrated" {
+		most = "about "
+	}
+	if o.OneIn < 2 {
+		return "nothing that an ordinary client would not do"
+	}
+	return "an ordinary client does this on " + most + "one day in " + big(uint64(o.OneIn))
+}
+
+// big writes a large number as people say it: "11 billion".
+func big(n uint64) string {
+	for _, u := range []struct {
+		unit uint64
+		word string
+	}{{1e12, " trillion"}, {1e9, " billion"}, {1e6, " million"}} {
+		if n >= u.unit {
+			whole, tenth := n/u.unit, n%u.unit/(u.unit/10)
+			if whole >= 10 || tenth == 0 {
+				return thousands(int64(whole)) + u.word
+			}
+			return fmt.Sprintf("%d.%d%s", whole, tenth, u.word)
+		}
+	}
+	return thousands(int64(n))
+}
+
+// silence is the command that stops this alert, safe to paste into a shell.
+func silence(a *pipeline.Alert) string {
+	s := "weir suppress --detector " + quoted(a.Detector)
+	if a.Level == "campaign" && a.MembersTotal > 0 {
+		s += " --severity low"
+	} else {
+		s += " --client " + quoted(a.Principal.Kind.String()+":"+a.Principal.Value)
+	}
+	return s + " --for 7d"
+}
+
+// quoted writes s as one word of a POSIX shell.
+func quoted(s string) string {
+	plain := s != ""
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._:/@%+=-", c)) {
+			plain = false
+		}
+	}
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// detail is what only some want to see.
+func detail(a *pipeline.Alert) string {
+	s := fmt.Sprintf("id %s.%d, %.2f nats (page %.2f)", a.ID, a.Revision, a.Score.Nats, a.Score.PageAt)
+	for i, g := range a.Signals {
+		s += []string{" = ", " + "}[min(i, 1)] + fmt.Sprintf("%s %.2f", g.Name, g.Nats)
+	}
+	if a.Campaign != "" {
+		s += ", campaign " + a.Campaign
+	}
+	return s
+}

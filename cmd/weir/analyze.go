@@ -1,0 +1,449 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/alerts"
+	"weir/collector"
+	"weir/pipeline"
+)
+
+const analyzeHelp = `Usage: weir analyze [flags] INPUT...
+
+Looks through access logs once and prints the alerts. INPUT is a file (plain,
+.gz, .zst), a glob, or - for standard input; several are merged by event time.
+
+  weir analyze /var/log/nginx/access.log
+  weir analyze --output json 'logs/*.gz' > alerts.jsonl
+  zcat old.gz | weir analyze -
+
+First it learns what is ordinary from the input itself (an edition: endpoint
+templates, cohort priors, popular items); then it detects, exactly as weir run
+would with that edition. Alerts go to standard output, progress and the summary
+to standard error.
+
+Flags:
+  --format NAME        auto (default), combined, common, vhost_combined, json
+  --log-format STRING  an nginx log_format or an Apache LogFormat
+  --output FORMAT      text (default) or json: one alert revision a line
+  -c FILE              configuration (identity, endpoints, detectors)
+  --learn INPUT        baseline traffic that raises no alerts (repeatable)
+  --edition FILE       start from this edition instead of learning one
+  --edition-out FILE   write the edition that was used
+  --labels FILE        compare with ground truth (NDJSON) and print the scores
+  --pseudonyms         print account names as tokens
+  --tz ZONE            for stamps without a zone, e.g. Europe/Berlin
+  --workers N          goroutines (default: one per CPU)
+  --fail-on SEVERITY   exit 3 if an alert is at least this: info low medium high critical
+  --verbose            hashes and the parts of each score
+  --quiet              no progress, no summary
+
+Exit: 0 ran; 1 failed; 2 usage; 3 --fail-on met.
+`
+
+type analyzeOptions struct {
+	how        collectConfig
+	output     string
+	config     string
+	learn      listFlag
+	edition    string
+	editionOut string
+	labels     string
+	pseudonyms bool
+	workers    int
+	failOn     string
+	verbose    bool
+	quiet      bool
+	profile    string
+}
+
+func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var o analyzeOptions
+	fs := flag.NewFlagSet("analyze", flag.ContinueOnError)
+	fs.StringVar(&o.how.Format, "format", "auto", "")
+	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
+	fs.StringVar(&o.how.Timezone, "tz", "", "")
+	fs.StringVar(&o.output, "output", "text", "")
+	fs.StringVar(&o.config, "c", "", "")
+	fs.Var(&o.learn, "learn", "")
+	fs.StringVar(&o.edition, "edition", "", "")
+	fs.StringVar(&o.editionOut, "edition-out", "", "")
+	fs.StringVar(&o.labels, "labels", "", "")
+	fs.BoolVar(&o.pseudonyms, "pseudonyms", false, "")
+	fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "")
+	fs.StringVar(&o.failOn, "fail-on", "", "")
+	fs.BoolVar(&o.verbose, "verbose", false, "")
+	fs.BoolVar(&o.quiet, "quiet", false, "")
+	fs.StringVar(&o.profile, "cpuprofile", "", "")
+	inputs, code, done := parseFlags(fs, analyzeHelp, args, stdout, stderr)
+	if done {
+		return code
+	}
+	usage := func(format string, a ...any) int {
+		fmt.Fprintf(stderr, "weir analyze: "+format+"\n", a...)
+		return exitUsage
+	}
+	if len(inputs) == 0 {
+		return usage("no input; give a log file, or - for standard input (weir analyze --help)")
+	}
+	if o.output != "text" && o.output != "json" {
+		return usage("--output %s: there are text and json", o.output)
+	}
+	if o.failOn != "" && severityRank(o.failOn) < 0 {
+		return usage("--fail-on %s: there are info, low, medium, high, critical", o.failOn)
+	}
+	if o.workers < 1 || o.workers > 256 {
+		return usage("--workers %d: want 1 to 256", o.workers)
+	}
+	stop, err := startProfile(o.profile)
+	if err != nil {
+		return usage("%v", err)
+	}
+	defer stop()
+	limitMemory()
+	a := &analysis{o: o, stdout: bufio.NewWriterSize(stdout, 1<<16), stderr: stderr, start: time.Now()}
+	code = a.run(ctx, inputs, stdin)
+	if err := a.stdout.Flush(); err != nil {
+		fmt.Fprintf(stderr, "weir analyze: write alerts: %v\n", err)
+		return exitFailed
+	}
+	return code
+}
+
+// analysis is one run of weir analyze.
+type analysis struct {
+	o      analyzeOptions
+	stdout *bufio.Writer
+	stderr io.Writer
+	start  time.Time
+
+	cfg     *config
+	keys    *pipeline.PrivacyKeys
+	engine  *engine
+	tally   tally
+	labels  *Labels
+	traffic *TrafficStats
+	latest  map[string]pipeline.Alert
+	order   []string // ids in order of first revision
+	all     []pipeline.Alert
+	worst   int
+	count   int64
+	bar     *progress
+}
+
+func (a *analysis) fail(err error) int {
+	fmt.Fprintf(a.stderr, "weir analyze: %v\n", err)
+	return exitFailed
+}
+
+func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int {
+	var err error
+	if a.cfg, err = loadConfig(a.o.config); err != nil {
+		return a.fail(err)
+	}
+	if a.keys, err = openKeys(a.cfg.Privacy.KeyFile); err != nil {
+		return a.fail(err)
+	}
+	logins, err := pipeline.NewLoginRules(a.cfg.Endpoints)
+	if err != nil {
+		return a.fail(err)
+	}
+	id, err := pipeline.NewIdentity(a.cfg.Identity, a.keys, logins)
+	if err != nil {
+		return a.fail(err)
+	}
+	if a.o.labels != "" {
+		if a.labels, err = LoadLabels(a.o.labels); err != nil {
+			return a.fail(err)
+		}
+		a.labels.Alias(a.token)
+		a.traffic = NewTrafficStats(a.labels)
+	}
+	ins, notes, problems, cleanup := openInputs(args, a.o.how, stdin)
+	defer cleanup()
+	for _, p := range problems {
+		fmt.Fprintf(a.stderr, "weir analyze: %v\n", p)
+	}
+	if len(ins) == 0 {
+		return exitFailed
+	}
+	if !a.o.quiet {
+		for _, n := range notes {
+			fmt.Fprintln(a.stderr, n)
+		}
+	}
+	a.bar = newProgress(a.stderr, a.o.quiet)
+	edition, err := a.learn(ctx, ins, id, stdin)
+	if err != nil {
+		return a.fail(err)
+	}
+	if a.o.editionOut != "" {
+		if err := pipeline.WriteEdition(a.o.editionOut, edition); err != nil {
+			return a.fail(err)
+		}
+	}
+	if a.engine, err = newEngine(a.cfg, edition, a.keys, a.o.workers); err != nil {
+		return a.fail(err)
+	}
+	a.latest = map[string]pipeline.Alert{}
+	if a.traffic != nil {
+		a.engine.onBatch = func(batch []pipeline.Ordered) {
+			for i := range batch {
+				a.traffic.ObserveRequest(batch[i].Request)
+			}
+		}
+	}
+	if err := a.detect(ctx, ins, id); err != nil {
+		return a.fail(err)
+	}
+	a.bar.end()
+	code := a.report()
+	if code == exitOK && len(problems) > 0 {
+		code = exitFailed
+	}
+	return code
+}
+
+// learn returns the edition to start from.
+func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity, stdin io.Reader) (*pipeline.Edition, error) {
+	if a.o.edition != "" {
+		return pipeline.ReadEdition(a.o.edition)
+	}
+	from := ins
+	if len(a.o.learn) > 0 {
+		learn, _, problems, _ := openInputs(a.o.learn, a.o.how, stdin)
+		if len(problems) > 0 {
+			return nil, errors.Join(problems...)
+		}
+		from = slices.Concat(learn, ins)
+	}
+	return fit(ctx, from, id, a.o.workers, len(a.cfg.Identity.TrustedProxies) == 0, func(s collector.FileStats) { a.bar.update("learning", s) })
+}
+
+// detect reads the inputs in event order and takes them through the engine.
+func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identity) error {
+	e := a.engine
+	readers := map[uint64]*collector.Reader{}
+	owners := map[*pipeline.Block]*collector.Reader{}
+	for i, in := range ins {
+		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, NewIdentify: identify(id), Workers: a.o.workers})
+		defer r.Close()
+		// Ties between inputs go to the one named first.
+		key := uint64(i) + 1
+		readers[key] = r
+		e.merge.AddSource(key)
+	}
+	var out []pipeline.Alert
+	var done []*pipeline.Block
+	for {
+		key, ok := e.merge.Wants()
+		if !ok {
+			break
+		}
+		r := readers[key]
+		b, err := r.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if errors.Is(err, io.EOF) {
+				e.merge.End(key)
+			} else {
+				a.tally.errs = append(a.tally.errs, err)
+				continue
+			}
+		} else {
+			a.tally.add(b)
+			a.tally.bytes += b.Cause.To - b.Cause.From
+			b.SourceID = key
+			owners[b] = r
+			e.merge.Push(b)
+			a.bar.update("detecting", r.Stats())
+		}
+		out = e.drain(out[:0])
+		for i := range out {
+			a.take(&out[i])
+		}
+		done = e.merge.Done(done[:0])
+		for _, b := range done {
+			owners[b].Release(b)
+			delete(owners, b)
+		}
+	}
+	return nil
+}
+
+// maxKept bounds the alerts held for the text report and the evaluation.
+const maxKept = 200_000
+
+func (a *analysis) take(al *pipeline.Alert) {
+	a.count++
+	a.worst = max(a.worst, severityRank(al.Severity)+1)
+	if a.labels != nil && len(a.all) < maxKept {
+		a.all = append(a.all, *al)
+	}
+	if _, ok := a.latest[al.ID]; !ok && len(a.order) < maxKept {
+		a.order = append(a.order, al.ID)
+	}
+	if len(a.latest) < maxKept {
+		a.latest[al.ID] = *al
+	}
+	if a.o.output == "json" {
+		shown := *al
+		a.open(&shown)
+		a.stdout.Write(append(alerts.AppendJSON(nil, &shown), '\n'))
+	}
+}
+
+// open makes account names readable again, unless pseudonyms are wanted.
+func (a *analysis) open(al *pipeline.Alert) {
+	if !a.o.pseudonyms {
+		openNames(al, a.keys)
+	}
+}
+
+// token is how the configuration's keys write a name that labels give in clear.
+func (a *analysis) token(kind pipeline.PrincipalKind, value string) string {
+	return tokenFor(a.keys, a.cfg.Identity.APIKeyPrefix, kind, value)
+}
+
+func severityRank(s string) int {
+	return slices.Index([]string{"info", "low", "medium", "high", "critical"}, s)
+}
+
+// report prints what analysis came to and returns the exit code.
+func (a *analysis) report() int {
+	final := a.final()
+	if a.o.output == "text" {
+		for i := range final {
+			a.open(&final[i])
+			if err := alerts.Text(a.stdout, &final[i], alerts.TextOptions{Color: isTerminal(a.stdout), Verbose: a.o.verbose}); err != nil {
+				return a.fail(err)
+			}
+			fmt.Fprintln(a.stdout)
+		}
+		if len(final) == 0 && a.tally.parsed > 0 {
+			a.nothing()
+		}
+	}
+	if a.labels != nil {
+		ev := Evaluate(a.labels, a.all, a.traffic)
+		w := io.Writer(a.stdout)
+		if a.o.output == "json" {
+			w = a.stderr
+		}
+		if err := ev.WriteText(w); err != nil {
+			return a.fail(err)
+		}
+	}
+	for _, err := range a.tally.errs {
+		fmt.Fprintf(a.stderr, "weir analyze: %v\n", err)
+	}
+	if !a.o.quiet {
+		a.summary(len(final))
+	}
+	if a.tally.parsed == 0 {
+		a.explainRejects()
+		return exitFailed
+	}
+	if a.o.failOn != "" && a.worst > severityRank(a.o.failOn) {
+		return exitFound
+	}
+	if len(a.tally.errs) > 0 {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// final is every incident as it stands at the end, the gravest first.
+func (a *analysis) final() []pipeline.Alert {
+	for _, al := range a.engine.book.Open() {
+		a.latest[al.ID] = al
+	}
+	var list []pipeline.Alert
+	for _, id := range a.order {
+		list = append(list, a.latest[id])
+	}
+	slices.SortStableFunc(list, func(x, y pipeline.Alert) int { return severityRank(y.Severity) - severityRank(x.Severity) })
+	return list
+}
+
+func (a *analysis) summary(n int) {
+	took := time.Since(a.start).Seconds()
+	st := a.engine.set.Stats()
+	t := &a.tally
+	fmt.Fprintf(a.stderr, "%d lines read, %d parsed, %d rejected%s\n", t.lines, t.parsed, t.rejected(), reasonList(t.reasons))
+	fmt.Fprintf(a.stderr, "%d clients, %d alerts; %.2f s, %.0f lines/s, %.1f MB/s\n",
+		st.Principals, n, took, float64(t.lines)/max(took, 1e-9), float64(t.bytes)/1e6/max(took, 1e-9))
+	if late, skewed := a.engine.merge.Late(); late+skewed > 0 {
+		fmt.Fprintf(a.stderr, "%d requests came too late for their place, %d carried a time far ahead of their neighbours\n", late, skewed)
+	}
+	if t.parsed > 0 && t.rejected() > 0 {
+		a.explainRejects()
+	}
+}
+
+func reasonList(m map[string]int64) string {
+	if len(m) == 0 {
+		return ""
+	}
+	var parts []string
+	for reason, n := range m {
+		parts = append(parts, fmt.Sprintf("%s %d", reason, n))
+	}
+	slices.Sort(parts)
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+func (a *analysis) explainRejects() {
+	t := &a.tally
+	if t.parsed == 0 {
+		fmt.Fprintf(a.stderr, "weir analyze: none of the %d lines could be read%s\n", t.lines, reasonList(t.reasons))
+	}
+	for i, s := range t.samples {
+		fmt.Fprintf(a.stderr, "  rejected %s:%d (%s): %s\n", t.names[i], s.Line, s.Reason, s.Text)
+	}
+	if t.parsed == 0 {
+		fmt.Fprintln(a.stderr, "Give --format NAME, or --log-format with the log_format line of your server.")
+	}
+}
+
+// nothing says what was looked at when there is nothing to say.
+func (a *analysis) nothing() {
+	e := a.engine
+	fmt.Fprintf(a.stdout, "No alerts. Looked at %d requests from %s to %s for: %s.\n", e.requests,
+		e.first.Std().Format(time.RFC3339), e.last.Std().Format(time.RFC3339), strings.Join(detectorNames(), ", "))
+	if near := e.set.Nearest(5); len(near) > 0 {
+		fmt.Fprintln(a.stdout, "Nearest to an alert:")
+		for _, n := range near {
+			who := n.Who.Value
+			if name, ok := a.keys.Open(who); ok && !a.o.pseudonyms {
+				who = name
+			}
+			fmt.Fprintf(a.stdout, "  %s: %s at %.1f of the %.1f nats that a review takes\n", who, n.Detector, n.Score.Float(), pipeline.ReviewAt.Float())
+		}
+	} else {
+		fmt.Fprintln(a.stdout, "No client came near one.")
+	}
+}
+
+func startProfile(path string) (func(), error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return profileTo(f)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"runtime/debug"
+
+	"weir/alerts"
+	"weir/detectors"
+	"weir/pipeline"
+)
+
+// engine is detect, correlate and alert in one process: ordered requests in,
+// alert revisions out. Both wirings of one machine use it as it is: analyze
+// feeds it from files, run from the log. One goroutine uses an engine.
+type engine struct {
+	merge *pipeline.Merge
+	set   *detectors.Set
+	watch *pipeline.ProxyWatch
+	book  *alerts.Book
+	keys  *pipeline.PrivacyKeys
+
+	batch    []pipeline.Ordered
+	findings []pipeline.Finding
+	requests int64
+	first    pipeline.Time
+	last     pipeline.Time
+	onBatch  func([]pipeline.Ordered) // told of every batch before detection; may be nil
+}
+
+// engineBatch is how many requests are detected at a time.
+const engineBatch = 8192
+
+// newEngine builds the chain for one edition.
+func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, workers int) (*engine, error) {
+	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
+	if err != nil {
+		return nil, err
+	}
+	watch := pipeline.NewProxyWatch()
+	set, err := detectors.NewSet(detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Workers: workers}, edition)
+	if err != nil {
+		return nil, err
+	}
+	return &engine{
+		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, watch: watch, keys: keys,
+		book:  alerts.NewBook(cfg.Alerts, pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}),
+		first: pipeline.NoTime, last: pipeline.NoTime,
+	}, nil
+}
+
+// drain takes every request whose place is certain through the chain and
+// appends the alert revisions to dst.
+func (e *engine) drain(dst []pipeline.Alert) []pipeline.Alert {
+	e.batch = e.merge.Next(e.batch[:0])
+	for rest := e.batch; len(rest) > 0; {
+		n := min(len(rest), engineBatch)
+		part := rest[:n]
+		rest = rest[n:]
+		if e.onBatch != nil {
+			e.onBatch(part)
+		}
+		if e.first == pipeline.NoTime {
+			e.first = part[0].Effective
+		}
+		e.last = part[n-1].Effective
+		e.requests += int64(n)
+		e.findings = e.set.Process(e.findings[:0], part)
+		dst = e.take(dst)
+		dst = e.book.Advance(dst, e.last)
+	}
+	return dst
+}
+
+// advance tells the chain that event time reached now without a request.
+func (e *engine) advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert {
+	if e.last == pipeline.NoTime || now <= e.last {
+		return dst
+	}
+	e.last = now
+	e.findings = e.set.Advance(e.findings[:0], now)
+	return e.book.Advance(e.take(dst), now)
+}
+
+func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
+	for i := range e.findings {
+		dst = e.book.Take(dst, &e.findings[i])
+	}
+	return dst
+}
+
+// limitMemory keeps Go's heap from doubling: state is bounded by design, and
+// the collector runs a little more often instead.
+func limitMemory() {
+	debug.SetGCPercent(60)
+	debug.SetMemoryLimit(900 << 20)
+}

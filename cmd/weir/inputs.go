@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"weir/collector"
+	"weir/detectors"
+	"weir/pipeline"
+)
+
+// input is one finite source of an analysis.
+type input struct {
+	name   string // as given
+	path   string // where it is read; a spooled copy for "-"
+	format *collector.Format
+	labels map[string]string
+}
+
+// openInputs expands the arguments and decides each input's format. notes are
+// sentences for people; problems are inputs that cannot be read, which do not
+// stop the others.
+func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
+	cleanup = func() {}
+	names, err := collector.Expand(args)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	for _, name := range names {
+		in := input{name: name, path: name, labels: how.Labels}
+		if name == "-" {
+			path, done, err := collector.SpoolStdin(stdin, os.TempDir())
+			if err != nil {
+				problems = append(problems, err)
+				continue
+			}
+			in.path, cleanup = path, func() { _ = done() }
+		}
+		f, chosen, err := how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		in.format = f
+		notes = append(notes, fmt.Sprintf("%s: %s", name, chosen))
+		ins = append(ins, in)
+	}
+	return ins, notes, problems, cleanup
+}
+
+// identify binds the resolver of requests' owners to the collector.
+func identify(id *pipeline.Identity) func() collector.Identify {
+	return func() collector.Identify {
+		r := id.NewResolver()
+		return func(req *pipeline.Request, f *collector.Fields) { r.Resolve(req, &f.Clear) }
+	}
+}
+
+// tally sums up what reading came to.
+type tally struct {
+	lines   int64
+	parsed  int64
+	bytes   int64
+	reasons map[string]int64
+	samples []pipeline.RejectSample
+	names   []string // source of each sample
+	errs    []error
+}
+
+const maxSamples = 8
+
+func (t *tally) add(b *pipeline.Block) {
+	t.lines += b.Rejects.Lines
+	t.parsed += int64(len(b.Requests))
+	for reason, n := range b.Rejects.Reason {
+		if t.reasons == nil {
+			t.reasons = map[string]int64{}
+		}
+		t.reasons[reason] += n
+	}
+	for _, s := range b.Rejects.Sample {
+		if len(t.samples) < maxSamples {
+			t.samples = append(t.samples, s)
+			t.names = append(t.names, b.Source)
+		}
+	}
+}
+
+func (t *tally) rejected() (n int64) {
+	for _, v := range t.reasons {
+		n += v
+	}
+	return n
+}
+
+// disorder measures how far behind the latest time lines come, per source.
+type disorder struct {
+	max   pipeline.Time
+	worst pipeline.Time
+	begun bool
+}
+
+// maxLateness is how much disorder a fit answers with sorting.
+const maxLateness = 120e6
+
+func (d *disorder) observe(t pipeline.Time) {
+	switch {
+	case !d.begun || t > d.max && t.Sub(d.max) <= 3600e9:
+		d.begun, d.max = true, t
+	case t < d.max && d.max-t <= maxLateness:
+		d.worst = max(d.worst, d.max-t)
+	case t < d.max:
+		d.worst = maxLateness
+	}
+}
+
+// fit reads the inputs once and learns an edition from them.
+func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, prefilter bool, progress func(collector.FileStats)) (*pipeline.Edition, error) {
+	fitter := detectors.NewFitter()
+	var worst pipeline.Time
+	for _, in := range ins {
+		cfg := collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, NewIdentify: identify(id), Workers: workers}
+		if prefilter {
+			cfg.Keep = func(prefix []byte) bool {
+				a, ok := pipeline.ParseAddress(string(prefix))
+				return !ok || fitter.Keeps(a)
+			}
+		}
+		r := collector.NewReader(cfg)
+		var d disorder
+		for {
+			b, err := r.Next(ctx)
+			if err != nil {
+				if ctx.Err() != nil {
+					r.Close()
+					return nil, ctx.Err()
+				}
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				continue // the detection pass says what is wrong with the input
+			}
+			for i := range b.Requests {
+				d.observe(b.Requests[i].Time)
+				fitter.Add(&b.Requests[i])
+			}
+			r.Release(b)
+			if progress != nil {
+				progress(r.Stats())
+			}
+		}
+		r.Close()
+		worst = max(worst, d.worst)
+	}
+	lateness := pipeline.Time(worst).Sub(0)
+	return fitter.Fit(lateness)
+}

@@ -1,0 +1,67 @@
+package collector
+
+import (
+	"fmt"
+	"testing"
+)
+
+const timingLine = `203.0.113.%d - - [10/Oct/2025:13:%02d:%02d +0200] "GET /products/category/clocks?page=%d&sort=price HTTP/1.1" 200 12326 "https://shop.example/products" "Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0"`
+
+func timingLines() [][]byte {
+	var out [][]byte
+	for i := range 1000 {
+		out = append(out, fmt.Appendf(nil, timingLine, i%250, i/60%60, i%60, i))
+	}
+	return out
+}
+
+func benchmark(b *testing.B, f Format, lines [][]byte) {
+	b.Helper()
+	p := f.New()
+	var fields Fields
+	size := 0
+	for _, l := range lines {
+		if err := p.Parse(&fields, l); err != nil {
+			b.Fatalf("%v: %s", err, l)
+		}
+		size += len(l)
+	}
+	b.SetBytes(int64(size / len(lines)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if err := p.Parse(&fields, lines[i]); err != nil {
+			b.Fatal(err)
+		}
+		if i++; i == len(lines) {
+			i = 0
+		}
+	}
+}
+
+func BenchmarkCombined(b *testing.B) { benchmark(b, combinedFormat(ParseOptions{}), timingLines()) }
+
+func BenchmarkCombinedRecorded(b *testing.B) {
+	benchmark(b, combinedFormat(ParseOptions{}), linesOf(shared(b, "tools_shop", "access.log.gz"))[:8000])
+}
+
+func BenchmarkCombinedEscaped(b *testing.B) {
+	benchmark(b, combinedFormat(ParseOptions{}), [][]byte{[]byte(
+		`203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] "GET /caf\xC3\xA9?q=\x22a\x22 HTTP/1.1" 200 12326 "-" "Mozilla/5.0 \"x\" (X11; Linux x86_64; rv:125.0) Gecko/20100101"`)})
+}
+
+func BenchmarkNginxLayout(b *testing.B) {
+	f, err := CompileNginx(`$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`, ParseOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmark(b, f, timingLines())
+}
+
+func BenchmarkJSONRecorded(b *testing.B) {
+	benchmark(b, jsonFormat(nil, ParseOptions{}), linesOf(shared(b, "tools_shop", "access.json.gz"))[:4000])
+}
+
+func BenchmarkJSONNested(b *testing.B) {
+	benchmark(b, jsonFormat(nil, ParseOptions{}), [][]byte{[]byte(caddyLine)})
+}

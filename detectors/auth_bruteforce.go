@@ -1,0 +1,171 @@
+package detectors
+
+import (
+	"fmt"
+
+	"weir/pipeline"
+)
+
+// authBruteforce sees one client trying passwords: on one account, or on
+// accounts that the log does not show.
+//
+// Evidence: every attempt counts (not only first contacts: brute force on one
+// account is a single symbol otherwise), failed against succeeded, each
+// weighted by how soon it followed the one before: 1 within 1.5 s, down to 1/20
+// beyond 15 s, with a half-life of ten minutes. A program that repeats one
+// stale password every five seconds or slower settles below the review level
+// for ever, whatever it does for days. Where a failed login answers 200 the
+// outcome is unknown; then only attempts closer than a person can type count,
+// at half weight, and the alert says that success is unknown.
+//
+// Misses: guessing slower than about ten a minute where the log names no
+// account; many sources with a few tries each. Looks like it: a load test, a
+// client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
+type authBruteforce struct{}
+
+// loginState is 64 bytes.
+type loginState struct {
+	tries     trial
+	onset     pipeline.Time
+	lastTry   pipeline.Time
+	attempts  uint32 // since onset
+	failures  uint32
+	successes uint32
+	after     uint32 // successes that followed at least three failures
+	agent     uint32 // of the last attempt
+	users     linear64
+	shows     bool // a failure showed in the status: 2xx and 3xx are successes
+	blind     bool // the outcome is not known
+}
+
+func newAuthBruteforce() detector { return authBruteforce{} }
+
+const loginHalfLife = 600
+
+// tryWeight is what an attempt counts by the time since the one before.
+func tryWeight(gap pipeline.Time, sameAgent bool) uint32 {
+	w := uint32(1)
+	switch {
+	case gap <= 1_500_000:
+		w = 16
+	case gap <= 3_000_000:
+		w = 11
+	case gap <= 6_000_000:
+		w = 5
+	case gap <= 15_000_000:
+		w = 2
+	}
+	if !sameAgent {
+		w = max(1, w/4) // another person behind the same address
+	}
+	return w
+}
+
+func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
+	st := &p.login
+	if !o.Has(pipeline.ObsLogin) {
+		return st.score(), false
+	}
+	now := seconds(o.Time)
+	st.tries.decay(now, loginHalfLife)
+	if st.tries.score() == 0 && st.attempts > 0 && o.Time.Sub(st.lastTry) > 3600e9 {
+		shows := st.shows
+		*st = loginState{shows: shows, agent: st.agent, lastTry: st.lastTry}
+	}
+	if st.attempts == 0 {
+		st.onset = o.Time
+	}
+	sameAgent := st.agent == uint32(o.Agent) || p.rotates()
+	gap := o.Time - st.lastTry
+	if st.lastTry == 0 {
+		gap, sameAgent = 1<<40, true
+	}
+	weight := tryWeight(gap, sameAgent)
+	st.lastTry, st.agent = o.Time, uint32(o.Agent)
+	st.attempts++
+	if o.User != 0 {
+		st.users.add(o.User)
+	}
+	failed := o.Has(pipeline.ObsFailed)
+	switch {
+	case failed:
+		st.failures++
+		st.shows = true
+	case o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
+		st.successes++
+		if st.failures >= 3 {
+			st.after++
+		}
+		st.tries.observe(s.b.Login.Beta, false, countScale, now, loginHalfLife)
+		return st.score(), st.after > 0
+	default:
+		st.blind = true
+		if gap > 1_500_000 {
+			return st.score(), false
+		}
+		weight /= 2
+	}
+	st.tries.observe(s.b.Login.Beta, true, weight, now, loginHalfLife)
+	return st.score(), true
+}
+
+func (st *loginState) score() pipeline.Nats {
+	if st.attempts < 5 {
+		return 0
+	}
+	return st.tries.score()
+}
+
+func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
+	st := &p.login
+	failures := st.failures
+	name := "login_failure"
+	if st.failures == 0 {
+		name, failures = "login_attempt", st.attempts
+	}
+	return append(dst, pipeline.FindingSignal{
+		Name: name, Observed: float64(failures), Expected: expected(uint16(min(st.attempts, 1<<16-1)), b.Login),
+		Count: int64(failures), Nats: st.score(), Baseline: b.baseline(b.Login),
+	})
+}
+
+func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines) {
+	st := &p.login
+	f.Onset = st.onset
+	f.Outcome.Attempted = int64(st.attempts)
+	f.Outcome.Basis = "status"
+	successes := int64(st.after)
+	known := !st.blind
+	if known {
+		f.Outcome.Succeeded = &successes
+	} else {
+		f.Outcome.Basis = "unknown"
+	}
+	if n := int64(st.users.count()); n > 0 {
+		f.Outcome.Accounts = &n
+	}
+	f.Facts.Succeeded = known && successes > 0
+	f.Facts.CanSucceed = true
+	on := f.Endpoint.Method + " " + f.Endpoint.Template
+	f.Title = fmt.Sprintf("Password guessing against %s from %s", on, f.Who.Value)
+	took := c.Last.Sub(st.onset)
+	switch {
+	case !known:
+		f.Reason = fmt.Sprintf("%s in %s, faster than a person types; whether any worked is not known, because this endpoint answers failures with success codes.",
+			plural(int64(st.attempts), "login attempt", "login attempts"), span(took))
+	default:
+		f.Reason = fmt.Sprintf("%s of %d failed in %s (ordinary clients fail %.0f %%)%s%s.",
+			plural(int64(st.failures), "login", "logins"), st.attempts, span(took), 100*b.Login.Mean(),
+			when(f.Outcome.Accounts != nil && *f.Outcome.Accounts > 1, fmt.Sprintf(", on about %d accounts", st.users.count())),
+			when(successes > 0, fmt.Sprintf("; then %s", plural(successes, "login worked", "logins worked"))))
+	}
+	if successes > 0 && known {
+		f.Next = append(f.Next, fmt.Sprintf("Find the %s that worked from this client, reset the passwords, end the sessions", plural(successes, "login", "logins")))
+	}
+	f.Next = append(f.Next, blockAdvice(f))
+	f.BenignIf = []string{"a load test or a monitor in a tight retry loop with an old password"}
+	f.WouldNotFireIf = "fewer attempts had failed, or they had come five seconds or more apart"
+	f.Attack = []string{"T1110.001"}
+	f.OWASP = []string{"API2:2023"}
+	f.OAT = []string{"OAT-007"}
+}

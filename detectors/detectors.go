@@ -1,0 +1,123 @@
+// Package detectors turns ordered requests into findings: it reduces each
+// request to an observation, keeps a bounded profile per principal, and asks
+// every detector what the observation adds to its case.
+//
+// Only event time exists here, evidence is integer arithmetic, and no output
+// depends on workers, batches or restarts.
+package detectors
+
+import (
+	"weir/pipeline"
+)
+
+// detector is one question asked of every observation of a principal. It keeps
+// what it needs in its part of the Profile and nothing in itself: one value
+// serves all workers.
+type detector interface {
+	// observe updates the detector's part of p and returns the evidence now, and
+	// whether o added to it.
+	observe(p *Profile, o *pipeline.Observation, s *scope) (score pipeline.Nats, counted bool)
+	// signals appends the lines of evidence; their nats sum to the score.
+	signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal
+	// describe fills in the words, the outcome and the facts of f. It is called
+	// for a finding that is about to leave, never per event.
+	describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines)
+}
+
+// entry is one line of the catalog.
+type entry struct {
+	name string
+	new  func() detector
+}
+
+// catalog lists every detector, in the order in which they are asked. To add
+// one: a file with its doc and code, a field in Profile, a line here, and case
+// files testdata/<name>/attack_*.txtar and benign_*.txtar.
+func catalog() []entry {
+	return []entry{
+		{"probe.path", newProbePath},
+		{"auth.bruteforce", newAuthBruteforce},
+		{"enum.object", newEnumObject},
+		{"scrape.crawl", newScrapeCrawl},
+	}
+}
+
+// Names returns the detectors' names in catalog order.
+func Names() []string {
+	var names []string
+	for _, e := range catalog() {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+// family is a detector's name up to the dot.
+func family(name string) string {
+	for i := range len(name) {
+		if name[i] == '.' {
+			return name[:i]
+		}
+	}
+	return name
+}
+
+// scope is what detectors may know of an observation beyond the observation.
+type scope struct {
+	b *Baselines
+	// freshItem and freshPath say that the principal never asked for this item
+	// (for this path, or template when it has slots) before.
+	freshItem bool
+	freshPath bool
+	// endpoint is the baseline of the observation's template, nil if none.
+	endpoint *EndpointBaseline
+}
+
+// Mode says what becomes of a detector's findings.
+type Mode string
+
+// The modes.
+const (
+	ModeOn     Mode = "on"
+	ModeShadow Mode = "shadow" // detected and stored, never alerted
+	ModeOff    Mode = "off"
+)
+
+// breadth is the evidence of a count: distinct things a day against a
+// gamma-Poisson cohort, as the exact likelihood ratio of a twenty times higher
+// mean with the same shape. It decays with a half-life of a day.
+type breadth struct {
+	at uint32
+	n  uint32 // distinct things, 1/256
+}
+
+const breadthFactor = 20
+
+func (b *breadth) add(now uint32) {
+	b.decay(now)
+	if b.n < 1<<30 {
+		b.n += 256
+	}
+}
+
+func (b *breadth) decay(now uint32) {
+	const day = 24 * 3600
+	if now <= b.at {
+		return
+	}
+	age := now - b.at
+	if age < day/256 && b.n > 0 {
+		return
+	}
+	b.at = now
+	b.n = uint32(uint64(b.n) * halfPower(uint64(age)<<16/day) >> 16)
+}
+
+// nats is the evidence when share of the count is one person's (people behind
+// an address share what they read).
+func (b *breadth) nats(r Rate, people int) pipeline.Nats {
+	mean, shape := uint64(r.Mean), uint64(r.Shape)
+	each := lnRatio(breadthFactor*mean*(mean+shape), (breadthFactor*mean+shape)*mean)
+	fixed := lnRatio(breadthFactor*mean+shape, mean+shape) * pipeline.Nats(shape) / 256
+	n := pipeline.Nats(b.n) / pipeline.Nats(max(1, people))
+	return max(0, n*each/256-fixed)
+}

@@ -1,0 +1,508 @@
+package detectors
+
+import (
+	"math/bits"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"weir/pipeline"
+)
+
+// Fitter learns an edition from a sample of whole clients: endpoint templates
+// first, then, under those, the priors, the endpoints and the popularity of
+// items. Clients with evidence against them do not teach: with 3 % attackers in
+// the sample a plain fit triples the time to detect, a gated one does not move it
+// (detection.md 3.0). What it learns does not depend on the order of Add
+// between clients. One goroutine uses a Fitter.
+type Fitter struct {
+	rows    []fitRow
+	paths   []fitPath
+	index   map[uint64]uint32
+	perKey  map[uint64]uint32 // rows by client
+	level   atomic.Uint32     // clients whose hash has this many leading zero bits are kept
+	first   pipeline.Time
+	methods []string
+}
+
+type fitPath struct{ host, path string }
+
+// fitRow is one request of the sample, 48 bytes.
+type fitRow struct {
+	owner  uint64
+	client uint64
+	time   pipeline.Time
+	path   uint32
+	page   int32
+	status uint16
+	method uint8
+	flags  uint8
+}
+
+const (
+	fitLogin uint8 = 1 << iota
+	fitLinked
+	fitRead
+)
+
+const (
+	// FitLimit is how many requests a fit keeps at most: beyond it, half of the
+	// clients are dropped, by hash, until the rest fit.
+	FitLimit = 1 << 18
+	// fitClientLimit is how many requests of one client teach.
+	fitClientLimit = 1 << 14
+	maxMethods     = 64
+)
+
+// NewFitter returns an empty fitter.
+func NewFitter() *Fitter {
+	return &Fitter{index: map[uint64]uint32{}, perKey: map[uint64]uint32{}, first: pipeline.NoTime}
+}
+
+// Len returns how many requests the sample holds.
+func (f *Fitter) Len() int { return len(f.rows) }
+
+// Keeps reports whether requests from address a are still wanted. It may be
+// called from any goroutine, to spare parsing the others.
+func (f *Fitter) Keeps(a pipeline.Address) bool { return f.keeps(a.Owner()) }
+
+func (f *Fitter) keeps(client uint64) bool {
+	// The high bits choose the virtual shard; the sample is chosen by others.
+	return uint32(bits.TrailingZeros64(client*0x9e3779b97f4a7c15>>7)) >= f.level.Load()
+}
+
+// Add takes one request; it keeps no reference to r's memory. Requests of one
+// client must come in their order.
+func (f *Fitter) Add(r *pipeline.Request) {
+	if r.Kind == pipeline.PrincipalNone {
+		return
+	}
+	client := r.Owner
+	if !r.Address.IsZero() {
+		client = r.Address.Owner()
+	}
+	if !f.keeps(client) || f.perKey[client] >= fitClientLimit {
+		return
+	}
+	f.perKey[client]++
+	key := pipeline.Mix64(pipeline.Hash64(r.Path), pipeline.Hash64(r.Host))
+	id, ok := f.index[key]
+	if !ok {
+		id = uint32(len(f.paths))
+		f.paths = append(f.paths, fitPath{clean(r.Host, 256), clean(r.Path, 2048)})
+		f.index[key] = id
+	}
+	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Status, method: f.method(r.Method)}
+	if r.Flags&pipeline.FlagLogin != 0 {
+		row.flags |= fitLogin
+	}
+	if r.Referer != "" {
+		row.flags |= fitLinked
+	}
+	if r.Method == "GET" || r.Method == "HEAD" {
+		row.flags |= fitRead
+	}
+	if r.Query != "" {
+		row.page = pageNumber(r.Query)
+	}
+	if f.first == pipeline.NoTime || r.Time < f.first {
+		f.first = r.Time
+	}
+	f.rows = append(f.rows, row)
+	if len(f.rows) > FitLimit {
+		f.thin()
+	}
+}
+
+// method interns a method's name; beyond the bound all are the last.
+func (f *Fitter) method(m string) uint8 {
+	i := slices.Index(f.methods, m)
+	if i < 0 {
+		if len(f.methods) == maxMethods {
+			return maxMethods - 1
+		}
+		i = len(f.methods)
+		f.methods = append(f.methods, clean(m, 32))
+	}
+	return uint8(i)
+}
+
+// thin drops half of the clients until the sample fits. What remains is the
+// clients of the first level that fits, whatever order they came in.
+func (f *Fitter) thin() {
+	for len(f.rows) > FitLimit && f.level.Load() < 40 {
+		f.level.Add(1)
+		f.rows = slices.DeleteFunc(f.rows, func(r fitRow) bool { return !f.keeps(r.client) })
+		for client := range f.perKey {
+			if !f.keeps(client) {
+				delete(f.perKey, client)
+			}
+		}
+	}
+}
+
+// fitClient is what one client did.
+type fitClient struct {
+	probe, object, near, login share
+	days                       int64
+	perDay                     uint32 // distinct items on the busiest day
+	items                      []uint64
+	walks                      []fitWalk
+	suspect                    bool
+}
+
+type share struct{ k, n uint32 }
+
+type fitWalk struct {
+	template   uint64
+	miss, near share
+}
+
+// Fit builds the edition. lateness is the disorder that was seen in the input.
+func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
+	learner := pipeline.NewTemplateLearner()
+	for i := range f.rows {
+		r := &f.rows[i]
+		p := &f.paths[r.path]
+		learner.Add(p.host, f.methods[r.method], p.path, r.status, r.owner)
+	}
+	templates := learner.Build(nil)
+	b := ShippedBaselines()
+	b.Since = f.first
+	facts := f.pathFacts(templates, b)
+	clients, endpoints := f.clients(facts)
+	b.Clients = int64(len(clients))
+	for range 3 {
+		for i := range clients {
+			clients[i].suspect = clients[i].evidence(b) >= 7*pipeline.Nat // ln 1e3
+		}
+		shipped := ShippedBaselines()
+		b.Probe = fitBeta(clients, func(c *fitClient) share { return c.probe }, shipped.Probe)
+		b.Object = fitBeta(clients, func(c *fitClient) share { return c.object }, shipped.Object)
+		b.Near = fitBeta(clients, func(c *fitClient) share { return c.near }, shipped.Near)
+		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
+		b.Crawl = fitRate(clients, shipped.Crawl)
+	}
+	f.fitItems(b, clients)
+	b.Endpoints = fitEndpoints(clients, endpoints)
+	b.Asked = f.fitAsked(facts, clients)
+	raw, err := b.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Edition{Number: 1, Effective: f.first, Lateness: lateness, Templates: templates, Detectors: raw}, nil
+}
+
+func (f *Fitter) pathFacts(t *pipeline.Templates, b *Baselines) []pathFacts {
+	v := newObserver(t, b)
+	out := make([]pathFacts, len(f.paths))
+	for i, p := range f.paths {
+		out[i] = *v.facts(p.host, p.path)
+	}
+	return out
+}
+
+// clients sums the rows up, in the order of the clients' hashes.
+func (f *Fitter) clients(facts []pathFacts) ([]fitClient, map[uint64]*EndpointBaseline) {
+	order := make([]int32, len(f.rows))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return compare(f.rows[a].owner, f.rows[b].owner) })
+	endpoints := map[uint64]*EndpointBaseline{}
+	var clients []fitClient
+	for from := 0; from < len(order); {
+		to := from
+		for to < len(order) && f.rows[order[to]].owner == f.rows[order[from]].owner {
+			to++
+		}
+		clients = append(clients, f.client(order[from:to], facts, endpoints))
+		from = to
+	}
+	return clients, endpoints
+}
+
+func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*EndpointBaseline) (c fitClient) {
+	seen := map[uint64]bool{}
+	day, perDay := int64(-1), uint32(0)
+	walks := map[uint64]*walkState{}
+	for _, i := range rows {
+		r := &f.rows[i]
+		p := &facts[r.path]
+		miss := false
+		switch r.status {
+		case 400, 403, 404, 405, 410, 501:
+			miss = true
+		}
+		ok := r.status >= 200 && r.status < 400
+		if r.flags&fitLogin != 0 {
+			c.login.n++
+			failed := false
+			switch r.status {
+			case 400, 401, 403, 422, 429:
+				failed = true
+				c.login.k++
+			}
+			if failed {
+				endpointOf(endpoints, p.template).Answers401 = true
+			}
+			continue
+		}
+		if p.is(pipeline.ObsSlot) && (r.status == 401 || r.status == 403) {
+			endpointOf(endpoints, p.template).Refuses = true
+		}
+		if p.is(pipeline.ObsAuto) || !miss && p.is(pipeline.ObsStatic) {
+			continue
+		}
+		key := p.path
+		if p.flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
+			key = pipeline.Mix64(p.template, 3)
+		}
+		if !seen[key] {
+			seen[key] = true
+			if miss || ok {
+				c.probe.n++
+			}
+			if miss {
+				c.probe.k++
+			}
+		}
+		item := p.path
+		if r.page >= 0 {
+			item = pipeline.Mix64(p.path, uint64(r.page)+1)
+		}
+		if ok && r.flags&fitRead != 0 {
+			if d := int64(r.time) / 86400e6; d != day {
+				day, perDay = d, 0
+				c.days++
+			}
+			if k := pipeline.Mix64(item, uint64(day)); !seen[k] {
+				seen[k] = true
+				perDay++
+				c.perDay = max(c.perDay, perDay)
+			}
+			if k := pipeline.Mix64(item, 5); !seen[k] {
+				seen[k] = true
+				c.items = append(c.items, item)
+			}
+		}
+		if p.object == 0 || p.is(pipeline.ObsUnknown) || !ok && !miss {
+			continue
+		}
+		if k := pipeline.Mix64(p.object, p.template); !seen[k] {
+			seen[k] = true
+			c.object.n++
+			w := walks[p.template]
+			if w == nil {
+				if len(walks) > 256 {
+					continue
+				}
+				w = &walkState{template: p.template}
+				walks[p.template] = w
+				c.walks = append(c.walks, fitWalk{template: p.template})
+			}
+			j := slices.IndexFunc(c.walks, func(x fitWalk) bool { return x.template == p.template })
+			c.walks[j].miss.n++
+			if miss {
+				c.object.k++
+				c.walks[j].miss.k++
+			}
+			if p.is(pipeline.ObsNumber) {
+				if near, first := w.place(p.number); !first {
+					c.near.n++
+					c.walks[j].near.n++
+					if near {
+						c.near.k++
+						c.walks[j].near.k++
+					}
+				}
+			}
+		}
+	}
+	return c
+}
+
+func endpointOf(m map[uint64]*EndpointBaseline, template uint64) *EndpointBaseline {
+	e := m[template]
+	if e == nil {
+		e = &EndpointBaseline{Template: template}
+		m[template] = e
+	}
+	return e
+}
+
+// evidence is what detection would hold against the client under b.
+func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
+	against := func(s share, null Beta) pipeline.Nats {
+		var t trial
+		for range min(s.k, 200) {
+			t.observe(null, true, countScale, 1, halfLifeSeconds)
+		}
+		for range min(s.n-s.k, 400) {
+			t.observe(null, false, countScale, 1, halfLifeSeconds)
+		}
+		return t.score()
+	}
+	x := breadth{n: min(c.perDay, 1<<20) * 256}
+	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1))
+}
+
+// fitBeta fits a beta distribution by moments over the clients that teach, and
+// leans on the shipped prior as long as they are few.
+func fitBeta(clients []fitClient, of func(*fitClient) share, shipped Prior) Prior {
+	var n, sum, sum2, noise float64
+	for i := range clients {
+		c := &clients[i]
+		s := of(c)
+		if c.suspect || s.n < 3 {
+			continue
+		}
+		x := float64(s.k) / float64(s.n)
+		n++
+		sum += x
+		sum2 += float64(x * x)
+		noise += 1 / float64(s.n)
+	}
+	if n < 5 {
+		return shipped
+	}
+	mean := sum / n
+	own := n / (n + 30)
+	mean = min(max(float64(own*mean)+float64((1-own)*shipped.Mean()), 0.005), 0.9)
+	spread := sum2/n - float64(sum/n*(sum/n)) - float64(mean*(1-mean))*noise/n
+	size := 18.0
+	if spread > 1e-6 {
+		size = mean*(1-mean)/spread - 1
+	} else {
+		size = 40
+	}
+	shippedSize := float64(shipped.A+shipped.B) / 256
+	size = float64(own*min(max(size, 4), 40)) + float64((1-own)*shippedSize)
+	a := max(1, uint32(mean*size*256+0.5))
+	return Prior{Beta: Beta{a, max(1, uint32(size*256+0.5)-min(a, uint32(size*256)))}, N: int64(n)}
+}
+
+// fitRate fits the gamma-Poisson of distinct items a day.
+func fitRate(clients []fitClient, shipped Rate) Rate {
+	var n, sum, sum2 float64
+	for i := range clients {
+		c := &clients[i]
+		if c.suspect || c.perDay < 2 {
+			continue
+		}
+		x := float64(c.perDay)
+		n++
+		sum += x
+		sum2 += float64(x * x)
+	}
+	if n < 5 {
+		return shipped
+	}
+	mean := sum / n
+	variance := sum2/n - float64(mean*mean)
+	shape := 3.0
+	if variance > mean {
+		shape = float64(mean*mean) / (variance - mean)
+	}
+	own := n / (n + 30)
+	mean = float64(own*max(mean, 5)) + float64((1-own)*float64(shipped.Mean)/256)
+	shape = float64(own*min(max(shape, 0.4), 2)) + float64((1-own)*float64(shipped.Shape)/256)
+	return Rate{Mean: uint32(mean * 256), Shape: uint32(shape * 256), N: int64(n)}
+}
+
+// maxItems is how many popular items an edition names.
+const maxItems = 8192
+
+func (f *Fitter) fitItems(b *Baselines, clients []fitClient) {
+	counts := map[uint64]uint32{}
+	var total uint64
+	for i := range clients {
+		for _, item := range clients[i].items {
+			if clients[i].suspect {
+				counts[item] += 0 // it exists, but this client says nothing of its popularity
+				continue
+			}
+			counts[item]++
+			total++
+		}
+	}
+	b.Catalogue = int64(len(counts))
+	if total == 0 {
+		b.Catalogue = 0
+		return
+	}
+	tailOf := func(c uint64) pipeline.Nats {
+		return min(max(lnRatio(total, uint64(len(counts))*max(c, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
+	}
+	b.RareTail = tailOf(1)
+	items := make([]uint64, 0, len(counts))
+	for item, c := range counts {
+		if c >= 2 {
+			items = append(items, item)
+		}
+	}
+	slices.SortFunc(items, func(x, y uint64) int {
+		if counts[x] != counts[y] {
+			return int(counts[y]) - int(counts[x])
+		}
+		return compare(x, y)
+	})
+	items = items[:min(len(items), maxItems)]
+	slices.Sort(items)
+	for _, item := range items {
+		b.Items = append(b.Items, ItemBaseline{item, tailOf(uint64(counts[item]))})
+	}
+}
+
+// maxEndpoints bounds an edition's endpoint table.
+const maxEndpoints = 8192
+
+func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline) []EndpointBaseline {
+	miss, near := map[uint64][]fitClient{}, map[uint64][]fitClient{}
+	for i := range clients {
+		c := &clients[i]
+		if c.suspect {
+			continue
+		}
+		for _, w := range c.walks {
+			endpointOf(endpoints, w.template)
+			miss[w.template] = append(miss[w.template], fitClient{object: w.miss})
+			near[w.template] = append(near[w.template], fitClient{near: w.near})
+		}
+	}
+	shipped := ShippedBaselines()
+	templates := make([]uint64, 0, len(endpoints))
+	for t := range endpoints {
+		templates = append(templates, t)
+	}
+	slices.Sort(templates)
+	var out []EndpointBaseline
+	for _, t := range templates[:min(len(templates), maxEndpoints)] {
+		e := *endpoints[t]
+		e.Miss = fitBeta(miss[t], func(c *fitClient) share { return c.object }, shipped.Object)
+		e.Near = fitBeta(near[t], func(c *fitClient) share { return c.near }, shipped.Near)
+		out = append(out, e)
+	}
+	return out
+}
+
+// fitAsked finds wordlist paths that several ordinary clients are served here.
+func (f *Fitter) fitAsked(facts []pathFacts, clients []fitClient) []uint64 {
+	served := map[uint64]int{}
+	for i := range clients {
+		if clients[i].suspect {
+			continue
+		}
+		for _, item := range clients[i].items {
+			served[item]++
+		}
+	}
+	var out []uint64
+	for i := range facts {
+		if facts[i].rarity > 0 && served[facts[i].path] >= 3 {
+			out = append(out, facts[i].path)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

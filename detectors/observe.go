@@ -1,0 +1,179 @@
+package detectors
+
+import (
+	"strconv"
+	"strings"
+
+	"weir/pipeline"
+)
+
+// observer reduces requests to observations under one edition. One goroutine
+// uses an observer; it remembers what it learned of recent paths.
+type observer struct {
+	t      *pipeline.Templates
+	b      *Baselines
+	logins *pipeline.LoginRules
+	paths  []pathFacts // direct mapped
+}
+
+// pathFacts is what a path means under the edition.
+type pathFacts struct {
+	key      uint64
+	template uint64
+	path     uint64
+	object   uint64
+	number   int64
+	rarity   pipeline.Nats
+	tail     pipeline.Nats
+	flags    pipeline.ObservationFlags
+	class    pipeline.EndpointClass
+}
+
+const pathCache = 1 << 14
+
+func newObserver(t *pipeline.Templates, b *Baselines) *observer {
+	return &observer{t: t, b: b, paths: make([]pathFacts, pathCache)}
+}
+
+// observe fills o from r. owner says about whom: the request's principal, or
+// its address when a credential owns it.
+func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) {
+	f := v.facts(r.Host, r.Path)
+	*o = pipeline.Observation{
+		Time: r.Effective, Owner: r.Owner,
+		Endpoint: pipeline.Mix64(f.template, uint64(len(r.Method))<<8|methodByte(r.Method)), Template: f.template, Path: f.path,
+		Object: f.object, Number: f.number, Bytes: r.Bytes, Rarity: f.rarity, Tail: f.tail, Item: f.path,
+		Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
+	}
+	if r.Agent != "" {
+		o.Agent = pipeline.Hash64(r.Agent)
+	}
+	if r.Referer != "" {
+		o.Flags |= pipeline.ObsLinked
+	}
+	if r.Method == "GET" || r.Method == "HEAD" {
+		o.Flags |= pipeline.ObsRead
+	}
+	switch r.Status {
+	case 400, 403, 404, 405, 410, 501:
+		o.Flags |= pipeline.ObsMiss
+	case 401:
+		o.Flags |= pipeline.ObsRefused
+	}
+	if r.Flags&pipeline.FlagLogin != 0 {
+		o.Flags |= pipeline.ObsLogin
+		o.Flags &^= pipeline.ObsMiss
+		v.outcome(o, r)
+		if r.LoginUser != "" {
+			o.User = pipeline.Hash64(r.LoginUser)
+		}
+	}
+	if r.Query != "" && !f.is(pipeline.ObsStatic) {
+		if page := pageNumber(r.Query); page >= 0 {
+			o.Page = page
+			o.Item = pipeline.Mix64(f.path, uint64(page)+1)
+			o.Tail = v.b.tail(o.Item)
+		}
+	}
+}
+
+// outcome decides whether a login failed: as configured, else by its status.
+func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request) {
+	if v.logins != nil {
+		if failed, known, _ := v.logins.Failed(r.Method, r.Path, r.Status, r.Bytes, false); known {
+			if failed {
+				o.Flags |= pipeline.ObsFailed
+			}
+			return
+		}
+	}
+	switch r.Status {
+	case 400, 401, 403, 422, 429:
+		o.Flags |= pipeline.ObsFailed
+	}
+}
+
+func (f *pathFacts) is(flag pipeline.ObservationFlags) bool { return f.flags&flag != 0 }
+
+func methodByte(m string) uint64 {
+	if m == "" {
+		return 0
+	}
+	return uint64(m[0])
+}
+
+func (v *observer) facts(host, path string) *pathFacts {
+	key := pipeline.Hash64(path)
+	if host != "" {
+		key = pipeline.Mix64(key, pipeline.Hash64(host))
+	}
+	f := &v.paths[key&(pathCache-1)]
+	if f.key == key && f.path != 0 {
+		return f
+	}
+	var m pipeline.Match
+	v.t.Match(host, path, &m)
+	*f = pathFacts{key: key, template: m.Template, path: m.Path, object: m.Object, number: m.Number}
+	if f.path == 0 {
+		f.path = key | 1
+	}
+	if m.HasNumber {
+		f.flags |= pipeline.ObsNumber
+	}
+	if m.Static {
+		f.flags |= pipeline.ObsStatic
+		f.class = pipeline.ClassStatic
+	}
+	if m.Odd {
+		f.flags |= pipeline.ObsOdd
+	}
+	if m.Slots > 0 {
+		f.flags |= pipeline.ObsSlot
+	}
+	if !m.Known && !m.Cold {
+		f.flags |= pipeline.ObsUnknown
+	}
+	if askedBySoftware(path) {
+		f.flags |= pipeline.ObsAuto
+	} else if n := rarity(path); n > 0 && !v.b.asked(f.path) {
+		f.rarity = n
+	}
+	f.tail = v.b.tail(f.path)
+	return f
+}
+
+// pageNumber finds a page, offset or start number among the parameters of a
+// query; -1 when there is none.
+func pageNumber(query string) int32 {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || len(value) == 0 || len(value) > 9 {
+			continue
+		}
+		switch name {
+		case "page", "p", "pg", "offset", "start", "paged", "skip", "from":
+		default:
+			continue
+		}
+		if n, err := strconv.Atoi(value); err == nil && n >= 0 {
+			return int32(n)
+		}
+	}
+	return -1
+}
+
+// source names a request's place for an exemplar.
+func source(r pipeline.Ordered) string {
+	name := ""
+	if r.Block != nil {
+		name = r.Block.Source
+	}
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		name = name[i+1:]
+	}
+	return clean(name, 128) + ":" + strconv.FormatInt(r.Line, 10)
+}
+
+func toValid(s string) string { return strings.Clone(strings.ToValidUTF8(s, "\uFFFD")) }

@@ -1,0 +1,109 @@
+package detectors
+
+import (
+	"weir/pipeline"
+)
+
+// Profile is all that detection remembers of one principal that showed more
+// than a handful of requests: fixed size and free of pointers, so that a
+// million of them cost the garbage collector nothing and a checkpoint is a
+// copy. Each detector has a part of its own.
+type Profile struct {
+	Owner    uint64
+	First    pipeline.Time
+	Last     pipeline.Time
+	Requests uint32
+	Kind     pipeline.PrincipalKind
+	Flags    profileFlags
+
+	seen    bloom // first contacts with paths, templates and items
+	objects bloom // first contacts with objects
+
+	agents      linear64 // distinct user agents
+	credentials linear64 // distinct credentials seen from this address
+	borrowed    uint32   // requests that came with them
+	agent       uint64   // of the last request
+
+	rate   [6]uint16 // requests in each of the last six minutes
+	rateAt int64     // minute of rate[0]
+
+	probe probeState
+	walk  [2]walkState
+	login loginState
+	crawl crawlState
+}
+
+type profileFlags uint8
+
+const (
+	profileDeclared profileFlags = 1 << iota // says it is a crawler
+	profileSuspect                           // behaves like a proxy: never paged for
+)
+
+// touch counts one request.
+func (p *Profile) touch(o *pipeline.Observation) {
+	if p.Requests == 0 {
+		p.First = o.Time
+	}
+	p.Last = o.Time
+	p.Requests++
+	p.agents.add(pipeline.Mix64(o.Agent, 1))
+	p.agent = o.Agent
+	minute := int64(o.Time) / 60e6
+	if d := minute - p.rateAt; d > 0 {
+		for i := len(p.rate) - 1; i >= 0; i-- {
+			if j := int64(i) - d; j >= 0 {
+				p.rate[i] = p.rate[j]
+			} else {
+				p.rate[i] = 0
+			}
+		}
+		p.rateAt = minute
+	}
+	if p.rate[0] < 1<<16-1 {
+		p.rate[0]++
+	}
+}
+
+// rate5m is the number of requests in the last five whole minutes and the
+// running one.
+func (p *Profile) rate5m() (n int64) {
+	for _, v := range p.rate {
+		n += int64(v)
+	}
+	return n
+}
+
+// people estimates how many people are behind the principal, as a range:
+// agents that share an address are usually people, unless the client changes
+// its agent with every few requests.
+func (p *Profile) people() (low, high int) {
+	if p.rotates() {
+		return 1, 1
+	}
+	n := max(p.agents.count(), p.accounts())
+	return max(1, n/2), max(1, n*3/2)
+}
+
+func (p *Profile) accounts() int {
+	if p.borrowed < 3*uint32(p.credentials.count()) {
+		return 0
+	}
+	return p.credentials.count()
+}
+
+// rotates reports a client that changes its agent or its credential nearly
+// every request: the number of them says nothing about people.
+func (p *Profile) rotates() bool {
+	if n := p.agents.count(); n > 8 && p.Requests < 5*uint32(n) {
+		return true
+	}
+	n := p.credentials.count()
+	return n > 8 && p.borrowed < 3*uint32(n)
+}
+
+// seconds is event time in whole seconds for the states of detectors; times
+// outside 1970 to 2106 are cut to that.
+func seconds(t pipeline.Time) uint32 {
+	return uint32(min(max(int64(t)/1e6, 0), 1<<32-1))
+}

@@ -1,0 +1,53 @@
+package detectors
+
+import (
+	"weir/pipeline"
+)
+
+// suspects takes over what the proxy watch concluded: profiles of suspects are
+// marked, and what to configure is told once as a notice.
+func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Finding {
+	if s.cfg.Watch == nil {
+		return dst
+	}
+	text, line := s.cfg.Watch.Notice()
+	for _, sh := range s.shards {
+		if sh == nil {
+			continue
+		}
+		for _, d := range sh.cases {
+			if d.Who.Kind != pipeline.PrincipalIP {
+				continue
+			}
+			st, fresh := sh.find(d.Owner)
+			if fresh || st.full == 0 {
+				continue
+			}
+			if p := sh.profile(st.full - 1); s.cfg.Watch.Suspect(d.Owner) {
+				p.Flags |= profileSuspect
+			} else {
+				p.Flags &^= profileSuspect
+			}
+		}
+	}
+	if text == "" || text == s.noticed {
+		return dst
+	}
+	first := s.noticed == ""
+	s.noticed = text
+	if !first {
+		return dst
+	}
+	who := pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: "client identity"}
+	return s.number(dst, pipeline.Finding{
+		ID: findingID("health", who.Hash(), 0), Time: at, Detector: "health.identity", Level: "endpoint", Who: who,
+		Onset: at, First: at, Last: at, FirstSeen: at, Sampled: 1, Edition: s.hash,
+		Facts:          pipeline.FindingFacts{Notice: true},
+		Outcome:        pipeline.Outcome{Basis: "unknown"},
+		Title:          "Most clients hide behind one proxy that weir is not told about",
+		Reason:         text,
+		Next:           []string{line},
+		BenignIf:       []string{"the address is one very busy client"},
+		WouldNotFireIf: "the proxy were configured as trusted, or its share of the requests were small",
+	})
+}

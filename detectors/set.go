@@ -1,0 +1,474 @@
+package detectors
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"weir/pipeline"
+)
+
+// Config is the detection section of a configuration.
+type Config struct {
+	// Modes by detector name; absent ones are on.
+	Modes map[string]Mode
+	// Watch notices undeclared proxies: nothing is found against them. Nil: no
+	// address is one. The set feeds it.
+	Watch *pipeline.ProxyWatch
+	// Logins says what a failed login looks like where the configuration does.
+	Logins *pipeline.LoginRules
+	// Workers is how many goroutines share the virtual shards (0: one).
+	Workers int
+}
+
+// Set asks every detector about every request. It is the state of the detect
+// stage; one goroutine calls its methods.
+type Set struct {
+	cfg       Config
+	entries   []entry
+	detectors []detector
+	edition   *pipeline.Edition
+	hash      string
+	baselines *Baselines
+	shards    [pipeline.Shards]*shard
+	workers   []*worker
+	seq       uint64
+	minute    int64 // of the last tick
+	begun     bool
+	noticed   string // the proxy notice given last
+}
+
+// worker owns the virtual shards whose number is its own modulo the number of
+// workers.
+type worker struct {
+	set   *Set
+	id    int
+	v     *observer
+	out   []placed
+	obs   pipeline.Observation
+	sc    scope
+	hot   map[uint16]int // shards with changed cases → how many
+	count counters
+}
+
+// placed is a finding with the place in the batch that caused it.
+type placed struct {
+	at, detector int
+	f            pipeline.Finding
+}
+
+type counters struct{ principals, profiles, evictions int64 }
+
+// NewSet returns a set that detects under edition; an unknown detector name is
+// an error.
+func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
+	s := &Set{cfg: cfg}
+	for name := range cfg.Modes {
+		if !slices.Contains(Names(), name) {
+			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
+		}
+	}
+	for _, e := range catalog() {
+		s.entries = append(s.entries, e)
+		s.detectors = append(s.detectors, e.new())
+	}
+	for i := range max(1, cfg.Workers) {
+		s.workers = append(s.workers, &worker{set: s, id: i, hot: map[uint16]int{}})
+	}
+	return s, s.SetEdition(edition)
+}
+
+// SetEdition makes e the edition in force from the next request on.
+func (s *Set) SetEdition(e *pipeline.Edition) error {
+	b, err := DecodeBaselines(e.Detectors)
+	if err != nil {
+		return err
+	}
+	s.edition, s.hash, s.baselines = e, e.Hash(), b
+	for _, w := range s.workers {
+		w.v = newObserver(e.Templates, b)
+		w.v.logins = s.cfg.Logins
+		w.sc.b = b
+	}
+	return nil
+}
+
+// Edition returns the edition in force.
+func (s *Set) Edition() *pipeline.Edition { return s.edition }
+
+// Process detects over a batch that is in order and appends the findings to
+// dst, in an order that depends on the requests alone.
+func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
+	for len(batch) > 0 {
+		minute := int64(batch[0].Effective) / 60e6
+		if !s.begun {
+			s.begun, s.minute = true, minute
+		}
+		if minute > s.minute {
+			dst = s.tick(dst, minute)
+		}
+		end := (s.minute + 1) * 60e6
+		n := len(batch)
+		if int64(batch[n-1].Effective) >= end {
+			// Effective times never go back, so the minute ends at one place.
+			n, _ = slices.BinarySearchFunc(batch, end, func(o pipeline.Ordered, end int64) int {
+				if int64(o.Effective) < end {
+					return -1
+				}
+				return 1
+			})
+			n = max(n, 1)
+		}
+		dst = s.segment(dst, batch[:n])
+		batch = batch[n:]
+	}
+	return dst
+}
+
+// Advance tells the set that event time reached now without a request.
+func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
+	if minute := int64(now) / 60e6; s.begun && minute > s.minute {
+		dst = s.tick(dst, minute)
+	}
+	return dst
+}
+
+// parallelFrom is the batch size from which handing shards to goroutines pays.
+const parallelFrom = 512
+
+func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
+	n := uint16(len(s.workers))
+	if n == 1 || len(batch) < parallelFrom {
+		s.watch(batch)
+		for i := range batch {
+			o := &batch[i]
+			s.workers[pipeline.Shard(o.Owner)%n].visit(i, o, o.Owner, false)
+			if o.Kind != pipeline.PrincipalIP && !o.Address.IsZero() {
+				owner := o.Address.Owner()
+				s.workers[pipeline.Shard(owner)%n].visit(i, o, owner, true)
+			}
+		}
+	} else {
+		var wg sync.WaitGroup
+		for _, w := range s.workers[1:] {
+			wg.Go(func() { w.take(batch) })
+		}
+		wg.Go(func() { s.watch(batch) })
+		s.workers[0].take(batch)
+		wg.Wait()
+	}
+	var all []placed
+	for _, w := range s.workers {
+		all = append(all, w.out...)
+		w.out = w.out[:0]
+	}
+	if len(all) == 0 {
+		return dst
+	}
+	slices.SortStableFunc(all, func(a, b placed) int {
+		if a.at != b.at {
+			return a.at - b.at
+		}
+		if a.detector != b.detector {
+			return a.detector - b.detector
+		}
+		return compareStrings(a.f.ID, b.f.ID)
+	})
+	for i := range all {
+		dst = s.number(dst, all[i].f)
+	}
+	return dst
+}
+
+// watch feeds the proxy watch; what it concludes takes effect at the next tick.
+func (s *Set) watch(batch []pipeline.Ordered) {
+	if s.cfg.Watch == nil {
+		return
+	}
+	for i := range batch {
+		s.cfg.Watch.Observe(batch[i].Request)
+	}
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func (s *Set) number(dst []pipeline.Finding, f pipeline.Finding) []pipeline.Finding {
+	s.seq++
+	f.Seq = s.seq
+	return append(dst, f)
+}
+
+// tick ends the minutes before minute: every open case that moved says so.
+func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
+	at := pipeline.Time((s.minute + 1) * 60e6)
+	s.minute = minute
+	dst = s.suspects(dst, at)
+	var all []placed
+	for _, w := range s.workers {
+		for n := range w.hot {
+			sh := s.shards[n]
+			for _, d := range sh.cases {
+				for i, c := range d.Cases {
+					if c == nil || !c.Changed || !c.Opened {
+						continue
+					}
+					if st, fresh := sh.find(d.Owner); !fresh && st.full != 0 {
+						all = append(all, placed{0, i, w.finding(at, i, sh.profile(st.full-1), d, c)})
+					}
+					c.Changed = false
+				}
+			}
+		}
+		clear(w.hot)
+	}
+	slices.SortFunc(all, func(a, b placed) int {
+		if a.f.Last != b.f.Last {
+			if a.f.Last < b.f.Last {
+				return -1
+			}
+			return 1
+		}
+		if a.f.ID != b.f.ID {
+			return compareStrings(a.f.ID, b.f.ID)
+		}
+		return a.detector - b.detector
+	})
+	for i := range all {
+		dst = s.number(dst, all[i].f)
+	}
+	return dst
+}
+
+func (w *worker) take(batch []pipeline.Ordered) {
+	n := uint16(len(w.set.workers))
+	for i := range batch {
+		o := &batch[i]
+		if pipeline.Shard(o.Owner)%n == uint16(w.id) {
+			w.visit(i, o, o.Owner, false)
+		}
+		if o.Kind != pipeline.PrincipalIP && !o.Address.IsZero() {
+			if owner := o.Address.Owner(); pipeline.Shard(owner)%n == uint16(w.id) {
+				w.visit(i, o, owner, true)
+			}
+		}
+	}
+}
+
+// visit lets every detector see request i about one principal: its owner, or
+// its address when a credential owns it (borrowed).
+func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) {
+	if r.Kind == pipeline.PrincipalNone {
+		return
+	}
+	n := pipeline.Shard(owner)
+	sh := w.set.shards[n]
+	if sh == nil {
+		sh = new(shard)
+		w.set.shards[n] = sh
+	}
+	sh.dirty = true
+	st, fresh := sh.find(owner)
+	now := seconds(r.Effective)
+	if fresh {
+		st.first = now
+	}
+	st.last = now
+	if st.requests < 1<<16-1 {
+		st.requests++
+	}
+	miss := r.Status >= 400
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 {
+		if r.Status != 0 {
+			st.hits++
+		}
+		return
+	}
+	o := &w.obs
+	w.v.observe(o, r.Request)
+	o.Owner = owner
+	var p *Profile
+	if st.full == 0 {
+		p = sh.promote(st)
+		p.Kind = r.Kind
+		if borrowed {
+			p.Kind = pipeline.PrincipalIP
+		}
+		// What the stub saw were hits; they speak for the principal.
+		for range st.hits {
+			p.probe.misses.observe(w.sc.b.Probe.Beta, false, countScale, now, halfLifeSeconds)
+		}
+		p.First = pipeline.Time(st.first) * 1e6
+		p.Requests = uint32(st.requests) - 1
+	} else {
+		p = sh.profile(st.full - 1)
+	}
+	p.touch(o)
+	if borrowed {
+		o.Flags |= pipeline.ObsBorrowed
+		p.borrowed++
+		p.credentials.add(r.Owner)
+	}
+	if p.Requests < 64 && declared(r.Agent) {
+		p.Flags |= profileDeclared
+	}
+	sc := &w.sc
+	sc.endpoint = nil
+	if o.Flags&(pipeline.ObsSlot|pipeline.ObsLogin) != 0 {
+		sc.endpoint = sc.b.endpoint(o.Template)
+	}
+	sc.freshItem, sc.freshPath = false, false
+	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
+		sc.freshItem = p.seen.add(o.Item, now)
+		path := o.Path
+		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
+			path = pipeline.Mix64(o.Template, 3)
+		}
+		sc.freshPath = sc.freshItem
+		if path != o.Item {
+			sc.freshPath = p.seen.add(path, now)
+		}
+	}
+	for k, d := range w.set.detectors {
+		score, counted := d.observe(p, o, sc)
+		if counted && score >= dossierAt {
+			w.counted(i, k, score, sh, n, p, r, borrowed)
+		}
+	}
+}
+
+// counted keeps the request as an example and emits a finding when the case
+// opens or changes in kind.
+func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *Profile, r *pipeline.Ordered, borrowed bool) {
+	s := w.set
+	switch s.cfg.Modes[s.entries[k].name] {
+	case ModeOff, ModeShadow:
+		return
+	}
+	if p.Flags&profileSuspect != 0 {
+		return
+	}
+	who := r.Principal()
+	if borrowed {
+		who = pipeline.Principal{Kind: pipeline.PrincipalIP, Value: r.Address.PrincipalValue()}
+	}
+	d := sh.openCase(p.Owner, who, score, len(s.detectors))
+	if d == nil {
+		return
+	}
+	c := d.note(k, *r, &w.obs, s.edition.Templates)
+	c.Score = score
+	if score < pipeline.ReviewAt && !c.Opened {
+		return
+	}
+	if !c.Opened || !c.Paged && score >= pipeline.PageAt {
+		w.emit(i, k, p, d, c)
+		return
+	}
+	if !c.Succeeded {
+		// Success is rare and urgent: look whether this was the first.
+		f := w.finding(r.Effective, k, p, d, c)
+		if f.Facts.Succeeded || f.Facts.CanSucceed && f.Outcome.Succeeded != nil && *f.Outcome.Succeeded > 0 && s.entries[k].name == "probe.path" {
+			w.emit(i, k, p, d, c)
+			return
+		}
+	}
+	c.Changed = true
+	w.hot[n] = 1
+}
+
+func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
+	f := w.finding(w.obs.Time, k, p, d, c)
+	c.Opened, c.Changed = true, false
+	c.Paged = c.Paged || f.Score >= pipeline.PageAt
+	c.Succeeded = c.Succeeded || f.Facts.Succeeded || k == 0 && f.Facts.CanSucceed
+	w.out = append(w.out, placed{i, k, f})
+}
+
+// finding builds the whole case as it stands.
+func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *caseFile) pipeline.Finding {
+	s := w.set
+	low, high := p.people()
+	f := pipeline.Finding{
+		Time: at, Detector: s.entries[k].name, Level: level(d.Who.Kind), Who: d.Who,
+		First: c.First, Last: c.Last, Endpoint: c.Endpoint,
+		Outcome:   pipeline.Outcome{Requests: c.Requests},
+		Addresses: slices.Clone(d.Addresses), AddressesTotal: max(len(d.Addresses), min(d.Distinct.count(), 1420)),
+		Accounts: slices.Clone(c.Accounts), Objects: slices.Clone(c.Objects), Truncated: c.Truncated,
+		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
+		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
+		Edition: s.hash, Backfill: c.Backfill,
+	}
+	if len(d.Addresses) < maxAddresses {
+		f.AddressesTotal = len(d.Addresses)
+	}
+	if !c.Unsized {
+		bytes := c.Bytes
+		f.Outcome.Bytes = &bytes
+	}
+	f.Signals = s.detectors[k].signals(nil, p, s.baselines)
+	for _, sig := range f.Signals {
+		f.Score += sig.Nats
+	}
+	s.detectors[k].describe(&f, p, c, s.baselines)
+	if f.Onset == 0 {
+		f.Onset = c.First
+	}
+	if c.ID == "" {
+		c.ID = findingID(family(f.Detector), p.Owner, f.Onset)
+	}
+	f.ID = c.ID
+	f.First = min(f.First, f.Onset)
+	return f
+}
+
+func findingID(family string, owner uint64, first pipeline.Time) string {
+	a := pipeline.Mix64(pipeline.Mix64(pipeline.Hash64(family), owner), uint64(first))
+	b := pipeline.Mix64(pipeline.Mix64(owner, pipeline.Hash64(family)), ^uint64(first))
+	return hex64(a) + hex64(b)
+}
+
+func hex64(v uint64) string {
+	s := strconv.FormatUint(v, 16)
+	return "0000000000000000"[len(s):] + s
+}
+
+func level(k pipeline.PrincipalKind) string {
+	switch k {
+	case pipeline.PrincipalAccount, pipeline.PrincipalSubject:
+		return "account"
+	case pipeline.PrincipalKey:
+		return "key"
+	}
+	return "client"
+}
+
+// Stats is the size of the state.
+type Stats struct {
+	Principals, Profiles, Cases                 int64
+	EvictedStubs, EvictedProfiles, EvictedCases int64
+}
+
+// Stats counts the state; it walks all shards.
+func (s *Set) Stats() (st Stats) {
+	for _, sh := range s.shards {
+		if sh == nil {
+			continue
+		}
+		st.Principals += int64(sh.used)
+		st.Profiles += int64(sh.count)
+		st.Cases += int64(len(sh.cases))
+		st.EvictedStubs += sh.evictedStubs
+		st.EvictedProfiles += sh.evictedProfiles
+		st.EvictedCases += sh.evictedCases
+	}
+	return st
+}

@@ -1,0 +1,17 @@
+package pipeline
+
+// Clear is what a source knows of who sent a request, as received and in
+// clear: it exists between a parser and a Resolver, in one goroutine, and goes
+// nowhere else. Strings point into the line.
+type Clear struct {
+	Remote        string // peer address as logged; may carry a port or brackets
+	Forwarded     string // X-Forwarded-For as received, "" none
+	ForwardedStd  string // RFC 7239 Forwarded as received
+	RealIP        string // the client, when the source says it is resolved already
+	User          string
+	Subject       string
+	APIKey        string
+	Session       string
+	LoginUser     string // the account that a login request tried
+	Authorization string
+}

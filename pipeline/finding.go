@@ -1,0 +1,131 @@
+package pipeline
+
+// Nats is evidence in natural-log units, fixed point: 2^-20 nats. Sums of
+// fixed-point numbers are the same in any order and on any machine.
+type Nats int64
+
+// Nat is one natural-log unit.
+const Nat Nats = 1 << 20
+
+// The levels of evidence: ln 1e8 pages, ln 1e6 is worth a review.
+const (
+	PageAt   Nats = 19315484 // ln 1e8 = 18.42068
+	ReviewAt Nats = 14486613 // ln 1e6 = 13.81551
+)
+
+// Float returns n in nats, for people.
+func (n Nats) Float() float64 { return float64(n) / float64(Nat) }
+
+// Finding is one detector's case against one principal, whole: a later
+// finding of the same ID replaces an earlier one. detect emits one when a case
+// opens, when it changes in kind (first success, page level) and once a minute
+// of event time while it moves.
+type Finding struct {
+	ID       string    `json:"id"`   // hash of family, principal, time of the first counted event
+	Seq      uint64    `json:"seq"`  // of its producer; orders findings of one time
+	Time     Time      `json:"time"` // event time at which it was emitted
+	Detector string    `json:"detector"`
+	Level    string    `json:"level"` // client, account, key, cohort, endpoint, campaign
+	Who      Principal `json:"principal"`
+
+	Onset, First, Last Time
+	Score              Nats            `json:"score"`
+	Signals            []FindingSignal `json:"signals"` // nats sum to Score
+	Outcome            Outcome         `json:"outcome"`
+	Endpoint           Endpoint        `json:"endpoint"`
+
+	// What the score means for the reader; see alerts for how severity follows.
+	Facts FindingFacts `json:"facts"`
+
+	Title          string   `json:"title"`
+	Reason         string   `json:"reason"`
+	Next           []string `json:"next"`
+	BenignIf       []string `json:"benign_if"`
+	WouldNotFireIf string   `json:"would_not_fire_if"`
+	Attack         []string `json:"attack"`
+	OWASP          []string `json:"owasp_api"`
+	OAT            []string `json:"oat"`
+
+	Addresses      []string          `json:"addresses"` // sorted, at most 16
+	AddressesTotal int               `json:"addresses_total"`
+	Accounts       []AffectedAccount `json:"accounts"`
+	Objects        []string          `json:"objects"`
+	Truncated      bool              `json:"truncated"` // Accounts or Objects are not all
+	Agents         []string          `json:"agents"`    // at most 4, in order of first use
+	JA4            []string          `json:"ja4"`
+	People         [2]int            `json:"people"`     // how many people may be behind the principal; 0,0 unknown
+	FirstSeen      Time              `json:"first_seen"` // of the principal
+	Rate5m         int64             `json:"rate_5m"`    // requests in the five minutes before Last
+	Exemplars      []Exemplar        `json:"exemplars"`  // at most 8
+	Sampled        float64           `json:"sampled"`    // share of the traffic the source keeps; 1 all
+	Late           int64             `json:"late"`       // this principal's events that came too late to count
+	Edition        string            `json:"edition"`    // hash of the edition in force
+	Labels         map[string]string `json:"labels"`
+	Backfill       bool              `json:"backfill"` // history: not sent to sinks
+}
+
+// FindingFacts is what severity is decided from.
+type FindingFacts struct {
+	Succeeded     bool `json:"succeeded"`     // success is confirmed, not guessed
+	CanSucceed    bool `json:"can_succeed"`   // a real login or a private object is the target
+	Opportunistic bool `json:"opportunistic"` // internet background: nothing here answered it
+	Notice        bool `json:"notice"`        // context: verified bot, flash crowd, health
+}
+
+// FindingSignal is one line of the evidence.
+type FindingSignal struct {
+	Name     string   `json:"name"`
+	Observed float64  `json:"observed"`
+	Expected float64  `json:"expected"`
+	Count    int64    `json:"count"`
+	Nats     Nats     `json:"nats"`
+	Baseline Baseline `json:"baseline"`
+}
+
+// Baseline says what a signal was compared with.
+type Baseline struct {
+	Kind  string `json:"kind"` // cohort, own, prior
+	N     int64  `json:"n"`    // clients or events behind it
+	Since *Time  `json:"since"`
+}
+
+// Outcome is what the requests of a case came to. A nil number is unknown.
+type Outcome struct {
+	Requests  int64  `json:"requests"`
+	Attempted int64  `json:"attempted"`
+	Succeeded *int64 `json:"succeeded"`
+	Blocked   *int64 `json:"blocked"`
+	BlockedBy string `json:"blocked_by"`
+	Bytes     *int64 `json:"bytes"`
+	Objects   int64  `json:"objects"`
+	Accounts  *int64 `json:"accounts"`
+	Basis     string `json:"basis"` // configured, learned, status, unknown
+}
+
+// AffectedAccount is an account that a case touched. Name is a token until an
+// output that may show names opens it.
+type AffectedAccount struct {
+	Name    string `json:"name"`
+	Outcome string `json:"outcome"` // success, failure, unknown
+	Time    Time   `json:"time"`
+	Session string `json:"session"`
+}
+
+// Endpoint is a template on a host; Host is empty where logs do not carry it.
+type Endpoint struct {
+	Method   string `json:"method"`
+	Host     string `json:"host"`
+	Template string `json:"template"`
+}
+
+// Exemplar is one request behind a case, enough to find it in the source.
+type Exemplar struct {
+	Time   Time   `json:"time"`
+	IP     string `json:"ip"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	Status int    `json:"status"`
+	Bytes  *int64 `json:"bytes"`
+	Agent  string `json:"agent"`
+	Source string `json:"source"`
+}

@@ -1,0 +1,291 @@
+package pipeline
+
+import (
+	"container/heap"
+	"time"
+)
+
+// jumpAhead is how far a time may run ahead of its source before the next
+// lines have to agree with it; jumpVotes is how many of them.
+const (
+	jumpAhead = time.Hour
+	jumpVotes = 2
+)
+
+// Ordered is a request in its place, with the block that owns its memory.
+type Ordered struct {
+	*Request
+	Block *Block
+}
+
+// Merge puts the requests of several sources into one order by effective
+// time, and is the only place where that order is decided. Within a source the
+// source's own order holds, once lines are sorted within the lateness; ties go
+// to the source that was added first. What comes out depends on the blocks, the
+// lateness and the order of AddSource alone: not on how the input was cut into
+// blocks, nor on any clock. One goroutine uses a Merge.
+type Merge struct {
+	lateness time.Duration
+	bound    int // requests held before the lowest source is released
+	sources  []*mergeSource
+	index    map[uint64]int
+	held     int
+	late     int64
+	skewed   int64
+	released Time // effective time of the last request given out
+	done     []*Block
+}
+
+type mergeSource struct {
+	id      uint64
+	max     Time // highest accepted own time
+	eff     Time // effective time of the last released line
+	arrival uint64
+	pending []heldRequest // ahead by more than jumpAhead, waiting for agreement
+	votes   int
+	heap    arrivalHeap   // inside the lateness
+	ready   []heldRequest // effective time set, in order
+	head    int
+	idle    bool // said that it has nothing: do not wait for it
+	ended   bool
+}
+
+type heldRequest struct {
+	Ordered
+	at      Time
+	arrival uint64
+}
+
+type arrivalHeap []heldRequest
+
+func (h arrivalHeap) Len() int { return len(h) }
+func (h arrivalHeap) Less(i, j int) bool {
+	if h[i].at != h[j].at {
+		return h[i].at < h[j].at
+	}
+	return h[i].arrival < h[j].arrival
+}
+func (h arrivalHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *arrivalHeap) Push(x any)   { *h = append(*h, x.(heldRequest)) }
+func (h *arrivalHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = heldRequest{}
+	*h = old[:len(old)-1]
+	return x
+}
+
+// NewMerge returns an empty merge. Lines of a source are sorted within
+// lateness; bound is how many requests may wait for a slower source before
+// that source's later ones count as late (0: 262,144).
+func NewMerge(lateness time.Duration, bound int) *Merge {
+	if bound == 0 {
+		bound = 1 << 18
+	}
+	return &Merge{lateness: lateness, bound: bound, index: map[uint64]int{}, released: NoTime}
+}
+
+// AddSource declares a source that Next waits for. Adding it twice is harmless.
+func (m *Merge) AddSource(id uint64) {
+	if _, ok := m.index[id]; ok {
+		return
+	}
+	m.index[id] = len(m.sources)
+	m.sources = append(m.sources, &mergeSource{id: id, max: NoTime, eff: NoTime})
+}
+
+// Late returns how many requests came after their place in the order, and how
+// many carried a time ahead of all their neighbours.
+func (m *Merge) Late() (late, skewed int64) { return m.late, m.skewed }
+
+// Held returns how many requests wait.
+func (m *Merge) Held() int { return m.held }
+
+// Push takes a block of a source. The block's memory must stay as it is until
+// all its requests came out of Next.
+func (m *Merge) Push(b *Block) {
+	m.AddSource(b.SourceID)
+	s := m.sources[m.index[b.SourceID]]
+	if len(b.Requests) > 0 {
+		s.idle = false
+		m.held += len(b.Requests)
+		b.held = len(b.Requests)
+	} else {
+		m.done = append(m.done, b)
+	}
+	for i := range b.Requests {
+		s.push(m, Ordered{&b.Requests[i], b})
+	}
+	if b.Watermark != NoTime {
+		s.flush(m)
+		s.idle = true
+	}
+}
+
+// End says that the source has no more: Next no longer waits for it.
+func (m *Merge) End(id uint64) {
+	m.AddSource(id)
+	s := m.sources[m.index[id]]
+	s.flush(m)
+	s.ended = true
+}
+
+func (s *mergeSource) push(m *Merge, o Ordered) {
+	h := heldRequest{o, o.Time, s.arrival}
+	s.arrival++
+	if s.max == NoTime && len(s.pending) == 0 && s.arrival == 1 {
+		// The very first line has nothing to agree with; if it is the odd one
+		// out, the second one is a jump of its own.
+		s.max = h.at
+	}
+	if h.at.Sub(s.max) > jumpAhead {
+		if len(s.pending) > 0 {
+			s.votes++
+		}
+		s.pending = append(s.pending, h)
+		if s.votes >= jumpVotes {
+			s.accept(m)
+		}
+		return
+	}
+	if len(s.pending) > 0 {
+		s.overrule(m)
+	}
+	s.place(m, h)
+}
+
+// accept believes the pending times.
+func (s *mergeSource) accept(m *Merge) {
+	for _, p := range s.pending {
+		s.place(m, p)
+	}
+	s.pending, s.votes = s.pending[:0], 0
+}
+
+// overrule keeps the pending requests but not their times.
+func (s *mergeSource) overrule(m *Merge) {
+	for _, p := range s.pending {
+		p.at = s.max
+		p.Flags |= FlagSkew
+		m.skewed++
+		s.place(m, p)
+	}
+	s.pending, s.votes = s.pending[:0], 0
+}
+
+func (s *mergeSource) place(m *Merge, h heldRequest) {
+	s.max = max(s.max, h.at)
+	if m.lateness == 0 {
+		s.release(h)
+		return
+	}
+	heap.Push(&s.heap, h)
+	limit := s.max.Add(-m.lateness)
+	for len(s.heap) > 0 && s.heap[0].at < limit {
+		s.release(heap.Pop(&s.heap).(heldRequest))
+	}
+	s.eff = max(s.eff, limit) // a line that comes even later is put here
+}
+
+func (s *mergeSource) release(h heldRequest) {
+	s.eff = max(s.eff, h.at)
+	h.Effective = s.eff
+	s.ready = append(s.ready, h)
+}
+
+func (s *mergeSource) flush(m *Merge) {
+	if len(s.pending) > 0 {
+		s.overrule(m)
+	}
+	for len(s.heap) > 0 {
+		s.release(heap.Pop(&s.heap).(heldRequest))
+	}
+}
+
+// Next appends to dst every request whose place is certain, in order, and
+// returns dst.
+func (m *Merge) Next(dst []Ordered) []Ordered {
+	if len(m.sources) == 1 {
+		s := m.sources[0]
+		for _, h := range s.ready[s.head:] {
+			dst = m.give(dst, h)
+		}
+		s.ready, s.head = s.ready[:0], 0
+		return dst
+	}
+	for {
+		best, blocked := -1, false
+		for i, s := range m.sources {
+			if s.head == len(s.ready) {
+				continue
+			}
+			if best < 0 || s.ready[s.head].Effective < m.sources[best].ready[m.sources[best].head].Effective {
+				best = i
+			}
+		}
+		if best < 0 {
+			return dst
+		}
+		at := m.sources[best].ready[m.sources[best].head].Effective
+		for i, s := range m.sources {
+			if s.head < len(s.ready) || s.ended || s.idle {
+				continue
+			}
+			if s.eff < at || (s.eff == at && i < best) { // nothing below s.eff comes from s
+				blocked = true
+				break
+			}
+		}
+		if blocked && m.held <= m.bound {
+			return dst
+		}
+		s := m.sources[best]
+		dst = m.give(dst, s.ready[s.head])
+		s.ready[s.head] = heldRequest{}
+		s.head++
+		if s.head == len(s.ready) {
+			s.ready, s.head = s.ready[:0], 0
+		}
+	}
+}
+
+func (m *Merge) give(dst []Ordered, h heldRequest) []Ordered {
+	if h.Effective < m.released {
+		h.Effective = m.released
+		h.Flags |= FlagLate
+		m.late++
+	}
+	m.released = h.Effective
+	m.held--
+	if h.Block.held--; h.Block.held == 0 {
+		m.done = append(m.done, h.Block)
+	}
+	return append(dst, h.Ordered)
+}
+
+// Done appends the blocks whose requests all came out of Next since the last
+// call: once those requests are dealt with, nothing needs the blocks' memory.
+func (m *Merge) Done(dst []*Block) []*Block {
+	dst = append(dst, m.done...)
+	clear(m.done)
+	m.done = m.done[:0]
+	return dst
+}
+
+// Wants returns the source whose next block is needed to go on: the one that
+// holds the others back. ok is false when no source is open.
+func (m *Merge) Wants() (id uint64, ok bool) {
+	var best *mergeSource
+	for _, s := range m.sources {
+		if s.ended {
+			continue
+		}
+		if best == nil || s.eff < best.eff {
+			best = s
+		}
+	}
+	if best == nil {
+		return 0, false
+	}
+	return best.id, true
+}

@@ -1,0 +1,244 @@
+package pipeline
+
+// ProxyWatch tells from the traffic alone that an address is a proxy, a load
+// balancer or a CDN that the configuration does not name: all its clients then
+// look like one. It is fed in event order by one goroutine, keeps a fixed
+// amount of memory and depends on nothing but what it was fed.
+//
+// Being taken for a proxy shields an address from paging, so it must cost more
+// than forging headers. What is asked for is a population: several clients that
+// come back, keep to their agents, and are mostly served (2xx, 3xx, no login
+// attempts). And a share of the traffic that one abuser rarely has. The shield
+// is lost again when the ordinary traffic behind it thins out, and every
+// shielded address is named in Notice.
+type ProxyWatch struct {
+	cdn [2]networks
+	s   proxyState
+}
+
+// The numbers behind the decisions. Shares are in percent.
+const (
+	proxySlots    = 64 // addresses watched: any with more than 1/64 of the traffic is among them
+	proxyClaims   = 32 // claimed clients sampled by address
+	proxyFamilies = 24 // agent families by address
+	cdnOwners     = 2048
+
+	proxyMinRequests = 200
+	proxyShare       = 30 // of all requests
+	proxySmallShare  = 5  // or this, as one node of several, with
+	proxyManyClients = 8  // so many ordinary clients
+	proxyBareShare   = 80 // of all requests, where the log has no header
+	proxyHalveEvery  = 1 << 17
+	proxyLookEvery   = 64 // requests of an address between two looks at it
+)
+
+// proxyBasis says why an address is taken for a proxy.
+type proxyBasis = uint8
+
+const (
+	proxyNo     proxyBasis = iota
+	proxyHeader            // by what its forwarding headers claim
+	proxyAgents            // by the agents behind it
+	proxyCDN               // it lies in a CDN's networks
+)
+
+// proxyState is everything a ProxyWatch remembers; flat, so that it can be
+// written as it is.
+type proxyState struct {
+	Total, Claimed uint32             // halved now and then, like all counts here
+	Owner          [proxySlots]uint64 // the keys of Slots, beside them for speed
+	Weight         [proxySlots]uint32 // requests, over-estimated by at most 1/64 of the total; 0 free
+	Slots          [proxySlots]proxySlot
+	CDN            [2]proxyCrowd // by provider
+	Owners         [cdnOwners]uint64
+	OwnerOf        [cdnOwners]uint8 // provider + 1
+	OwnerCount     uint32
+}
+
+// proxySlot is one watched address.
+type proxySlot struct {
+	Address Address
+	Crowd   proxyCrowd
+	Claimed uint32 // requests with a header
+	Level   uint8  // claimed clients are sampled by hash, one in 2^Level
+	Claims  [proxyClaims]proxyClaim
+}
+
+// NewProxyWatch returns an empty one.
+func NewProxyWatch() *ProxyWatch { return &ProxyWatch{cdn: cdnNetworks()} }
+
+// Observe takes the next request in event order. It keeps nothing of req and
+// does not allocate.
+func (w *ProxyWatch) Observe(req *Request) {
+	if req.Address.IsZero() {
+		return
+	}
+	s := &w.s
+	s.Total++
+	claims := !req.Forwarded.IsZero() && req.Forwarded != req.Address
+	if claims {
+		s.Claimed++
+	}
+	owner := req.Address.Owner()
+	family, bot := agentFamily(req.Agent)
+	served := req.Status >= 200 && req.Status < 400 && req.Flags&FlagLogin == 0
+
+	slot := s.slot(owner, req.Address)
+	slot.Crowd.add(family, bot, served)
+	if claims {
+		slot.Claimed++
+		slot.claim(req.Forwarded.Owner(), family, served)
+	}
+	if slot.Crowd.Requests%proxyLookEvery == 0 {
+		slot.Crowd.Basis = s.look(slot)
+	}
+	if p := w.provider(req.Address); p > 0 {
+		s.edge(owner, p, family, bot, served)
+	}
+	if s.Total >= proxyHalveEvery {
+		s.halve()
+	}
+}
+
+// Suspect reports whether the address with this owner hash is taken for an
+// undeclared proxy. What is found against it must not page.
+func (w *ProxyWatch) Suspect(owner uint64) bool {
+	for i, o := range w.s.Owner {
+		if o == owner && w.s.Weight[i] > 0 && w.s.Slots[i].Crowd.Basis != proxyNo {
+			return true
+		}
+	}
+	if i, ok := w.s.findOwner(owner); ok {
+		return w.s.CDN[w.s.OwnerOf[i]-1].Basis != proxyNo
+	}
+	return false
+}
+
+// provider returns the number of the CDN that a belongs to, 0 none.
+func (w *ProxyWatch) provider(a Address) uint8 {
+	for i := range w.cdn {
+		if w.cdn[i].contains(a) {
+			return uint8(i + 1)
+		}
+	}
+	return 0
+}
+
+// slot returns the slot of an address, taking over the lightest one for an
+// address that has none (space-saving: a heavy address always has one).
+func (s *proxyState) slot(owner uint64, a Address) *proxySlot {
+	for i, o := range s.Owner {
+		if o == owner && s.Weight[i] > 0 {
+			s.Weight[i]++
+			return &s.Slots[i]
+		}
+	}
+	least := 0
+	for i, n := range s.Weight {
+		if n < s.Weight[least] {
+			least = i
+		}
+	}
+	s.Owner[least] = owner
+	s.Weight[least]++
+	s.Slots[least] = proxySlot{Address: a}
+	return &s.Slots[least]
+}
+
+// look decides about one address. What holds already holds down to half of the
+// shares that it took to begin with.
+func (s *proxyState) look(t *proxySlot) proxyBasis {
+	n := t.Crowd.Requests
+	if n < proxyMinRequests {
+		return proxyNo
+	}
+	slack := uint32(1)
+	if t.Crowd.Basis != proxyNo {
+		slack = 2
+	}
+	share := func(part, of, percent uint32) bool {
+		return uint64(part)*100*uint64(slack) >= uint64(of)*uint64(percent)
+	}
+	// A proxy sends the header with all but its own health checks.
+	if uint64(t.Claimed)*4 >= uint64(n)*3 {
+		v := t.view()
+		population := v.clients >= 3 && v.requests >= 3*v.clients && v.steady*2 >= v.clients && t.Crowd.recurring() >= 2
+		switch {
+		case !population:
+		case share(n, s.Total, proxyShare) && v.ordinary >= 3 && share(v.ordinaryRequests, v.requests, 20),
+			share(n, s.Total, proxySmallShare) && v.ordinary >= proxyManyClients && share(v.ordinaryRequests, v.requests, 50):
+			return proxyHeader
+		}
+	}
+	// A log that shows headers would show this one's.
+	if share(s.Claimed, s.Total, 2) || !share(n, s.Total, proxyBareShare) || !share(t.Crowd.Accepted, n, 50) {
+		return proxyNo
+	}
+	if t.Crowd.crowded() {
+		return proxyAgents
+	}
+	return proxyNo
+}
+
+// halve makes room for the present: old counts weigh half.
+func (s *proxyState) halve() {
+	s.Total /= 2
+	s.Claimed /= 2
+	for i := range s.Slots {
+		t := &s.Slots[i]
+		s.Weight[i] = (s.Weight[i] + 1) / 2
+		t.Claimed /= 2
+		t.Crowd.halve()
+		for j := range t.Claims {
+			c := &t.Claims[j]
+			c.Requests, c.Accepted, c.Same = c.Requests/2, c.Accepted/2, c.Same/2
+			if c.Requests == 0 {
+				*c = proxyClaim{}
+			}
+		}
+	}
+	for i := range s.CDN {
+		s.CDN[i].halve()
+	}
+}
+
+// edge counts a request from a CDN's network. One edge address carries little:
+// the provider as a whole is judged.
+func (s *proxyState) edge(owner uint64, provider uint8, family uint64, bot, served bool) {
+	if i, ok := s.findOwner(owner); !ok && s.OwnerCount < cdnOwners*3/4 {
+		s.Owners[i], s.OwnerOf[i] = owner, provider
+		s.OwnerCount++
+	}
+	c := &s.CDN[provider-1]
+	c.add(family, bot, served)
+	if c.Requests%proxyLookEvery != 0 {
+		return
+	}
+	slack := uint64(1)
+	if c.Basis != proxyNo {
+		slack = 2
+	}
+	edges := 0
+	for _, p := range s.OwnerOf {
+		if p == provider {
+			edges++
+		}
+	}
+	c.Basis = proxyNo
+	if c.Requests >= proxyMinRequests && uint64(c.Requests)*100*slack >= uint64(s.Total)*proxyShare &&
+		uint64(c.Accepted)*100*slack >= uint64(c.Requests)*20 && edges >= 3 && c.recurring() >= 5 {
+		c.Basis = proxyCDN
+	}
+}
+
+// findOwner returns where owner is or would be in the table of edges.
+func (s *proxyState) findOwner(owner uint64) (int, bool) {
+	for i := int(owner % cdnOwners); ; i = (i + 1) % cdnOwners {
+		if s.OwnerOf[i] == 0 {
+			return i, false
+		}
+		if s.Owners[i] == owner {
+			return i, true
+		}
+	}
+}

@@ -1,0 +1,295 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/zeebo/xxh3"
+)
+
+// Request is one HTTP request and its response, as one source saw it.
+//
+// Strings may point into the memory of the Block that holds the request and
+// are valid as long as the block is; whoever keeps one clones it. Secrets never
+// get here: Account, Key, Session and LoginUser are tokens (see Identity).
+type Request struct {
+	Time      Time   // the source's own stamp
+	Effective Time   // set by Merge: never goes back within a source
+	Line      int64  // 1-based line (or record) in its source, for display only
+	Bytes     int64  // of the response body as sent; -1 unknown
+	Duration  int64  // microseconds; -1 unknown
+	Owner     uint64 // hash of the principal, see Principal
+	Kind      PrincipalKind
+	Flags     RequestFlags
+	Status    uint16 // 0 unknown
+
+	Address   Address // of the client, after trusted proxies
+	Forwarded Address // what an untrusted forwarding header claims (rightmost); zero if none
+
+	Method    string
+	Host      string // lower case, without port; empty when the log does not carry it
+	Path      string // as received, without query; percent-encoding kept
+	Query     string // without '?'
+	Agent     string
+	Referer   string
+	Account   string // token of the authenticated account or JWT subject
+	Key       string // token of the API key
+	Session   string // token of the session
+	LoginUser string // token of the account a login request tried
+	JA3, JA4  string
+	RequestID string
+}
+
+// RequestFlags are facts about a request that collect decided.
+type RequestFlags uint16
+
+const (
+	// FlagLogin marks a login attempt: it belongs to the address.
+	FlagLogin RequestFlags = 1 << iota
+	// FlagRefused marks a request whose credential the server refused.
+	FlagRefused
+	// FlagSkew marks a time that was ahead of its neighbours or of arrival.
+	FlagSkew
+	// FlagLate marks a request released after its place in the order.
+	FlagLate
+	// FlagBackfill marks history: detected, stored, not sent to sinks.
+	FlagBackfill
+)
+
+// Block is a run of requests of one source in the order they were read.
+type Block struct {
+	Source   string // as users know it: a path, "-", a listener
+	SourceID uint64 // stable across restarts
+	Requests []Request
+	// Arena is the memory the requests' strings point into, when the reader
+	// could avoid copying them. It is never written once the block is passed on.
+	Arena []byte
+	// Cause is the range of the source this block was read from: bytes for
+	// files, records for others. Blocks of one source join without a gap.
+	Cause CauseRange
+	// Cursor is what the source needs to resume behind this block; opaque to
+	// everyone else and committed together with it.
+	Cursor []byte
+	// Watermark promises that later blocks of this source carry no request
+	// older than it, beyond the source's lateness. NoTime makes no promise.
+	Watermark Time
+	Rejects   Rejects
+
+	held int // requests that a Merge has not given out yet
+}
+
+// CauseRange is the half-open range [From, To) of a producer's own positions.
+type CauseRange struct{ From, To int64 }
+
+// Rejects counts input that could not become a request.
+type Rejects struct {
+	Lines  int64            // lines read, good and bad
+	Reason map[string]int64 // closed set of reasons → lines; nil when none
+	Sample []RejectSample   // at most a few per block
+}
+
+// RejectSample is one rejected line, cut and safe to print.
+type RejectSample struct {
+	Reason string
+	Line   int64
+	Text   string
+}
+
+// PrincipalKind says what names a principal.
+type PrincipalKind uint8
+
+// The kinds, in the words of the alert schema.
+const (
+	PrincipalNone PrincipalKind = iota
+	PrincipalIP
+	PrincipalSession
+	PrincipalKey
+	PrincipalAccount
+	PrincipalSubject
+	PrincipalCohort
+	PrincipalEndpoint
+)
+
+var principalKinds = [...]string{"", "ip", "session", "key", "account", "subject", "cohort", "endpoint"}
+
+func (k PrincipalKind) String() string {
+	if int(k) < len(principalKinds) {
+		return principalKinds[k]
+	}
+	return "unknown"
+}
+
+// MarshalText writes the kind's word.
+func (k PrincipalKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads a kind's word; an unknown one becomes PrincipalNone.
+func (k *PrincipalKind) UnmarshalText(b []byte) error {
+	*k = PrincipalNone
+	for i, s := range principalKinds {
+		if s == string(b) {
+			*k = PrincipalKind(i)
+		}
+	}
+	return nil
+}
+
+// Principal is who a request belongs to.
+type Principal struct {
+	Kind  PrincipalKind `json:"kind"`
+	Value string        `json:"value"`
+}
+
+// Hash is the identity of p wherever a number serves better than a name:
+// sharding, tables, meeting keys. It is stable across machines and versions.
+func (p Principal) Hash() uint64 { return HashPrincipal(p.Kind, p.Value) }
+
+// hashSeed keeps weir's hashes apart from other users of the same function.
+const hashSeed = 0x77656972_2f310000
+
+// Hash64 is the one hash of strings in weir (xxh3, fixed seed).
+func Hash64(s string) uint64 { return xxh3.HashStringSeed(s, hashSeed) }
+
+// Mix64 joins two hashes into one; the order of the arguments matters.
+func Mix64(a, b uint64) uint64 {
+	x := a ^ (b*0x9e3779b97f4a7c15 + 0x7f4a7c15 + (a << 6) + (a >> 2))
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	x ^= x >> 32
+	return x
+}
+
+// HashPrincipal is Principal.Hash without building the struct. For
+// PrincipalIP use Address.Owner, which needs no text.
+func HashPrincipal(k PrincipalKind, value string) uint64 {
+	if k == PrincipalIP {
+		if a, ok := ParseAddress(value); ok {
+			return a.Owner()
+		}
+	}
+	return Mix64(Hash64(value), uint64(k))
+}
+
+// Principal returns the owner that collect decided, with its text.
+func (r *Request) Principal() Principal {
+	switch r.Kind {
+	case PrincipalAccount, PrincipalSubject:
+		return Principal{r.Kind, r.Account}
+	case PrincipalKey:
+		return Principal{r.Kind, r.Key}
+	case PrincipalSession:
+		return Principal{r.Kind, r.Session}
+	case PrincipalIP:
+		return Principal{PrincipalIP, r.Address.PrincipalValue()}
+	}
+	return Principal{}
+}
+
+// Address is an IP address in 16 bytes, IPv4 mapped; the zero value is none.
+type Address [16]byte
+
+// AddressFrom converts a, unmapping and dropping any zone.
+func AddressFrom(a netip.Addr) Address {
+	if !a.IsValid() {
+		return Address{}
+	}
+	return Address(a.As16())
+}
+
+// ParseAddress reads an IPv4 or IPv6 address; brackets, a port or a zone are
+// not accepted here.
+func ParseAddress(s string) (Address, bool) {
+	if a, ok := parseIPv4(s); ok {
+		return a, true
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		// A /64 as PrincipalValue writes it is accepted back.
+		if p, perr := netip.ParsePrefix(s); perr == nil && p.Bits() == 64 {
+			return Address(p.Masked().Addr().As16()), true
+		}
+		return Address{}, false
+	}
+	return Address(a.As16()), true
+}
+
+func parseIPv4(s string) (a Address, ok bool) {
+	var v, dots, digits uint32
+	a[10], a[11] = 0xff, 0xff
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c >= '0' && c <= '9':
+			v = v*10 + uint32(c-'0')
+			digits++
+			if digits > 3 || v > 255 || (digits > 1 && v < 10) {
+				return Address{}, false
+			}
+		case c == '.':
+			if digits == 0 || dots == 3 {
+				return Address{}, false
+			}
+			a[12+dots] = byte(v)
+			dots++
+			v, digits = 0, 0
+		default:
+			return Address{}, false
+		}
+	}
+	if dots != 3 || digits == 0 {
+		return Address{}, false
+	}
+	a[15] = byte(v)
+	return a, true
+}
+
+// IsZero reports whether there is no address.
+func (a Address) IsZero() bool { return a == Address{} }
+
+// Is4 reports whether a is IPv4.
+func (a Address) Is4() bool {
+	return binary.BigEndian.Uint64(a[:8]) == 0 && a[8] == 0 && a[9] == 0 && a[10] == 0xff && a[11] == 0xff
+}
+
+// Addr returns a as a netip.Addr, IPv4 unmapped; invalid for the zero value.
+func (a Address) Addr() netip.Addr {
+	if a.IsZero() {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(a).Unmap()
+}
+
+// String is the address as people write it; "-" for none.
+func (a Address) String() string {
+	if a.IsZero() {
+		return "-"
+	}
+	return a.Addr().String()
+}
+
+// Owner is the hash of the principal that the address is: an IPv4 address, or
+// the /64 of an IPv6 one (one host moves freely inside its /64).
+func (a Address) Owner() uint64 {
+	if a.Is4() {
+		return Mix64(uint64(binary.BigEndian.Uint32(a[12:])), 4)
+	}
+	return Mix64(binary.BigEndian.Uint64(a[:8]), 6)
+}
+
+// PrincipalValue is the text of the principal that the address is: the IPv4
+// address, or the IPv6 /64 as "2001:db8:1:2::/64".
+func (a Address) PrincipalValue() string {
+	if a.IsZero() {
+		return "-"
+	}
+	if a.Is4() {
+		return a.Addr().String()
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64).Masked().String()
+}
+
+// Shards is the number of virtual shards; partition counts and workers divide
+// them, and no result depends on how.
+const Shards = 4096
+
+// Shard is the virtual shard of a principal or meeting key hash.
+func Shard(hash uint64) uint16 { return uint16(hash>>52) & (Shards - 1) }

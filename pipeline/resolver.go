@@ -1,0 +1,268 @@
+package pipeline
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/valyala/fastjson"
+)
+
+// IdentityCounts says how well requests could be tied to somebody.
+type IdentityCounts struct {
+	Requests     int64 // resolved
+	NoAddress    int64 // neither a peer nor a trusted header named an address
+	Hostname     int64 // of these: the log has host names or the like in place of addresses
+	BadForwarded int64 // a trusted proxy's header held something that is no address
+	NoPrincipal  int64 // nobody could be named at all
+}
+
+// Resolver fills in who requests belong to. One goroutine uses a Resolver.
+// A value seen recently costs one look-up and no allocation; strings it puts
+// into requests are its own, never written again, and safe to keep.
+type Resolver struct {
+	id       *Identity
+	accounts tokenCache[string]
+	sessions tokenCache[string]
+	keys     tokenCache[string]
+	auth     tokenCache[credential]
+	counts   IdentityCounts
+	scratch  []byte // decoded credentials; cleared after use
+	json     fastjson.Parser
+}
+
+// NewResolver returns a Resolver for one worker.
+func (id *Identity) NewResolver() *Resolver {
+	return &Resolver{
+		id:       id,
+		accounts: newTokenCache[string](),
+		sessions: newTokenCache[string](),
+		keys:     newTokenCache[string](),
+		auth:     newTokenCache[credential](),
+		scratch:  make([]byte, 0, 512),
+	}
+}
+
+// Format writes "<secret>".
+func (r Resolver) Format(s fmt.State, _ rune) { io.WriteString(s, "<secret>") }
+
+// MarshalText writes "<secret>".
+func (r Resolver) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
+
+// Counts returns what was counted so far.
+func (r *Resolver) Counts() IdentityCounts { return r.counts }
+
+// Resolve sets Address, Forwarded, Account, Key, Session, LoginUser, Kind,
+// Owner and the flags FlagLogin and FlagRefused of req from c and from Method,
+// Path and Status, which must be set already. It keeps nothing of c.
+//
+// A login attempt belongs to the address. Else, where the server accepted the
+// request (2xx, 3xx), it belongs to the subject or account it carries, else to
+// its API key, else to its session, else to the address. Without an address
+// whatever credential there is owns it, accepted or not; with none of all, Kind
+// is PrincipalNone and Owner 0.
+func (r *Resolver) Resolve(req *Request, c *Clear) {
+	r.counts.Requests++
+	req.Flags &^= FlagLogin | FlagRefused
+	r.address(req, c)
+
+	subject, basicUser := r.credentials(req, c)
+	refused := req.Status == 401 || req.Status == 403
+	if refused && (req.Account != "" || req.Key != "" || req.Session != "") {
+		req.Flags |= FlagRefused
+	}
+	if r.id.logins.Attempt(req.Method, req.Path, req.Status, basicUser) {
+		req.Flags |= FlagLogin
+		if req.LoginUser == "" && basicUser && req.Status == 401 {
+			req.LoginUser = req.Account
+		}
+	}
+	r.own(req, subject)
+}
+
+// own decides the principal.
+func (r *Resolver) own(req *Request, subject bool) {
+	login := req.Flags&FlagLogin != 0
+	accepted := req.Status >= 200 && req.Status < 400
+	if !req.Address.IsZero() && (login || !accepted) {
+		req.Kind, req.Owner = PrincipalIP, req.Address.Owner()
+		return
+	}
+	// Without an address an attempt falls to the session it was made in before
+	// the account: that one may be the victim.
+	switch {
+	case req.Account != "" && !login && subject:
+		req.Kind, req.Owner = PrincipalSubject, HashPrincipal(PrincipalSubject, req.Account)
+	case req.Account != "" && !login:
+		req.Kind, req.Owner = PrincipalAccount, HashPrincipal(PrincipalAccount, req.Account)
+	case req.Key != "":
+		req.Kind, req.Owner = PrincipalKey, HashPrincipal(PrincipalKey, req.Key)
+	case req.Session != "":
+		req.Kind, req.Owner = PrincipalSession, HashPrincipal(PrincipalSession, req.Session)
+	case !req.Address.IsZero():
+		req.Kind, req.Owner = PrincipalIP, req.Address.Owner()
+	case req.Account != "":
+		req.Kind, req.Owner = PrincipalAccount, HashPrincipal(PrincipalAccount, req.Account)
+	default:
+		req.Kind, req.Owner = PrincipalNone, 0
+		r.counts.NoPrincipal++
+	}
+}
+
+// address sets Address and Forwarded.
+func (r *Resolver) address(req *Request, c *Clear) {
+	req.Address, req.Forwarded = Address{}, Address{}
+	if c.RealIP != "" {
+		if a, ok := parseHost(c.RealIP); ok {
+			req.Address = a
+			return
+		}
+	}
+	remote, header := c.Remote, hopReader{rest: c.Forwarded}
+	if absent(header.rest) {
+		header = hopReader{rest: c.ForwardedStd, std: true}
+		if absent(header.rest) {
+			header = hopReader{}
+		}
+	}
+	// A log that writes a forwarding header in the place of the peer, or has no
+	// peer: the last entry is the hop nearest to the server and stands for it.
+	if absent(remote) && !header.std {
+		remote, header = header.rest, hopReader{}
+	}
+	if i := strings.LastIndexByte(remote, ','); i >= 0 {
+		header = hopReader{rest: remote[:i]}
+		remote = remote[i+1:]
+	}
+	peer, ok := parseHost(remote)
+	trusted := ok && r.id.trusted.contains(peer)
+	if !ok && r.id.trustUnix && strings.HasPrefix(remote, unixPeer) {
+		trusted = true
+	}
+	if header.rest == "" {
+		req.Address = peer
+	} else {
+		w := r.id.walk(peer, trusted, header)
+		req.Address, req.Forwarded = w.client, w.claim
+		if w.bad {
+			r.counts.BadForwarded++
+		}
+	}
+	if req.Address.IsZero() {
+		r.counts.NoAddress++
+		if !absent(c.Remote) && !strings.HasPrefix(remote, unixPeer) {
+			r.counts.Hostname++
+		}
+	}
+}
+
+// credentials fills the tokens. It says whether Account names a subject, and
+// whether a user came with HTTP authentication (or in the log's user field,
+// where servers write what was sent, right or wrong).
+func (r *Resolver) credentials(req *Request, c *Clear) (subject, basicUser bool) {
+	var auth credential
+	if c.Authorization != "" {
+		auth = r.authorization(c.Authorization)
+	}
+	req.Account, req.Key, req.Session = "", "", ""
+	switch {
+	// What the source states about the user comes before what the client sent.
+	case !nobody(c.Subject):
+		req.Account, subject = r.account(c.Subject), true
+	case !nobody(c.User):
+		req.Account = r.account(c.User)
+	case auth.kind == credentialSubject:
+		req.Account, subject = auth.token, true
+	case auth.kind == credentialUser:
+		req.Account = auth.token
+	}
+	basicUser = auth.kind == credentialUser || !nobody(c.User)
+
+	if !nobody(c.APIKey) {
+		req.Key = r.key(c.APIKey)
+	} else if auth.kind == credentialKey {
+		req.Key = auth.token
+	}
+	if !nobody(c.Session) {
+		req.Session = r.session(c.Session)
+	} else if auth.kind == credentialSession {
+		req.Session = auth.token
+	}
+	req.LoginUser = ""
+	if !absent(c.LoginUser) {
+		req.LoginUser = r.account(c.LoginUser)
+	}
+	return subject, basicUser
+}
+
+func (r *Resolver) account(name string) string {
+	if len(name) > maxSecret {
+		return ""
+	}
+	k := r.accounts.keyOf(name)
+	t, ok := r.accounts.get(k)
+	if !ok {
+		t = r.id.keys.AccountToken(name)
+		r.accounts.put(k, t)
+	}
+	return t
+}
+
+func (r *Resolver) accountBytes(name []byte) string {
+	k := r.accounts.keyOfBytes(name)
+	t, ok := r.accounts.get(k)
+	if !ok {
+		t = r.id.keys.AccountToken(string(name))
+		r.accounts.put(k, t)
+	}
+	return t
+}
+
+func (r *Resolver) session(value string) string {
+	if len(value) > maxSecret {
+		return ""
+	}
+	k := r.sessions.keyOf(value)
+	t, ok := r.sessions.get(k)
+	if !ok {
+		t = r.id.keys.SessionToken(value)
+		r.sessions.put(k, t)
+	}
+	return t
+}
+
+func (r *Resolver) key(value string) string {
+	if len(value) > maxSecret {
+		return ""
+	}
+	k := r.keys.keyOf(value)
+	t, ok := r.keys.get(k)
+	if !ok {
+		t = r.id.keyToken(value)
+		r.keys.put(k, t)
+	}
+	return t
+}
+
+// absent reports whether a field is what logs write for nothing.
+func absent(s string) bool {
+	return s == "" || s == "-" || s == `""` || strings.TrimSpace(s) == ""
+}
+
+// nobody reports whether a field names no one: absent, or a word that programs
+// log for visitors without an account. Taken as a name it would make one
+// principal of all of them.
+func nobody(s string) bool {
+	if absent(s) {
+		return true
+	}
+	if len(s) < 3 || len(s) > 13 {
+		return false
+	}
+	for _, word := range [...]string{"null", "nil", "none", "(null)", "undefined", "anonymous", "anonymoususer", "unknown", "n/a", "guest"} {
+		if len(s) == len(word) && strings.EqualFold(s, word) {
+			return true
+		}
+	}
+	return false
+}

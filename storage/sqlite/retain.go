@@ -1,0 +1,253 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"weir/pipeline"
+	"weir/storage"
+)
+
+// The steps of retention: each is a transaction, so that other writers get
+// their turn in between.
+const (
+	retainBlocks = 32
+	retainRows   = 500
+	vacuumPages  = 512
+)
+
+// Retain removes what p does not keep, oldest first, in small steps, and gives
+// the room back to the disk. It may be called at any time and is best called
+// every few minutes.
+func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Retained, err error) {
+	now := p.Now
+	if now == 0 {
+		if now, err = db.newest(ctx); err != nil {
+			return r, err
+		}
+	}
+	if p.MaxAge > 0 && now != pipeline.NoTime {
+		for more := true; more; {
+			if more, err = db.dropBlocks(ctx, int64(now.Add(-p.MaxAge)), p.KeepFrom, math.MaxInt64, "", &r); err != nil {
+				return r, err
+			}
+		}
+		if err := db.dropControls(ctx, p.KeepFrom); err != nil {
+			return r, err
+		}
+	}
+	for more := p.MaxBytes > 0; more; {
+		used, err := db.used(ctx)
+		if err != nil {
+			return r, err
+		}
+		if used <= p.MaxBytes {
+			break
+		}
+		if more, err = db.dropBlocks(ctx, math.MaxInt64, p.KeepFrom, used-p.MaxBytes, "", &r); err != nil {
+			return r, err
+		}
+	}
+	if p.AlertAge > 0 && now != pipeline.NoTime {
+		if r.Alerts, err = db.dropOld(ctx, int64(now.Add(-p.AlertAge))); err != nil {
+			return r, err
+		}
+	}
+	if err := db.vacuum(ctx); err != nil {
+		return r, err
+	}
+	db.reserve.arm()
+	return r, nil
+}
+
+// Shed makes room on a full disk: it gives up the reserve, removes the oldest
+// blocks before keepFrom until at least bytes are free, counts them in Stats,
+// and takes the reserve again. Less was freed when no more blocks may go.
+func (db *DB) Shed(ctx context.Context, bytes, keepFrom int64) (r storage.Retained, err error) {
+	if db.reserve.release() {
+		bytes += db.reserve.size // to be taken again
+	}
+	for more := true; more && r.Bytes < bytes; {
+		if more, err = db.dropBlocks(ctx, math.MaxInt64, keepFrom, bytes-r.Bytes, "shed", &r); err != nil {
+			return r, err
+		}
+	}
+	if err := db.vacuum(ctx); err != nil {
+		return r, err
+	}
+	db.reserve.arm()
+	return r, nil
+}
+
+// newest is the earlier of the wall clock and the newest stored request.
+func (db *DB) newest(ctx context.Context) (pipeline.Time, error) {
+	newest := pipeline.NoTime
+	err := db.readers.QueryRowContext(ctx, "SELECT coalesce(max(max_time), ?) FROM request_blocks WHERE rows > 0", int64(newest)).Scan(&newest)
+	if err != nil {
+		return newest, fmt.Errorf("retain: %w", db.wrap(err))
+	}
+	return min(newest, pipeline.TimeOf(time.Now())), nil
+}
+
+// used is what the file's content takes.
+func (db *DB) used(ctx context.Context) (int64, error) {
+	var pages, free, size int64
+	for query, into := range map[string]*int64{"PRAGMA page_count": &pages, "PRAGMA freelist_count": &free, "PRAGMA page_size": &size} {
+		if err := db.readers.QueryRowContext(ctx, query).Scan(into); err != nil {
+			return 0, fmt.Errorf("retain: %w", db.wrap(err))
+		}
+	}
+	return (pages - free) * size, nil
+}
+
+// dropBlocks removes up to retainBlocks of the oldest blocks that end before
+// cutoff and stand before keepFrom, until their payloads are bytes, and reports
+// whether there may be more. counter, when not empty, counts the requests.
+func (db *DB) dropBlocks(ctx context.Context, cutoff, keepFrom, bytes int64, counter string, r *storage.Retained) (more bool, err error) {
+	var n, requests, size int64
+	err = db.write(ctx, "retain", func(t *tx) error {
+		s, err := t.stmt(`SELECT position, rows, length(payload) + coalesce(length(bloom), 0) FROM request_blocks
+			WHERE max_time < ? AND position < ? AND control IS NULL ORDER BY max_time, position LIMIT ?`)
+		if err != nil {
+			return err
+		}
+		rows, err := s.QueryContext(ctx, cutoff, keepFrom, retainBlocks)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var positions []int64
+		for size < bytes && rows.Next() {
+			var position, count, length int64
+			if err := rows.Scan(&position, &count, &length); err != nil {
+				return err
+			}
+			positions = append(positions, position)
+			requests += count
+			size += length
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		n = int64(len(positions))
+		for _, position := range positions {
+			if _, _, err := t.exec("DELETE FROM request_blocks WHERE position = ?", position); err != nil {
+				return err
+			}
+		}
+		if counter == "" {
+			return nil
+		}
+		return t.count(counter, requests)
+	})
+	if err != nil {
+		return false, err
+	}
+	r.Blocks += n
+	r.Requests += requests
+	r.Bytes += size
+	return n > 0, nil
+}
+
+// dropControls removes the control records that no stored block follows.
+func (db *DB) dropControls(ctx context.Context, keepFrom int64) error {
+	return db.write(ctx, "retain", func(t *tx) error {
+		_, _, err := t.exec(`DELETE FROM request_blocks WHERE control IS NOT NULL AND max_time = ? AND position < ?
+			AND position < (SELECT coalesce(min(position), 0) FROM request_blocks WHERE control IS NULL)`, int64(pipeline.NoTime), keepFrom)
+		return err
+	})
+}
+
+// dropOld removes alerts, findings, editions, dead letters and rollups that
+// ended before cutoff.
+func (db *DB) dropOld(ctx context.Context, cutoff int64) (alerts int64, err error) {
+	each := func(cutoff int64, query string) (total int64) {
+		for n := int64(retainRows); err == nil && n == retainRows; {
+			err = db.write(ctx, "retain", func(t *tx) error {
+				var err error
+				n, _, err = t.exec(query, cutoff, retainRows)
+				return err
+			})
+			total += n
+		}
+		return total
+	}
+	// Older revisions first: an alert stays readable until its last one goes.
+	alerts = each(cutoff, `DELETE FROM alerts WHERE seq IN (SELECT a.seq FROM alerts a JOIN alerts l ON l.id = a.id AND l.latest = 1
+		WHERE l.time < ? AND a.latest = 0 ORDER BY a.seq LIMIT ?)`)
+	alerts += each(cutoff, "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts WHERE latest = 1 AND time < ? LIMIT ?)")
+	each(cutoff, "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE time < ? LIMIT ?)")
+	each(cutoff, "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE time < ? LIMIT ?)")
+	each(cutoff, `DELETE FROM editions WHERE number IN (SELECT number FROM editions
+		WHERE effective < ? AND number < (SELECT max(number) FROM editions) LIMIT ?)`)
+	each(minuteOf(pipeline.Time(cutoff)), `DELETE FROM request_minutes WHERE (minute, source_id, status_class) IN
+		(SELECT minute, source_id, status_class FROM request_minutes WHERE minute < ? LIMIT ?)`)
+	return alerts, err
+}
+
+// vacuum gives free pages back to the disk, a few at a time, and shortens the
+// write-ahead log.
+func (db *DB) vacuum(ctx context.Context) error {
+	for {
+		var free int64
+		if err := db.readers.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&free); err != nil {
+			return fmt.Errorf("retain: %w", db.wrap(err))
+		}
+		if free == 0 {
+			break
+		}
+		err := db.writeFirst(ctx, "give back room", func(t *tx) error {
+			// Each row it returns is one page given back.
+			rows, err := db.conn.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumPages))
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+			}
+			return errors.Join(rows.Err(), rows.Close())
+		})
+		if err != nil {
+			return err
+		}
+		if err := db.truncateLog(ctx); err != nil {
+			return err
+		}
+		var left int64
+		if err := db.readers.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&left); err != nil {
+			return fmt.Errorf("retain: %w", db.wrap(err))
+		}
+		if left >= free {
+			break // others filled what was freed
+		}
+	}
+	return nil
+}
+
+// truncateLog moves the write-ahead log into the file; with a reader at work it
+// does what it can.
+func (db *DB) truncateLog(ctx context.Context) error {
+	select {
+	case <-db.turn:
+	case <-ctx.Done():
+		return fmt.Errorf("retain: %w", ctx.Err())
+	}
+	defer func() { db.turn <- struct{}{} }()
+	var busy, log, moved int64
+	err := db.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)
+	if err != nil {
+		return fmt.Errorf("retain: %w", db.wrap(err))
+	}
+	return nil
+}
+
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
