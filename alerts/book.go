@@ -175,7 +175,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 		dst = b.fold(dst, w.Place, f.Backfill)
 	}
 	if p.Family == "probe" && b.leaveScan(f.Who) {
-		text = "no longer mere background scanning; " + text
+		text = brokeOut + "; " + text
 	}
 	a.enter(p, f, inc.Severity > info)
 	b.open[p] = inc
@@ -247,7 +247,7 @@ func (b *Book) recall(p place) *memory {
 // forget drops a resolved incident for good.
 func (b *Book) forget(e *list.Element) {
 	m := e.Value.(*memory)
-	b.forgotten = max(b.forgotten, m.Last)
+	b.forgotten = max(b.forgotten, m.Last, m.First)
 	b.drop(e)
 }
 

@@ -375,7 +375,8 @@ func random(seed uint64, n int) []*pipeline.Finding {
 		}
 		f.Score = pipeline.Nats(r.Int64N(int64(30*pipeline.Nat))) + 5*pipeline.Nat
 		f.Last = now.Add(-time.Duration(r.Int64N(int64(time.Hour))))
-		f.ID += f.Detector
+		f.First = now - now%(6*3600e6) // a detector's case, with the id that goes with it
+		f.ID = fmt.Sprint(f.ID, f.Detector, f.First)
 		f.Endpoint.Template = []string{"/login", "/v2/login", ""}[r.IntN(3)]
 		f.Backfill = len(out) < n/5
 		out = append(out, f)

@@ -16,6 +16,7 @@ const (
 	linkWithin = day
 	maxMembers = 65_536 // exact up to here
 	maxShown   = 64
+	brokeOut   = "no longer mere background scanning"
 )
 
 func dayOf(t pipeline.Time) pipeline.Time {

@@ -166,8 +166,9 @@ const (
 
 func inRange(t pipeline.Time) bool { return t >= firstTime && t <= lastTime }
 
+// clampTime returns t, or otherwise for one that is not set or out of range.
 func clampTime(t, otherwise pipeline.Time) pipeline.Time {
-	if inRange(t) {
+	if t != 0 && inRange(t) {
 		return t
 	}
 	return otherwise

@@ -89,7 +89,7 @@ func (b *Book) scanAlert(status string) pipeline.Alert {
 	f.Reason = fmt.Sprintf("%s asked for things that are not here, %s in all; none got an answer worth having.",
 		upper(clients), count(s.Sum.Attempted, "paths"))
 	f.Next = []string{"Nothing now: a scanner that gets a real answer raises its own alert"}
-	f.BenignIf = []string{"it stays unanswered; every public host sees this daily"}
+	f.BenignIf = []string{"the daily noise that every public host sees"}
 	f.WouldNotFireIf = "no client had asked for many paths that are not here"
 	f.Outcome = pipeline.Outcome{
 		Requests: s.Sum.Requests, Attempted: s.Sum.Attempted, Objects: s.Sum.Objects, Basis: f.Outcome.Basis,

@@ -33,31 +33,80 @@ func Text(w io.Writer, a *pipeline.Alert, o TextOptions) error {
 		p.opt.Width = max(o.Width, minWidth)
 	}
 	p.head(a)
-	p.line("who", who(a), 1)
-	p.line("what", what(a), 2)
-	p.line("active", activity(a), 1)
+	p.add("who", who(a), 5)
+	p.add("what", what(a), 1)
+	p.add("active", activity(a), 4)
 	if a.Severity != "info" && !isHealth(a.Detector) {
-		p.line("success", success(a), 1)
-		p.line("odds", odds(a.Score.Odds), 1)
+		p.add("success", success(a), 3)
+		p.add("odds", odds(a), 7)
 	}
 	for i, n := range a.Next[:min(len(a.Next), 2)] {
-		p.line([]string{"next", ""}[i], n, 1)
+		p.add([]string{"next", ""}[i], n, []int{2, 6}[i])
 	}
 	if len(a.BenignIf) > 0 {
-		p.line("benign", "if it is "+strings.Join(a.BenignIf[:min(len(a.BenignIf), 3)], ", or "), 1)
+		p.add("benign", "if it is "+strings.Join(a.BenignIf[:min(len(a.BenignIf), 3)], ", or "), 8)
 	}
-	p.line("silence", silence(a), 0)
+	p.add("silence", silence(a), 0)
 	if o.Verbose {
-		p.line("detail", detail(a), 1)
+		p.add("detail", detail(a), 9)
 	}
+	p.layOut()
 	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
 	return err
 }
 
-// page collects the lines.
+// page collects what is to be written, then the lines of it.
 type page struct {
-	opt   TextOptions
-	lines []string
+	opt     TextOptions
+	entries []entry
+	lines   []string
+}
+
+// entry is one label with its text. Where the text is wider than the page the
+// spare lines go to the entries by rank, 1 first; rank 0 is never cut, because
+// people copy it.
+type entry struct {
+	label, text string
+	rank        int
+}
+
+func (p *page) add(label, text string, rank int) {
+	p.entries = append(p.entries, entry{label, printable(text), rank})
+}
+
+// layOut writes the entries, with a second row for as many as fit.
+func (p *page) layOut() {
+	wide := p.opt.Width - labelWide - 2
+	fits := func(e entry) bool {
+		return p.opt.Width == 0 || e.rank == 0 || utf8.RuneCountInString(e.text) <= wide
+	}
+	two := map[int]bool{}
+	spare := maxLines - len(p.lines) - len(p.entries)
+	for rank := 1; rank <= 9; rank++ {
+		for _, e := range p.entries {
+			if e.rank == rank && spare > 0 && !fits(e) {
+				two[rank] = true
+				spare--
+			}
+		}
+	}
+	for _, e := range p.entries {
+		prefix := fmt.Sprintf("  %-*s", labelWide, e.label)
+		if p.opt.Color {
+			prefix = "  \x1b[2m" + prefix[2:] + "\x1b[0m"
+		}
+		text := e.text
+		if two[e.rank] && !fits(e) {
+			var first string
+			first, text = split(text, wide)
+			p.lines = append(p.lines, prefix+first)
+			prefix = strings.Repeat(" ", labelWide+2)
+		}
+		if !fits(e) {
+			text = clip(text, wide)
+		}
+		p.lines = append(p.lines, prefix+text)
+	}
 }
 
 // head writes severity and title.
@@ -89,31 +138,6 @@ func color(a *pipeline.Alert) string {
 		return "\x1b[33m"
 	}
 	return "\x1b[36m"
-}
-
-// line writes label and s on at most rows rows, cut with "…"; 0 rows is one
-// that is never cut, because people copy it.
-func (p *page) line(label, s string, rows int) {
-	s = printable(s)
-	prefix := fmt.Sprintf("  %-*s", labelWide, label)
-	if p.opt.Color && label != "" {
-		prefix = "  \x1b[2m" + fmt.Sprintf("%-*s", labelWide, label) + "\x1b[0m"
-	}
-	wide := p.opt.Width - labelWide - 2
-	if p.opt.Width == 0 || rows == 0 || utf8.RuneCountInString(s) <= wide {
-		p.lines = append(p.lines, prefix+s)
-		return
-	}
-	for row := 1; row <= rows && s != ""; row++ {
-		var part string
-		if row == rows {
-			part, s = clip(s, wide), ""
-		} else {
-			part, s = split(s, wide)
-		}
-		p.lines = append(p.lines, prefix+part)
-		prefix = strings.Repeat(" ", labelWide+2)
-	}
 }
 
 // split cuts s at the last space within wide characters.
@@ -184,7 +208,7 @@ func printable(s string) string {
 func who(a *pipeline.Alert) string {
 	var b strings.Builder
 	switch {
-	case a.Level == "campaign" && a.MembersTotal > 0:
+	case isScan(a):
 		b.WriteString(count(int64(a.MembersTotal), "clients"))
 		for i, m := range a.Members[:min(len(a.Members), 3)] {
 			b.WriteString([]string{": ", ", ", ", "}[i] + clip(m.Value, 45))
@@ -246,19 +270,17 @@ func what(a *pipeline.Alert) string {
 // activity says whether it still goes on, how fast, and what changed since the
 // last time anyone was told.
 func activity(a *pipeline.Alert) string {
-	var s string
-	switch {
-	case a.Ongoing && a.Rate5m > 0:
-		s = fmt.Sprintf("yes, %s in 5 minutes, last seen %s", count(a.Rate5m, "requests"), clock(a.Window.Last))
-	case a.Ongoing:
-		s = "yes, last seen " + clock(a.Window.Last)
-	default:
-		s = "no, last seen " + clock(a.Window.Last)
+	s := "no"
+	if a.Ongoing {
+		s = "yes"
 	}
-	if a.Change.Kind != "opened" && a.Change.Text != "" {
+	if a.Ongoing && a.Rate5m > 0 {
+		s += ", " + count(a.Rate5m, "requests") + " in 5 minutes"
+	}
+	if a.Change.Text != "" && (a.Change.Kind != "opened" || strings.HasPrefix(a.Change.Text, brokeOut)) {
 		s += "; new: " + a.Change.Text
 	}
-	return s
+	return s + "; last seen " + clock(a.Window.Last)
 }
 
 // success says whether it worked, and how sure that is.
@@ -268,16 +290,16 @@ func success(a *pipeline.Alert) string {
 	var s string
 	switch {
 	case o.Succeeded == nil:
-		return "not known: here weir cannot tell success from failure yet (" + t + " tried)"
+		s = "not known of " + t + ": here weir cannot tell success from failure yet"
 	case *o.Succeeded <= 0 && o.Basis == "unknown":
 		s = "nothing seen to succeed of " + t + ", but weir does not know what success looks like here"
 	case *o.Succeeded <= 0:
 		s = "no, 0 of " + t
 	case o.Basis == "configured" || o.Basis == "learned":
-		s = fmt.Sprintf("YES, %s %s of %s", thousands(*o.Succeeded), worked(a.Detector, *o.Succeeded), thousands(o.Attempted))
+		s = fmt.Sprintf("YES, %s of %s %s", thousands(*o.Succeeded), thousands(o.Attempted), worked(a.Detector, o.Attempted))
 	default:
-		s = fmt.Sprintf("probably, %s %s of %s, judged by status code alone",
-			thousands(*o.Succeeded), worked(a.Detector, *o.Succeeded), thousands(o.Attempted))
+		s = fmt.Sprintf("probably, %s of %s %s, judged by status code alone",
+			thousands(*o.Succeeded), thousands(o.Attempted), worked(a.Detector, o.Attempted))
 	}
 	var names []string
 	for _, acc := range a.Affected.Accounts {
@@ -285,7 +307,7 @@ func success(a *pipeline.Alert) string {
 			names = append(names, clip(acc.Name, 40))
 		}
 	}
-	if len(names) > 0 {
+	if len(names) > 0 && o.Succeeded != nil {
 		s += ": " + strings.Join(names, ", ")
 		if n := *o.Succeeded - int64(len(names)); n > 0 {
 			s += " and " + thousands(n) + " more"
@@ -301,16 +323,23 @@ func success(a *pipeline.Alert) string {
 }
 
 // odds puts the score into words.
-func odds(o pipeline.AlertOdds) string {
-	most := "at most "
-	if o.Basis == "calibrated" {
-		most = "about "
-	}
+func odds(a *pipeline.Alert) string {
+	o := a.Score.Odds
 	if o.OneIn < 2 {
 		return "nothing that an ordinary client would not do"
 	}
-	return "an ordinary client does this on " + most + "one day in " + big(uint64(o.OneIn))
+	does, most := "this", "at most "
+	if isScan(a) {
+		does = "what the worst of them did"
+	}
+	if o.Basis == "calibrated" {
+		most = "about "
+	}
+	return "an ordinary client does " + does + " on " + most + "one day in " + big(uint64(o.OneIn))
 }
+
+// isScan reports whether a is a day's background scanning.
+func isScan(a *pipeline.Alert) bool { return a.Level == "campaign" && a.MembersTotal > 0 }
 
 // big writes a large number as people say it: "11 billion".
 func big(n uint64) string {
@@ -332,7 +361,7 @@ func big(n uint64) string {
 // silence is the command that stops this alert, safe to paste into a shell.
 func silence(a *pipeline.Alert) string {
 	s := "weir suppress --detector " + quoted(a.Detector)
-	if a.Level == "campaign" && a.MembersTotal > 0 {
+	if isScan(a) {
 		s += " --severity low"
 	} else {
 		s += " --client " + quoted(a.Principal.Kind.String()+":"+a.Principal.Value)

@@ -27,7 +27,7 @@ func TestCombined(t *testing.T) {
 	f(head+`"-" 408 - "-" "-"`, at+`status=408 bytes=0`)
 	f(head+`"" 400 0 "-" "-"`, at+`status=400 bytes=0`)
 	f(head+`"\x16\x03\x01\x02\x00" 400 157 "-" "-"`, at+`path=\x16\x03\x01\x02\x00 status=400 bytes=157`)
-	f(head+`"]&\xDF\xBDV\x1D HTTP" 400 157 "-" "-"`, at+`path=]&\xdf\xbdV\x1d HTTP status=400 bytes=157`)
+	f(head+`"]&\xDF\xBDV\xA2 HTTP" 400 157 "-" "-"`, at+`path=]&\xdf\xbdV\xa2 HTTP status=400 bytes=157`)
 	f(head+`"\x03\x00\x00/*\xE0\x00Cookie: mstshash=Administr" 400 157 "-" "-"`, at+`path=\x03\x00\x00/*\xe0\x00Cookie: mstshash=Administr status=400 bytes=157`)
 	f(head+`"GET" 400 0 "-" "-"`, at+`method=GET status=400 bytes=0`)
 	f(head+`"hello" 400 173 "-" "-"`, at+`path=hello status=400 bytes=173`)

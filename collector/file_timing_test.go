@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"weir/pipeline"
 )
@@ -63,7 +64,7 @@ func BenchmarkFollower(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		f, err := NewFollower(FollowConfig{Path: name, Workers: 2, Format: plainFormat()})
+		f, err := NewFollower(FollowConfig{Path: name, Workers: 2, Format: plainFormat(), Flush: time.Millisecond})
 		if err != nil {
 			b.Fatal(err)
 		}

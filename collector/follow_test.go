@@ -343,7 +343,7 @@ func TestFollower(t *testing.T) {
 }
 
 func TestFollowerRandom(t *testing.T) {
-	runs := 300
+	runs := 100
 	if testing.Short() {
 		runs = 30
 	}

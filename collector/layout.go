@@ -276,12 +276,21 @@ func (p *layoutParser) place(line []byte, i, from, min int) bool {
 		p.at[i].to = from + n
 		return ok
 	}
-	end := p.end(line, i, from, min)
-	if end < 0 {
-		return false
+	for range maxTries {
+		end := p.end(line, i, from, min)
+		if end < 0 {
+			return false
+		}
+		p.at[i].to = end
+		if fits(o.kind, line[from:end]) {
+			return true
+		}
+		if o.kind != kindList {
+			return false // longer is no better
+		}
+		min = end + 1
 	}
-	p.at[i].to = end
-	return fits(o.kind, line[from:end])
+	return false
 }
 
 // end returns the first index at or after min where value i, which begins at

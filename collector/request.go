@@ -96,7 +96,7 @@ func (f *Fields) setHost(b []byte, escaped bool) {
 // protocolAt returns the index of the space before a closing HTTP version, or
 // -1.
 func protocolAt(b []byte) int {
-	if n := len(b); n >= 9 && b[n-9] == ' ' && string(b[n-8:n-3]) == "HTTP/" && b[n-2] == '.' {
+	if n := len(b); n >= 9 && b[n-9] == ' ' && string(b[n-8:n-3]) == "HTTP/" && b[n-3]-'0' < 10 && b[n-2] == '.' && b[n-1]-'0' < 10 {
 		return n - 9
 	}
 	i := bytes.LastIndex(b, []byte(" HTTP/"))

@@ -116,6 +116,13 @@ func (st *loginState) score() pipeline.Nats {
 	return st.tries.score()
 }
 
+func (authBruteforce) phase(p *Profile) uint8 {
+	if p.login.after > 0 && !p.login.blind {
+		return 1
+	}
+	return 0
+}
+
 func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.login
 	failures := st.failures

@@ -26,7 +26,7 @@ type Baselines struct {
 
 	Endpoints []EndpointBaseline `json:"endpoints"` // sorted by Template
 	Items     []ItemBaseline     `json:"items"`     // sorted by Item; the popular ones
-	// RareTail is the tail evidence of an item that is not in Items.
+	// RareTail is the tail evidence of a page without an id that is not in Items.
 	RareTail pipeline.Nats `json:"rare_tail"`
 	// Catalogue is how many distinct items there are.
 	Catalogue int64 `json:"catalogue"`
@@ -62,6 +62,9 @@ type EndpointBaseline struct {
 	Answers401 bool  `json:"answers_401,omitempty"`
 	Near       Prior `json:"near"`
 	Miss       Prior `json:"miss"`
+	// RareTail is the tail evidence of an object that is not in Items; 0 where
+	// objects are somebody's, so that none is popular.
+	RareTail pipeline.Nats `json:"rare_tail"`
 }
 
 // ItemBaseline is one popular item.
@@ -135,14 +138,23 @@ func (b *Baselines) endpoint(template uint64) *EndpointBaseline {
 	return &b.Endpoints[i]
 }
 
-// tail returns the tail evidence of an item.
-func (b *Baselines) tail(item uint64) pipeline.Nats {
+// tail returns the tail evidence of an item; template is its catalogue, 0 for
+// pages without an id.
+func (b *Baselines) tail(item, template uint64) pipeline.Nats {
 	if b.Catalogue == 0 {
 		return 0
 	}
+	rare := b.RareTail
+	if template != 0 {
+		e := b.endpoint(template)
+		if e == nil || e.Refuses {
+			return 0
+		}
+		rare = e.RareTail
+	}
 	i, ok := slices.BinarySearchFunc(b.Items, item, func(e ItemBaseline, t uint64) int { return compare(e.Item, t) })
 	if !ok {
-		return b.RareTail
+		return rare
 	}
 	return b.Items[i].Tail
 }

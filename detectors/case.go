@@ -39,11 +39,11 @@ type caseFile struct {
 	Exemplars []pipeline.Exemplar // the first four and the last four
 	Backfill  bool
 
-	Opened    bool
-	Paged     bool
-	Succeeded bool
-	Changed   bool
-	Score     pipeline.Nats
+	Opened  bool
+	Paged   bool
+	Phase   uint8
+	Changed bool
+	Score   pipeline.Nats
 }
 
 const (

@@ -17,6 +17,8 @@ type detector interface {
 	// observe updates the detector's part of p and returns the evidence now, and
 	// whether o added to it.
 	observe(p *Profile, o *pipeline.Observation, s *scope) (score pipeline.Nats, counted bool)
+	// phase rises when the case changes in kind: the finding leaves at once.
+	phase(p *Profile) uint8
 	// signals appends the lines of evidence; their nats sum to the score.
 	signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal
 	// describe fills in the words, the outcome and the facts of f. It is called

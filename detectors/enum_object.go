@@ -161,12 +161,24 @@ func (w *walkState) score() pipeline.Nats {
 	return w.misses.score() + w.near.score()
 }
 
+// succeeded: objects were granted in the middle of a run of misses.
+func (w *walkState) succeeded() bool {
+	return w.private && w.granted >= 3 && w.nearHits >= 3 && w.missed >= 3
+}
+
 // worst is the walk with the most evidence.
 func (p *Profile) worst() *walkState {
 	if p.walk[1].score() > p.walk[0].score() {
 		return &p.walk[1]
 	}
 	return &p.walk[0]
+}
+
+func (enumObject) phase(p *Profile) uint8 {
+	if p.worst().succeeded() {
+		return 1
+	}
+	return 0
 }
 
 func (enumObject) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
@@ -206,8 +218,7 @@ func (enumObject) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Base
 	if blocked > 0 {
 		f.Outcome.Blocked, f.Outcome.BlockedBy = &blocked, "403"
 	}
-	// Objects granted in the middle of a run of misses are the success.
-	f.Facts.Succeeded = w.private && w.granted >= 3 && w.nearHits >= 3 && w.missed > 0
+	f.Facts.Succeeded = w.succeeded()
 	f.Facts.CanSucceed = w.private
 	on := f.Endpoint.Method + " " + f.Endpoint.Template
 	f.Title = fmt.Sprintf("Object ids walked on %s by %s", on, f.Who.Value)

@@ -146,10 +146,14 @@ type fitClient struct {
 	probe, object, near, login share
 	days                       int64
 	perDay                     uint32 // distinct items on the busiest day
-	items                      []uint64
+	items                      []fitItem
 	walks                      []fitWalk
 	suspect                    bool
 }
+
+// fitItem is an item and the catalogue it belongs to: its template's, or that
+// of all pages without an id (0).
+type fitItem struct{ item, template uint64 }
 
 type share struct{ k, n uint32 }
 
@@ -183,8 +187,8 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
 		b.Crawl = fitRate(clients, shipped.Crawl)
 	}
-	f.fitItems(b, clients)
-	b.Endpoints = fitEndpoints(clients, endpoints)
+	rare := f.fitItems(b, clients)
+	b.Endpoints = fitEndpoints(clients, endpoints, rare)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
 	if err != nil {
@@ -283,7 +287,11 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 			}
 			if k := pipeline.Mix64(item, 5); !seen[k] {
 				seen[k] = true
-				c.items = append(c.items, item)
+				of := fitItem{item: item}
+				if p.is(pipeline.ObsSlot) {
+					of.template = p.template
+				}
+				c.items = append(c.items, of)
 			}
 		}
 		if p.object == 0 || p.is(pipeline.ObsUnknown) || !ok && !miss {
@@ -347,6 +355,15 @@ func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
 	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1))
 }
 
+// priorBound is how far a fit may move a shipped mean, either way: a sample
+// that is mostly attack, or has none of what the prior is about, must not decide
+// what is ordinary.
+const priorBound = 2
+
+// maxPriorSize keeps a fitted prior ragged: a cohort that looks uniform has odd
+// clients all the same.
+const maxPriorSize = 20.0
+
 // fitBeta fits a beta distribution by moments over the clients that teach, and
 // leans on the shipped prior as long as they are few.
 func fitBeta(clients []fitClient, of func(*fitClient) share, shipped Prior) Prior {
@@ -354,7 +371,7 @@ func fitBeta(clients []fitClient, of func(*fitClient) share, shipped Prior) Prio
 	for i := range clients {
 		c := &clients[i]
 		s := of(c)
-		if c.suspect || s.n < 3 {
+		if c.suspect || s.n == 0 {
 			continue
 		}
 		x := float64(s.k) / float64(s.n)
@@ -366,38 +383,41 @@ func fitBeta(clients []fitClient, of func(*fitClient) share, shipped Prior) Prio
 	if n < 5 {
 		return shipped
 	}
-	mean := sum / n
 	own := n / (n + 30)
-	mean = min(max(float64(own*mean)+float64((1-own)*shipped.Mean()), 0.005), 0.9)
+	mean := float64(own*sum/n) + float64((1-own)*shipped.Mean())
+	mean = min(max(mean, shipped.Mean()/priorBound), shipped.Mean()*priorBound, 0.9)
 	spread := sum2/n - float64(sum/n*(sum/n)) - float64(mean*(1-mean))*noise/n
-	size := 18.0
+	size := maxPriorSize
 	if spread > 1e-6 {
 		size = mean*(1-mean)/spread - 1
-	} else {
-		size = 40
 	}
 	shippedSize := float64(shipped.A+shipped.B) / 256
-	size = float64(own*min(max(size, 4), 40)) + float64((1-own)*shippedSize)
+	size = float64(own*min(max(size, shippedSize), maxPriorSize)) + float64((1-own)*shippedSize)
 	a := max(1, uint32(mean*size*256+0.5))
 	return Prior{Beta: Beta{a, max(1, uint32(size*256+0.5)-min(a, uint32(size*256)))}, N: int64(n)}
 }
 
-// fitRate fits the gamma-Poisson of distinct items a day.
+// fitRate fits the gamma-Poisson of distinct items a day. The busiest two in a
+// hundred count as the next one below: the shape must not be theirs.
 func fitRate(clients []fitClient, shipped Rate) Rate {
-	var n, sum, sum2 float64
+	var xs []float64
 	for i := range clients {
-		c := &clients[i]
-		if c.suspect || c.perDay < 2 {
-			continue
+		if c := &clients[i]; !c.suspect && c.perDay >= 2 {
+			xs = append(xs, float64(c.perDay))
 		}
-		x := float64(c.perDay)
-		n++
+	}
+	if len(xs) < 5 {
+		return shipped
+	}
+	slices.Sort(xs)
+	top := xs[len(xs)-1-len(xs)/50]
+	var sum, sum2 float64
+	for _, x := range xs {
+		x = min(x, top)
 		sum += x
 		sum2 += float64(x * x)
 	}
-	if n < 5 {
-		return shipped
-	}
+	n := float64(len(xs))
 	mean := sum / n
 	variance := sum2/n - float64(mean*mean)
 	shape := 3.0
@@ -406,58 +426,76 @@ func fitRate(clients []fitClient, shipped Rate) Rate {
 	}
 	own := n / (n + 30)
 	mean = float64(own*max(mean, 5)) + float64((1-own)*float64(shipped.Mean)/256)
-	shape = float64(own*min(max(shape, 0.4), 2)) + float64((1-own)*float64(shipped.Shape)/256)
+	shape = float64(own*min(max(shape, 0.4), 1)) + float64((1-own)*float64(shipped.Shape)/256)
 	return Rate{Mean: uint32(mean * 256), Shape: uint32(shape * 256), N: int64(n)}
 }
 
 // maxItems is how many popular items an edition names.
 const maxItems = 8192
 
-func (f *Fitter) fitItems(b *Baselines, clients []fitClient) {
-	counts := map[uint64]uint32{}
-	var total uint64
+// fitItems learns how popular items are, catalogue by catalogue: among objects
+// that everybody has their own of, none is popular and none says anything.
+func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline.Nats {
+	type catalogue struct{ items, contacts uint64 }
+	counts := map[fitItem]uint64{}
+	catalogues := map[uint64]*catalogue{}
 	for i := range clients {
 		for _, item := range clients[i].items {
-			if clients[i].suspect {
-				counts[item] += 0 // it exists, but this client says nothing of its popularity
-				continue
+			c := catalogues[item.template]
+			if c == nil {
+				c = &catalogue{}
+				catalogues[item.template] = c
 			}
-			counts[item]++
-			total++
+			if _, ok := counts[item]; !ok {
+				c.items++
+				counts[item] = 0
+			}
+			// A suspect's items exist, but it says nothing of their popularity.
+			if !clients[i].suspect {
+				counts[item]++
+				c.contacts++
+			}
 		}
 	}
 	b.Catalogue = int64(len(counts))
-	if total == 0 {
-		b.Catalogue = 0
-		return
+	tailOf := func(item fitItem, n uint64) pipeline.Nats {
+		c := catalogues[item.template]
+		return min(max(lnRatio(c.contacts, c.items*max(n, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
 	}
-	tailOf := func(c uint64) pipeline.Nats {
-		return min(max(lnRatio(total, uint64(len(counts))*max(c, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
-	}
-	b.RareTail = tailOf(1)
-	items := make([]uint64, 0, len(counts))
+	items := make([]fitItem, 0, len(counts))
 	for item, c := range counts {
 		if c >= 2 {
 			items = append(items, item)
 		}
 	}
-	slices.SortFunc(items, func(x, y uint64) int {
+	slices.SortFunc(items, func(x, y fitItem) int {
 		if counts[x] != counts[y] {
-			return int(counts[y]) - int(counts[x])
+			return compare(counts[y], counts[x])
 		}
-		return compare(x, y)
+		return compare(x.item, y.item)
 	})
 	items = items[:min(len(items), maxItems)]
-	slices.Sort(items)
+	slices.SortFunc(items, func(x, y fitItem) int { return compare(x.item, y.item) })
 	for _, item := range items {
-		b.Items = append(b.Items, ItemBaseline{item, tailOf(uint64(counts[item]))})
+		b.Items = append(b.Items, ItemBaseline{item.item, tailOf(item, counts[item])})
 	}
+	rare := map[uint64]pipeline.Nats{}
+	for t := range catalogues {
+		rare[t] = max(0, tailOf(fitItem{template: t}, 1))
+	}
+	b.RareTail = rare[0]
+	return rare
 }
 
 // maxEndpoints bounds an edition's endpoint table.
 const maxEndpoints = 8192
 
-func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline) []EndpointBaseline {
+func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline, rare map[uint64]pipeline.Nats) []EndpointBaseline {
+	for t := range rare {
+		if t != 0 {
+			endpointOf(endpoints, t)
+		}
+	}
 	miss, near := map[uint64][]fitClient{}, map[uint64][]fitClient{}
 	for i := range clients {
 		c := &clients[i]
@@ -479,6 +517,9 @@ func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline) [
 	var out []EndpointBaseline
 	for _, t := range templates[:min(len(templates), maxEndpoints)] {
 		e := *endpoints[t]
+		if !e.Refuses {
+			e.RareTail = rare[t]
+		}
 		e.Miss = fitBeta(miss[t], func(c *fitClient) share { return c.object }, shipped.Object)
 		e.Near = fitBeta(near[t], func(c *fitClient) share { return c.near }, shipped.Near)
 		out = append(out, e)
@@ -494,7 +535,7 @@ func (f *Fitter) fitAsked(facts []pathFacts, clients []fitClient) []uint64 {
 			continue
 		}
 		for _, item := range clients[i].items {
-			served[item]++
+			served[item.item]++
 		}
 	}
 	var out []uint64

@@ -72,7 +72,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) {
 		if page := pageNumber(r.Query); page >= 0 {
 			o.Page = page
 			o.Item = pipeline.Mix64(f.path, uint64(page)+1)
-			o.Tail = v.b.tail(o.Item)
+			o.Tail = v.b.tail(o.Item, f.catalogue())
 		}
 	}
 }
@@ -94,6 +94,14 @@ func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request) {
 }
 
 func (f *pathFacts) is(flag pipeline.ObservationFlags) bool { return f.flags&flag != 0 }
+
+// catalogue is what the path's items are counted among.
+func (f *pathFacts) catalogue() uint64 {
+	if f.is(pipeline.ObsSlot) {
+		return f.template
+	}
+	return 0
+}
 
 func methodByte(m string) uint64 {
 	if m == "" {
@@ -138,7 +146,7 @@ func (v *observer) facts(host, path string) *pathFacts {
 	} else if n := rarity(path); n > 0 && !v.b.asked(f.path) {
 		f.rarity = n
 	}
-	f.tail = v.b.tail(f.path)
+	f.tail = v.b.tail(f.path, f.catalogue())
 	return f
 }
 

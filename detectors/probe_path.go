@@ -103,6 +103,16 @@ func (st *probeState) score() pipeline.Nats {
 	return st.misses.score() + pipeline.Nats(st.listed)
 }
 
+func (probePath) phase(p *Profile) uint8 {
+	switch st := &p.probe; {
+	case st.found > 0:
+		return 2
+	case st.missed >= dedicatedProbe:
+		return 1
+	}
+	return 0
+}
+
 func (probePath) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.probe
 	dst = append(dst, pipeline.FindingSignal{

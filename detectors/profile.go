@@ -38,6 +38,7 @@ type profileFlags uint8
 const (
 	profileDeclared profileFlags = 1 << iota // says it is a crawler
 	profileSuspect                           // behaves like a proxy: never paged for
+	profileKnown                             // the configuration names it
 )
 
 // touch counts one request.

@@ -19,6 +19,9 @@ import (
 // numbers deeper than people go. How many items, and which ones given how many,
 // are separate facts and multiply. Pace is no evidence: a bot can wait.
 //
+// Objects that somebody is refused are somebody's and no catalogue: walks through
+// them are enum.object's.
+//
 // Misses: many addresses that share the work; a scraper that reads only what is
 // popular. Looks like it: partner syncs and declared search crawlers; a client that
 // names itself a crawler with an address to write to is reported as information.
@@ -56,6 +59,9 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	}
 	if o.Has(pipeline.ObsBorrowed) && !p.rotates() {
 		return st.score(s.b), false
+	}
+	if s.endpoint != nil && s.endpoint.Refuses {
+		return st.score(s.b), false // objects that are somebody's are no catalogue
 	}
 	now := seconds(o.Time)
 	if st.items.n == 0 {
@@ -102,6 +108,10 @@ func (st *crawlState) parts(b *Baselines) (br, tail, walk pipeline.Nats) {
 	return br, min(pipeline.Nats(st.tail), 2*br), pipeline.Nats(st.walk)
 }
 
+func (scrapeCrawl) phase(p *Profile) uint8 {
+	return 0
+}
+
 func (scrapeCrawl) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.crawl
 	br, tail, walk := st.parts(b)
@@ -133,14 +143,17 @@ func (scrapeCrawl) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 		bytes := st.bytes
 		f.Outcome.Bytes = &bytes
 	}
-	f.Facts.Notice = p.Flags&profileDeclared != 0
+	declared, known := p.Flags&profileDeclared != 0, p.Flags&profileKnown != 0
+	f.Facts.Notice = declared || known
 	f.Title = fmt.Sprintf("%s by %s", pick(f.Facts.Notice, "Crawl", "Scraping"), f.Who.Value)
 	f.Reason = fmt.Sprintf("Took %s in %s where an ordinary client reads %.0f a day%s%s%s.",
 		plural(got, "different page or object", "different pages and objects"), span(c.Last.Sub(st.onset)), float64(b.Crawl.Mean)/256,
 		when(b.Catalogue > 0 && got >= b.Catalogue/4, fmt.Sprintf(", about %d %% of all there are", min(100, 100*got/max(1, b.Catalogue)))),
 		when(st.tail > 0 && b.Catalogue > 0, ", popular and unpopular ones alike"),
 		when(st.deep > pageRun, fmt.Sprintf(", and turned %d list pages in a row", st.deep)))
-	if f.Facts.Notice {
+	if known {
+		f.Reason += " The configuration names it as a known client."
+	} else if declared {
 		f.Reason += " It names itself a crawler; whether it is the one it names is not checked."
 	}
 	f.Next = append(f.Next, pick(f.Facts.Notice, "Nothing, if you want to be indexed; else name it in robots.txt or block it", "Rate-limit "+f.Who.Value+" on the endpoints in the exemplars"))

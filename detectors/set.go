@@ -320,6 +320,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 	if p.Requests < 64 && declared(r.Agent) {
 		p.Flags |= profileDeclared
 	}
+	if r.Flags&pipeline.FlagKnown != 0 {
+		p.Flags |= profileKnown
+	}
 	sc := &w.sc
 	sc.endpoint = nil
 	if o.Flags&(pipeline.ObsSlot|pipeline.ObsLogin) != 0 {
@@ -369,19 +372,15 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	if score < pipeline.ReviewAt && !c.Opened {
 		return
 	}
-	if !c.Opened || !c.Paged && score >= pipeline.PageAt {
+	phase := s.detectors[k].phase(p)
+	// Background noise waits for the end of the minute: by then it may have
+	// turned out to be more than that.
+	quiet := s.entries[k].name == "probe.path" && phase == 0
+	if !quiet && (!c.Opened || phase > c.Phase || !c.Paged && score >= pipeline.PageAt) {
 		w.emit(i, k, p, d, c)
 		return
 	}
-	if !c.Succeeded {
-		// Success is rare and urgent: look whether this was the first.
-		f := w.finding(r.Effective, k, p, d, c)
-		if f.Facts.Succeeded || f.Facts.CanSucceed && f.Outcome.Succeeded != nil && *f.Outcome.Succeeded > 0 && s.entries[k].name == "probe.path" {
-			w.emit(i, k, p, d, c)
-			return
-		}
-	}
-	c.Changed = true
+	c.Opened, c.Changed = true, true
 	w.hot[n] = 1
 }
 
@@ -389,7 +388,7 @@ func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
 	f := w.finding(w.obs.Time, k, p, d, c)
 	c.Opened, c.Changed = true, false
 	c.Paged = c.Paged || f.Score >= pipeline.PageAt
-	c.Succeeded = c.Succeeded || f.Facts.Succeeded || k == 0 && f.Facts.CanSucceed
+	c.Phase = w.set.detectors[k].phase(p)
 	w.out = append(w.out, placed{i, k, f})
 }
 

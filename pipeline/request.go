@@ -54,6 +54,8 @@ const (
 	FlagLate
 	// FlagBackfill marks history: detected, stored, not sent to sinks.
 	FlagBackfill
+	// FlagKnown marks a client that the configuration names.
+	FlagKnown
 )
 
 // Block is a run of requests of one source in the order they were read.

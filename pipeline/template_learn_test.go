@@ -31,7 +31,7 @@ func TestTemplateGate(t *testing.T) {
 			l.Add("", "POST", "/hidden/page", status, uint64(c))
 		}
 		var m Match
-		if l.Build(nil).Match("", "/hidden/page", &m); m.Known != want || m.Cold {
+		if l.Build(nil).Match("", "/hidden/page", &m); m.Known != want {
 			t.Errorf("%d of %d clients were answered %d: known %v cold %v, want %v", visitors, clients, status, m.Known, m.Cold, want)
 		}
 	}
@@ -142,7 +142,7 @@ func TestTemplateFamilies(t *testing.T) {
 			add(c, "POST", "/x/"+word(c%10)+"/projects")
 		}
 	})
-	f("remote procedures", "14", func(add func(int, string, string)) {
+	f("remote procedures", "[/x/AMethod /x/BMethod /x/CMethod /x/DMethod /x/EMethod /x/FMethod /x/GMethod /x/HMethod /x/IMethod /x/JMethod /x/KMethod /x/LMethod /x/MMethod /x/NMethod]", func(add func(int, string, string)) {
 		for c := range 100 {
 			for i := range 3 {
 				add(c, "POST", fmt.Sprintf("/x/%c%s", 'A'+(c+i)%14, "Method"))

@@ -288,10 +288,11 @@ func (p *normalPath) slot(i int) (t SlotType, ext string, asset bool) {
 
 // value is segment i as received, pointing into path.
 func (p *normalPath) value(path string, i int) string {
+	at := p.raw[i]
 	if p.plain {
-		return p.segment(i)
+		at = p.seg[i]
 	}
-	return path[p.raw[i].from:p.raw[i].to]
+	return path[at.from:at.to]
 }
 
 // appendTyped appends the canonical text with typed segments as slots.

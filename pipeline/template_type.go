@@ -174,18 +174,15 @@ func slotTypeOf(s string) SlotType {
 
 // isNoise tells base 64 from a title in words. Neighbours of random base 64
 // differ in kind (digit, lower, upper) in 64 of 100 places; words, even in
-// camel case, in fewer than 40.
+// camel case, in fewer than 40. Letters alone, in 50.
 func isNoise(n, digits, changes int, c *[charKinds]uint8) bool {
 	if c[charUpper]+c[charUpperHex] == 0 || c[charLower]+c[charLowerHex] == 0 {
 		return false
 	}
-	switch {
-	case digits >= 2:
+	if digits >= 2 {
 		return changes*100 >= n*35
-	case digits == 1:
-		return changes*100 >= n*45
 	}
-	return changes*100 >= n*38
+	return changes*100 >= n*45
 }
 
 func isJWT(s string) bool {

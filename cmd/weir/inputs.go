@@ -55,7 +55,12 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 func identify(id *pipeline.Identity) func() collector.Identify {
 	return func() collector.Identify {
 		r := id.NewResolver()
-		return func(req *pipeline.Request, f *collector.Fields) { r.Resolve(req, &f.Clear) }
+		return func(req *pipeline.Request, f *collector.Fields) {
+			r.Resolve(req, &f.Clear)
+			if _, known := id.Known(req); known {
+				req.Flags |= pipeline.FlagKnown
+			}
+		}
 	}
 }
 

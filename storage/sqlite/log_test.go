@@ -143,6 +143,9 @@ func TestMinutes(t *testing.T) {
 	var want []storage.Minute
 	for _, b := range []*pipeline.Block{testBlock("a", 0, 90), testBlock("b", 0, 4), odd} {
 		for _, r := range b.Requests {
+			if r.Time == pipeline.NoTime { // out of the range read below
+				continue
+			}
 			m := storage.Minute{
 				Time: r.Time - ((r.Time%60e6)+60e6)%60e6, SourceID: b.SourceID,
 				StatusClass: min(int(r.Status)/100, 9), Requests: 1, Bytes: max(r.Bytes, 0),
@@ -158,7 +161,6 @@ func TestMinutes(t *testing.T) {
 			want[i].Bytes += m.Bytes
 		}
 	}
-	want = slices.DeleteFunc(want, func(m storage.Minute) bool { return m.Time < -60e6 }) // NoTime is out of range below
 	got, err := db.Minutes(t.Context(), -60e6, testStart+1e9)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,133 @@
+package alerts
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"weir/pipeline"
+)
+
+func TestConfig(t *testing.T) {
+	cfg := DefaultConfig()
+	err := yaml.Load([]byte(`
+sinks: {siem: {webhook: {url: "https://siem.example.com/hook?token=x", secret_file: /etc/weir/siem.key, timeout: 20s}}}
+routes: [{match: {severity: [high, critical], labels: {env: prod}}, to: [siem], group_wait: 30s, send_resolved: true}]
+`), &cfg, yaml.WithKnownFields())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Err(); err != nil {
+		t.Error(err)
+	}
+	if r := cfg.Routes[0]; time.Duration(r.GroupWait) != 30*time.Second || !*r.SendResolved || cfg.MaxOpen != 100_000 {
+		t.Errorf("%+v", r)
+	}
+	if len(cfg.Warnings()) != 1 {
+		t.Error("group_wait has no effect and nobody says so")
+	}
+	if s := fmt.Sprintf("%v %+v %#v", cfg.Sinks["siem"].Webhook.URL, *cfg.Sinks["siem"].Webhook, *cfg.Sinks["siem"].Webhook); strings.Contains(s, "token") {
+		t.Errorf("the url is printed: %s", s)
+	}
+	if err := yaml.Load([]byte(`sinks: {siem: {webhook: {uri: x}}}`), &cfg, yaml.WithKnownFields()); err == nil {
+		t.Error("an unknown key is no error")
+	}
+}
+
+func TestValidateTellsAll(t *testing.T) {
+	f := func(c Config, want ...string) {
+		t.Helper()
+		got := []string{}
+		for _, err := range c.Validate() {
+			got = append(got, err.Error())
+		}
+		for i, w := range want {
+			if i >= len(got) || !strings.HasPrefix(got[i], w) {
+				t.Errorf("problem %d: want %q in %q", i, w, got)
+				return
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d problems, want %d: %q", len(got), len(want), got)
+		}
+	}
+	hook := func(url string) SinkConfig {
+		return SinkConfig{Webhook: &WebhookConfig{URL: URL(url), SecretFile: "x"}}
+	}
+	with := func(s SinkConfig) Config {
+		c := DefaultConfig()
+		c.Sinks = map[string]SinkConfig{"a": s}
+		return c
+	}
+	f(DefaultConfig())
+	f(with(hook("https://h/x")))
+	f(with(hook("http://127.0.0.1:9/x")))
+	f(with(hook("http://[::1]:9/x")))
+	f(with(hook("http://localhost/x")))
+	f(with(hook("http://10.0.0.1/x")), "alerts.sinks.a.webhook: url: http to another host")
+	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "http://10.0.0.1/x", SecretFile: "x", InsecureHTTP: true}}))
+	f(with(hook("https://user:pass@h/x")), "alerts.sinks.a.webhook: url: holds a user")
+	f(with(hook("ftp://h/x")), "alerts.sinks.a.webhook: url: scheme")
+	f(with(hook("https://")), "alerts.sinks.a.webhook: url: is no address")
+	f(with(hook("https://:443/x")), "alerts.sinks.a.webhook: url: is no address")
+	f(with(hook("")), "alerts.sinks.a.webhook: url: is missing")
+	f(with(SinkConfig{}), "alerts.sinks.a: has 0 kinds")
+	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/x", Timeout: Duration(time.Hour)}}),
+		"alerts.sinks.a.webhook: secret_file: is missing", "alerts.sinks.a.webhook: timeout")
+	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {}}},
+		"alerts.max_open", "alerts.max_resolved", "alerts.routes[0].match.severity", "alerts.routes[0].match.detector",
+		`alerts.routes[0].to: no sink is named "nobody"`, "alerts.routes[1].to: names no sink")
+	bad := DefaultConfig()
+	bad.Sinks = map[string]SinkConfig{"a b": hook("https://h/x")}
+	f(bad, `alerts.sinks: name "a b"`)
+}
+
+func TestDuration(t *testing.T) {
+	f := func(in string, want time.Duration) {
+		t.Helper()
+		var d Duration
+		err := d.UnmarshalText([]byte(in))
+		if (err != nil) != (want < 0) || err == nil && time.Duration(d) != want {
+			t.Errorf("%q: %v, %v, want %v", in, time.Duration(d), err, want)
+		}
+	}
+	f("90s", 90*time.Second)
+	f("7d", 7*24*time.Hour)
+	f("1h30m", 90*time.Minute)
+	for _, bad := range []string{"", "7", "-1s", "-1d", "d", "99999999d", "1w"} {
+		f(bad, -1)
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	no := false
+	cfg := Config{Routes: []Route{
+		{Match: Match{Severity: []string{"critical"}}, To: []string{"pager"}},
+		{Match: Match{Detector: []string{"auth", "probe.path"}}, To: []string{"siem"}, SendResolved: &no},
+		{Match: Match{Labels: map[string]string{"team": "a"}}, To: []string{"team"}},
+	}}
+	f := func(a pipeline.Alert, want ...string) {
+		t.Helper()
+		got := []string{}
+		for _, s := range []string{"pager", "siem", "team"} {
+			if cfg.wants(s, &a) {
+				got = append(got, s)
+			}
+		}
+		if d := cmp.Diff(append([]string{}, want...), got); d != "" {
+			t.Errorf("%s %s: %s", a.Detector, a.Severity, d)
+		}
+	}
+	type labels = pipeline.AlertLabels
+	f(pipeline.Alert{Detector: "auth.stuffing", Severity: "critical", Labels: labels{"team": "a"}}, "pager", "siem", "team")
+	f(pipeline.Alert{Detector: "probe.path", Severity: "low"}, "siem")
+	f(pipeline.Alert{Detector: "probe.other", Severity: "low"})
+	f(pipeline.Alert{Detector: "auth.stuffing", Severity: "critical", Status: "resolved"}, "pager")
+	cfg = Config{}
+	f(pipeline.Alert{Severity: "high"}, "pager", "siem", "team")
+	f(pipeline.Alert{Severity: "medium"})
+}
