@@ -500,3 +500,28 @@ func BenchmarkTake(b *testing.B) {
 		book.Take(nil, f)
 	}
 }
+
+// A case that weakens keeps its severity: the route that took the opening must
+// take the end.
+func TestSeverityNeverFalls(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	first := stuffing("203.0.113.7", noon, 12, 0)
+	first.Score, first.Facts.CanSucceed = pipeline.ReviewAt, true
+	got := b.Take(nil, first)
+	got = b.Take(got, stuffing("203.0.113.7", noon.Add(time.Minute), 13, 0))
+	weak := stuffing("203.0.113.7", noon.Add(2*time.Minute), 14, 0)
+	weak.Score = pipeline.Nat
+	got = b.Take(got, weak)
+	got = b.Advance(got, noon.Add(time.Hour))
+	var s []string
+	for _, a := range got {
+		s = append(s, a.Severity+" "+a.Tier+" "+a.Change.Text)
+	}
+	want := []string{"low review 12 accounts", "high page severity low → high; 12 → 13 accounts", "high page silent since 22 Nov 12:02 UTC; 14 accounts"}
+	if d := cmp.Diff(want, s); d != "" {
+		t.Error(d)
+	}
+	if got[2].Score.Nats != 1 {
+		t.Errorf("the end carries %v nats, not the last numbers", got[2].Score.Nats)
+	}
+}

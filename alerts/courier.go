@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	pollEvery  = time.Second
+	pollEvery  = 5 * time.Second
 	window     = 64 // revisions looked at together
 	quickTries = 2  // failures of one alert before others are tried past it
 	maxHistory = 10
@@ -149,6 +149,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if w := time.Until(c.pausedUntil); w > 0 {
 		return min(w, pollEvery), nil
 	}
+	if w := time.Until(c.head.next); c.down && w > 0 {
+		return min(w, pollEvery), nil
+	}
 	if !c.down {
 		if err := c.retries(ctx); err != nil {
 			return 0, err
@@ -176,6 +179,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	c.lag(max(last, c.cursor))
 	if len(rows) == window && c.cursor == rows[len(rows)-1].Seq {
 		return 0, nil // there may be more
+	}
+	if w := time.Until(c.head.next); w > 0 {
+		return min(w, pollEvery), nil
 	}
 	return pollEvery, nil
 }
@@ -383,47 +389,4 @@ func (h *head) note(why error) {
 
 func (c *courier) skip(r *Row) bool {
 	return r.Backfill || Backfill(&r.Alert) || !c.cfg.wants(c.name, &r.Alert)
-}
-
-// complain logs err when it is another than the last.
-func (c *courier) complain(err error) {
-	state := "failing"
-	switch {
-	case errors.Is(err, ErrGone):
-		state = "disabled"
-	case errors.Is(err, ErrRefused):
-		state = "degraded"
-	case c.down:
-		state = "down"
-	}
-	c.state(state, err)
-	if c.said != err.Error() {
-		c.said = err.Error()
-		c.log.Warn("alerts are not delivered", zap.String("state", state), zap.Error(err))
-	}
-}
-
-func (c *courier) state(s string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.status.State, c.status.Reason = s, err.Error()
-}
-
-// content notes that the sink takes alerts.
-func (c *courier) content() {
-	c.mu.Lock()
-	c.status.State, c.status.Reason = "ok", ""
-	c.mu.Unlock()
-	if c.said != "" {
-		c.said = ""
-		c.log.Info("alerts are delivered again")
-	}
-}
-
-func (c *courier) lag(last int64) {
-	n := max(last-c.cursor, 0)
-	c.metrics.lag.WithLabelValues(c.name).Set(float64(n))
-	c.mu.Lock()
-	c.status.Lag = n
-	c.mu.Unlock()
 }

@@ -110,8 +110,8 @@ func (d *Deliverer) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Wake says that there are new alerts; without it they are seen within a
-// second. It never blocks and may be called from any goroutine.
+// Wake says that there are new alerts; without it they are seen within five
+// seconds. It never blocks and may be called from any goroutine.
 func (d *Deliverer) Wake() {
 	for _, c := range d.couriers {
 		select {

@@ -10,9 +10,12 @@ import (
 // hundredths rounds n to 1/100 nat, half up, in integers: every machine gets
 // the same digits.
 func hundredths(n pipeline.Nats) int64 {
-	n = min(max(n, -1<<40), 1<<40)
-	return (int64(n)*100 + int64(pipeline.Nat)/2) >> 20
+	return (int64(bounded(n))*100 + int64(pipeline.Nat)/2) >> 20
 }
+
+// bounded keeps sums of nats far from overflow; a million nats mean no more
+// than a hundred.
+func bounded(n pipeline.Nats) pipeline.Nats { return min(max(n, -1<<40), 1<<40) }
 
 func nats(n pipeline.Nats) float64 { return float64(hundredths(n)) / 100 }
 
@@ -23,12 +26,14 @@ func round2(x float64) float64 { return math.Round(x*100) / 100 }
 // whole (largest remainder). What the parts do not explain gets a line of its
 // own, so that a broken sum is seen and not hidden.
 func signals(in []pipeline.FindingSignal, score pipeline.Nats) []pipeline.AlertSignal {
-	rest := score
+	in = slices.Clone(in)
+	rest := bounded(score)
 	for i := range in {
+		in[i].Nats = bounded(in[i].Nats)
 		rest -= in[i].Nats
 	}
 	if rest > pipeline.Nat/200 || rest < -pipeline.Nat/200 {
-		in = append(slices.Clip(in), pipeline.FindingSignal{Name: "other", Nats: rest})
+		in = append(in, pipeline.FindingSignal{Name: "other", Nats: rest})
 	}
 	out := make([]pipeline.AlertSignal, len(in))
 	parts := make([]int64, len(in))
@@ -36,7 +41,7 @@ func signals(in []pipeline.FindingSignal, score pipeline.Nats) []pipeline.AlertS
 	order := make([]int, len(in))
 	missing := hundredths(score)
 	for i := range in {
-		n := int64(min(max(in[i].Nats, -1<<40), 1<<40)) * 100
+		n := int64(in[i].Nats) * 100
 		parts[i], left[i], order[i] = n>>20, n&(1<<20-1), i
 		missing -= parts[i]
 	}

@@ -55,4 +55,9 @@ func TestSignalsSum(t *testing.T) {
 	if len(got) != 2 || got[1].Name != "other" || got[1].Nats != 2 {
 		t.Errorf("what the parts do not explain is not shown: %+v", got)
 	}
+	// Numbers beyond reason still end, and still sum.
+	huge := signals([]pipeline.FindingSignal{{Nats: math.MaxInt64}, {Nats: math.MinInt64}}, math.MaxInt64)
+	if len(huge) != 3 || huge[0].Nats+huge[1].Nats+huge[2].Nats != nats(math.MaxInt64) {
+		t.Errorf("%+v", huge)
+	}
 }

@@ -144,7 +144,14 @@ func (c *clock) local(year, mon, day, h, m int) int64 {
 		if c.loc == time.UTC {
 			c.minute0 = days(year, mon, day)*86400 + int64(hm*60)
 		} else {
-			c.minute0 = time.Date(year, time.Month(mon), day, h, m, 0, 0, c.loc).Unix()
+			t := time.Date(year, time.Month(mon), day, h, m, 0, 0, c.loc)
+			for _, back := range [...]time.Duration{time.Hour, 30 * time.Minute} {
+				if e := t.Add(-back); e.Hour() == t.Hour() && e.Minute() == t.Minute() {
+					t = e
+					break
+				}
+			}
+			c.minute0 = t.Unix()
 		}
 	}
 	return c.minute0

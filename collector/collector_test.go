@@ -143,5 +143,14 @@ func TestParseAllocatesNothing(t *testing.T) {
 		f(c, "{\"method\":\"GET\",\"path\":\"/\",\"time\":\"yesterday\"}")
 		f(c, `{"method":"GET","path":"/caf\u00e9","status":200,"ts":1646861401.52,"x":[1,{"y":"z"}]}`)
 	}
+	f(js, `{"method":"GET","path":"/","authorization":"Bearer a.eyJzdWIiOiJhbm4ifQ.c","cookie":"a=b; sid=1"}`)
+	for _, c := range []Format{combined, vhost, nginx, apache, js} {
+		for _, l := range []string{line, caddyLine} {
+			b := []byte(l)
+			if n := testing.AllocsPerRun(100, func() { c.ClientPrefix(b) }); n != 0 {
+				t.Errorf("%s: ClientPrefix makes %v allocations", c.Name, n)
+			}
+		}
+	}
 	f(js, strings.Replace(caddyLine, `"Authorization":["REDACTED"]`, `"Authorization":["Basic abc"]`, 1))
 }

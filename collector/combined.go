@@ -163,8 +163,8 @@ func (p *lineParser) names(f *Fields, b []byte, escaped bool) Reject {
 	b = b[sp+1:]
 	if len(b) < 3 || b[0] != '-' || b[1] != ' ' {
 		sp = bytes.IndexByte(b, ' ')
-		if sp <= 0 || sp+1 == len(b) || isAddress(b[:sp]) {
-			return RejectFormat // vhost_combined, or a list of addresses
+		if sp <= 0 || sp+1 == len(b) || isAddress(b[:sp]) || bytes.IndexByte(b[sp+1:], ' ') >= 0 {
+			return RejectFormat // vhost_combined, a list of addresses, something before them
 		}
 		b = b[sp+1:]
 	} else {

@@ -74,6 +74,8 @@ func TestCombined(t *testing.T) {
 	f("GET / HTTP/1.1", "reject: format")
 	f("a\x00b", "reject: binary")
 	f("g\x00e\x00t\x00 \x00/\x00a\x00", "reject: encoding")
+	f("\xfd\xfc \xfb\xfa", "reject: encoding")
+	f("caf\xe9 is Latin-1, not an access log", "reject: format")
 	f("\xff\xfe\xfd\xfc\xfb\xfa", "reject: encoding")
 	f(`203.0.113.7 - - [10/Okt/2025:13:55:36 +0200] "GET / HTTP/1.1" 200 5`, "reject: time")
 	f(`203.0.113.7 - - [31/Feb/2025:13:55:36 +0200] "GET / HTTP/1.1" 200 5`, "reject: time")

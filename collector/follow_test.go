@@ -320,7 +320,7 @@ func TestFollower(t *testing.T) {
 	f("a\nb\n", "drain", "c\n", "drain", "kill back", "d\n")   // a block that was not kept
 	f("a\n", "drain", "away", "b\n", "check", "reopen", "c\n") // written to after the rename
 	f("a\n", "drain", "away", "b\n", "check", "c\n", "reopen", "check", "d\n", "check", "e\n")
-	f("a\n", "drain", "away", "b\nhalf", "reopen", "c\n")                        // ends without newline
+	f("a\n", "drain", "away", "b\nhalf", "reopen", "c\n")               // ends without newline
 	f("a\n", "drain", "away", "reopen", "b\n", "away", "reopen", "c\n") // twice between two looks
 	f("a\n", "drain", "away", "reopen", "b\n", "gzip", "away", "reopen", "c\n", "gzip")
 	f("dated", "a\n", "drain", "away", "reopen", "b\n", "away", "reopen", "c\n", "away", "reopen", "d\n")
@@ -340,6 +340,49 @@ func TestFollower(t *testing.T) {
 	f("a\n", "drain", "down", "away", "reopen", "b\n", "kill", "check", "away", "c\n", "kill", "reopen", "d\n")
 	f(strings.Repeat("many lines\n", 100000), "drain", "more\n", "away", "reopen", "b\n")
 	f(strings.Repeat("many lines\n", 100000), "next", "next", "kill", "next", "away", "kill back", "more\n", "reopen", "b\n")
+}
+
+func TestFollowerLateWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2)
+		defer r.close()
+		r.write("a\n")
+		r.drain()
+		r.moveAway()
+		writeFile(t, r.path, []byte("c\n")) // one worker of the server has come over
+		time.AfterFunc(700*time.Millisecond, func() { r.write("b\n") })
+		for len(r.got) < 2 {
+			r.next()
+		}
+		r.reopen()
+		r.parts[1] = []byte("c\n")
+		r.check()
+	})
+}
+
+func TestFollowerSameBeginning(t *testing.T) {
+	header := strings.Repeat("# a header longer than a fingerprint\n", 60)
+	f := func(before, after string, down bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			t.Helper()
+			r := newRig(t, 1)
+			defer r.close()
+			r.write(header + before)
+			r.drain()
+			if down {
+				r.f.Close()
+			}
+			r.truncate()
+			r.write(header + after)
+			if down {
+				r.kill(0)
+			}
+			r.check()
+		})
+	}
+	f("a\nb\n", "c\n", false)
+	f("a\nb\n", "c\n", true)
 }
 
 func TestFollowerRandom(t *testing.T) {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -64,4 +65,28 @@ func BenchmarkJSONRecorded(b *testing.B) {
 
 func BenchmarkJSONNested(b *testing.B) {
 	benchmark(b, jsonFormat(nil, ParseOptions{}), [][]byte{[]byte(caddyLine)})
+}
+
+func BenchmarkJSONClientPrefix(b *testing.B) {
+	c := jsonFormat(nil, ParseOptions{})
+	line := linesOf(shared(b, "tools_shop", "access.json.gz"))[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		c.ClientPrefix(line)
+	}
+}
+
+// What an attacker's line can cost: every try used up on 8 kB.
+func BenchmarkLayoutHostile(b *testing.B) {
+	c, err := CompileNginx(`$http_a $http_b $http_c $http_d $status "$request"`, ParseOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := c.New()
+	line := []byte(strings.Repeat("a ", 4096))
+	var f Fields
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Parse(&f, line)
+	}
 }

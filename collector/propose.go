@@ -167,7 +167,7 @@ func (c *column) add(p logPiece) {
 	count(&c.agent, bytes.HasPrefix(v, []byte("Mozilla/")) || bytes.IndexByte(v, '/') > 0 && schemeLen(v) == 0 && v[0] != '/')
 	count(&c.token, isSessionToken(v))
 	count(&c.protocol, bytes.HasPrefix(v, []byte("HTTP/")))
-	count(&c.host, point && !isNumber && !isAddress(v) && bytes.IndexByte(v, '/') < 0 && sp < 0)
+	count(&c.host, point && v[len(v)-1]|0x20-'a' < 26 && bytes.IndexByte(v, '/') < 0 && sp < 0)
 }
 
 // most tells whether nearly all values that are there are so.
@@ -212,7 +212,7 @@ func name(columns []column) (format string, noClient bool) {
 		free := func(v string, is bool) bool { return is && !used[v] }
 		v := ""
 		switch {
-		case c.mark == 0 && !c.changes && c.constant == "-" && !(used["remote_addr"] && beforeTime && i > 0 && columns[i-1].constant == "-"):
+		case c.mark == 0 && !c.changes && c.constant == "-" && !(used["remote_addr"] && !afterRequest && i > 0 && columns[i-1].constant == "-"):
 			v = "-"
 		case free("time_local", c.most(c.time)):
 			v = take("time_local")
@@ -246,7 +246,7 @@ func name(columns []column) (format string, noClient bool) {
 			v = take("http_user_agent")
 		case free("host", c.most(c.host) && c.mark == 0):
 			v = take("host")
-		case free("remote_user", used["remote_addr"] && beforeTime && c.mark == 0):
+		case free("remote_user", used["remote_addr"] && !afterRequest && c.mark == 0 && (c.changes || c.absent > 0)):
 			v = take("remote_user")
 		default:
 			unknown++

@@ -259,7 +259,7 @@ func (f *Fields) subjectFromBearer() {
 
 // subjectFrom reads "sub" of a token's payload, a JSON object.
 func (f *Fields) subjectFrom(payload []byte) {
-	if sub := jsonMember(payload, "sub"); len(sub) > 0 {
+	if sub := tokenSubject(payload); len(sub) > 0 {
 		f.Subject = f.text(sub, true)
 	}
 }

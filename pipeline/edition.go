@@ -271,7 +271,7 @@ func checkTemplate(text string) error {
 			}
 			continue
 		}
-		p.read("/"+word, &scratch)
+		p.text = p.read("/"+word, &scratch)
 		if p.text != "/"+word || p.n != 1 || p.garbage {
 			return fmt.Errorf("segment %.64q is not in canonical form", word)
 		}

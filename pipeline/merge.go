@@ -47,6 +47,7 @@ type mergeSource struct {
 	ready   []heldRequest // effective time set, in order
 	head    int
 	idle    bool // said that it has nothing: do not wait for it
+	until   Time // event time it said so for; MaxTime when that is not known
 	ended   bool
 }
 
@@ -118,8 +119,27 @@ func (m *Merge) Push(b *Block) {
 	}
 	if b.Watermark != NoTime {
 		s.flush(m)
-		s.idle = true
+		s.idle, s.until = true, b.Watermark
 	}
+}
+
+// SetLateness changes the lateness for what is pushed from now on.
+func (m *Merge) SetLateness(d time.Duration) { m.lateness = d }
+
+// Clock returns the event time that all sources have reached without a request,
+// when all of them say that they are idle; ok is false otherwise.
+func (m *Merge) Clock() (now Time, ok bool) {
+	now = MaxTime
+	for _, s := range m.sources {
+		if s.ended {
+			continue
+		}
+		if !s.idle {
+			return 0, false
+		}
+		now = min(now, s.until)
+	}
+	return now, now != MaxTime && m.held == 0
 }
 
 // End says that the source has no more: Next no longer waits for it.

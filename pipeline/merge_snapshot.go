@@ -24,6 +24,7 @@ type mergeSourceState struct {
 	Arrival uint64    `json:"arrival"`
 	Votes   int       `json:"votes"`
 	Idle    bool      `json:"idle"`
+	Until   rawTime   `json:"until"`
 	Ended   bool      `json:"ended"`
 	Ready   []rawTime `json:"ready"`   // effective times of the first requests below
 	Heap    []uint64  `json:"heap"`    // arrivals of the next ones
@@ -36,7 +37,7 @@ type mergeSourceState struct {
 func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 	st := mergeState{Released: rawTime(m.released), Late: m.late, Skewed: m.skewed}
 	for _, s := range m.sources {
-		ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Votes: s.votes, Idle: s.idle, Ended: s.ended, Pending: len(s.pending)}
+		ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Votes: s.votes, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
 		b := Block{SourceID: s.id, Watermark: NoTime}
 		add := func(h heldRequest) {
 			if h.Block != nil {
@@ -100,7 +101,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 	for _, ss := range st.Sources {
 		m.AddSource(ss.ID)
 		s := m.sources[m.index[ss.ID]]
-		s.max, s.eff, s.arrival, s.votes, s.idle, s.ended = Time(ss.Max), Time(ss.Eff), ss.Arrival, ss.Votes, ss.Idle, ss.Ended
+		s.max, s.eff, s.arrival, s.votes, s.idle, s.until, s.ended = Time(ss.Max), Time(ss.Eff), ss.Arrival, ss.Votes, ss.Idle, Time(ss.Until), ss.Ended
 		var all []Ordered
 		if len(ss.Block) > 0 {
 			var parts [][]byte

@@ -18,6 +18,10 @@ type Time int64
 // NoTime is the absence of a time; it sorts before every other.
 const NoTime Time = math.MinInt64
 
+// MaxTime is later than every other. As a Watermark it says that a source is
+// idle while its event time is not known.
+const MaxTime Time = math.MaxInt64
+
 // TimeOf converts t, which may be from any year between 0001 and 9999.
 func TimeOf(t time.Time) Time { return Time(t.Unix()*1e6 + int64(t.Nanosecond())/1e3) }
 

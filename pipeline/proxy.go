@@ -12,8 +12,15 @@ package pipeline
 // is lost again when the ordinary traffic behind it thins out, and every
 // shielded address is named in Notice.
 type ProxyWatch struct {
-	cdn [2]networks
-	s   proxyState
+	cdn    [2]networks
+	s      proxyState
+	agents [1024]proxyAgent // what recent agents came to, by hash; not state
+}
+
+type proxyAgent struct {
+	hash   uint64
+	family uint64
+	bot    bool
 }
 
 // The numbers behind the decisions. Shares are in percent.
@@ -80,7 +87,7 @@ func (w *ProxyWatch) Observe(req *Request) {
 		s.Claimed++
 	}
 	owner := req.Address.Owner()
-	family, bot := agentFamily(req.Agent)
+	family, bot := w.family(req.Agent)
 	served := req.Status >= 200 && req.Status < 400 && req.Flags&FlagLogin == 0
 
 	slot := s.slot(owner, req.Address)

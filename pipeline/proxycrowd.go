@@ -171,6 +171,17 @@ func (c *proxyCrowd) halve() {
 	}
 }
 
+// family is agentFamily with a memory.
+func (w *ProxyWatch) family(agent string) (uint64, bool) {
+	h := Hash64(agent)
+	a := &w.agents[h&1023]
+	if a.family == 0 || a.hash != h {
+		a.hash = h
+		a.family, a.bot = agentFamily(agent)
+	}
+	return a.family, a.bot
+}
+
 // agentFamily hashes an agent without its digits, so that versions of one
 // program are one family, and says whether it calls itself a crawler.
 func agentFamily(agent string) (family uint64, bot bool) {

@@ -151,13 +151,14 @@ const hashSeed = 0x77656972_2f310000
 // Hash64 is the one hash of strings in weir (xxh3, fixed seed).
 func Hash64(s string) uint64 { return xxh3.HashStringSeed(s, hashSeed) }
 
-// Mix64 joins two hashes into one; the order of the arguments matters.
+// Mix64 joins two hashes into one; the order of the arguments matters. For one
+// b, different a give different results: it is a bijection (the finalizer of
+// SplitMix64, Steele et al. 2014), so that no two addresses share a hash.
 func Mix64(a, b uint64) uint64 {
-	x := a ^ (b*0x9e3779b97f4a7c15 + 0x7f4a7c15 + (a << 6) + (a >> 2))
-	x ^= x >> 32
-	x *= 0xd6e8feb86659fd93
-	x ^= x >> 32
-	return x
+	x := a + b*0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // HashPrincipal is Principal.Hash without building the struct. For

@@ -113,7 +113,7 @@ func (t *Templates) matchOdd(host, path string, m *Match) {
 	var scratch [pathScratch]byte
 	var p normalPath
 	if !p.readPlain(path) {
-		p.read(path, &scratch)
+		p.text = p.read(path, &scratch)
 	}
 	if !hasUpper(host) {
 		t.match(host, path, &p, m)
@@ -312,7 +312,7 @@ func (t *Templates) AppendText(dst []byte, host, path string) []byte {
 	}
 	var scratch [pathScratch]byte
 	var p normalPath
-	p.read(path, &scratch)
+	p.text = p.read(path, &scratch)
 	return p.appendTyped(dst)
 }
 

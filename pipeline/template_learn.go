@@ -12,7 +12,7 @@ import (
 // the smallest hashes, and of the clients those with the most leading zeros.
 const (
 	maxClientPaths = 512     // per client: one that is answered 200 for everything fills only its own share
-	maxLearnPairs  = 1 << 17 // client and path pairs of a learner, about 20 MB
+	maxLearnPairs  = 1 << 17 // client and path pairs of a learner, about 22 MB
 )
 
 // TemplateLearner collects what Build decides from: which clients were answered
@@ -77,7 +77,7 @@ func (l *TemplateLearner) Add(host, method, path string, status uint16, client u
 func (l *TemplateLearner) addOdd(host, path string, flags learnedFlags, client uint64) {
 	var scratch [pathScratch]byte
 	var p normalPath
-	p.read(path, &scratch)
+	p.text = p.read(path, &scratch)
 	if p.garbage || p.tail != 0 {
 		return
 	}

@@ -268,6 +268,45 @@ func TestTemplateLimits(t *testing.T) {
 	}
 }
 
+func TestLearnerState(t *testing.T) {
+	lines := ownSpecs()[1].traffic(4)
+	l := learnTemplates(lines, 1)
+	state := l.AppendState(nil)
+	if !bytes.Equal(learnTemplates(lines, 3).AppendState(nil), state) {
+		t.Error("the state depends on how requests were split")
+	}
+	again, err := ReadTemplateLearner(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.AppendState(nil), state) || !bytes.Equal(encodeTemplates(t, again.Build(nil)), encodeTemplates(t, l.Build(nil))) {
+		t.Error("the state read back is another")
+	}
+	for n := range 2000 {
+		if _, err := ReadTemplateLearner(state[:n*len(state)/2000]); err == nil {
+			t.Fatalf("a state cut at %d of %d is accepted", n, 2000)
+		}
+	}
+}
+
+func FuzzReadTemplateLearner(f *testing.F) {
+	l := NewTemplateLearner()
+	siteTraffic(l, "a.example", 0, 3)
+	f.Add(l.AppendState(nil))
+	f.Add(NewTemplateLearner().AppendState(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l, err := ReadTemplateLearner(b)
+		if err != nil {
+			return
+		}
+		if _, err := ReadTemplateLearner(l.AppendState(nil)); err != nil {
+			t.Fatal(err)
+		}
+		l.Add("a", "GET", "/x", 200, 5)
+		l.Build(nil)
+	})
+}
+
 func BenchmarkTemplateLearnerAdd(b *testing.B) {
 	lines := ownSpecs()[0].traffic(1)
 	l := NewTemplateLearner()

@@ -105,8 +105,9 @@ func (p *normalPath) push(from, to int) {
 
 func isDots(s string) bool { return s == "." || s == ".." }
 
-// read reads any path. The result points into scratch.
-func (p *normalPath) read(path string, scratch *[pathScratch]byte) {
+// read reads any path. The caller sets p.text to the result, which points into
+// scratch: were it set here, the compiler would move scratch to the heap.
+func (p *normalPath) read(path string, scratch *[pathScratch]byte) (text string) {
 	*p = normalPath{}
 	if len(path) > maxPath {
 		p.tail, p.odd = Hash64(path[maxPath:]), true
@@ -160,8 +161,6 @@ func (p *normalPath) read(path string, scratch *[pathScratch]byte) {
 	if out == 0 {
 		scratch[0], out = '/', 1
 	}
-	// The string aliases scratch, which nobody writes while p is in use.
-	p.text = unsafe.String(&scratch[0], out)
 	start := 1
 	for i := 1; i <= out; i++ {
 		if i == out || scratch[i] == '/' {
@@ -171,6 +170,8 @@ func (p *normalPath) read(path string, scratch *[pathScratch]byte) {
 			start = i + 1
 		}
 	}
+	// The string aliases scratch, which nobody writes while p is in use.
+	return unsafe.String(&scratch[0], out)
 }
 
 // authorityEnd is where the path of an absolute-form target begins.

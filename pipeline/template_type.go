@@ -100,6 +100,9 @@ func slotTypeOf(s string) SlotType {
 	if n >= 20 && s[:3] == "eyJ" && isJWT(s) {
 		return SlotJWT
 	}
+	if n == 36 && isUUID(s) {
+		return SlotUUID
+	}
 	if n > maxSegment {
 		return SlotLong
 	}
@@ -141,8 +144,6 @@ func slotTypeOf(s string) SlotType {
 		return SlotHex
 	case n >= 10 && s[0] == '0' && s[1] == 'x' && hex == n-1:
 		return SlotHex
-	case n == 36 && c[charDash] == 4 && hex == 32 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-':
-		return SlotUUID
 	case n == 26 && digits+letters == n && digits > 0 && isULID(s):
 		return SlotULID
 	case c[charAt] == 1 && isEmail(s):
@@ -183,6 +184,24 @@ func isNoise(n, digits, changes int, c *[charKinds]uint8) bool {
 		return changes*100 >= n*35
 	}
 	return changes*100 >= n*45
+}
+
+func isUUID(s string) bool {
+	if s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		switch charKindOf[s[i]] {
+		case charDigit, charLowerHex, charUpperHex:
+		case charDash:
+			if i != 8 && i != 13 && i != 18 && i != 23 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func isJWT(s string) bool {

@@ -157,3 +157,11 @@ type SourceStats struct {
 	Lines    int64
 	Rejected int64
 }
+
+// SinkRetry is an alert revision that a sink did not take and that is tried
+// again apart from the others.
+type SinkRetry struct {
+	Seq      int64
+	Attempts int // failed so far
+	Next     pipeline.Time
+}

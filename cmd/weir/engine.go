@@ -17,6 +17,8 @@ type engine struct {
 	watch *pipeline.ProxyWatch
 	book  *alerts.Book
 	keys  *pipeline.PrivacyKeys
+	// versions go into every alert.
+	versions pipeline.AlertVersions
 
 	batch    []pipeline.Ordered
 	findings []pipeline.Finding
@@ -40,11 +42,18 @@ func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKey
 	if err != nil {
 		return nil, err
 	}
+	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	return &engine{
 		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, watch: watch, keys: keys,
-		book:  alerts.NewBook(cfg.Alerts, pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}),
+		book: alerts.NewBook(cfg.Alerts, versions), versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
 	}, nil
+}
+
+// setEdition makes edition the one in force.
+func (e *engine) setEdition(edition *pipeline.Edition) error {
+	e.merge.SetLateness(edition.Lateness)
+	return e.set.SetEdition(edition)
 }
 
 // drain takes every request whose place is certain through the chain and

@@ -68,8 +68,14 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 // blocks before keepFrom until at least bytes are free, counts them in Stats,
 // and takes the reserve again. Less was freed when no more blocks may go.
 func (db *DB) Shed(ctx context.Context, bytes, keepFrom int64) (r storage.Retained, err error) {
-	if db.reserve.release() {
+	db.reserve.release()
+	if db.reserve.size > 0 {
 		bytes += db.reserve.size // to be taken again
+	}
+	// Room that the log takes and the file has already; on a disk without any
+	// left this may be all there is.
+	if err := db.truncateLog(ctx); err != nil && !errors.Is(err, storage.ErrFull) {
+		return r, err
 	}
 	for more := true; more && r.Bytes < bytes; {
 		if more, err = db.dropBlocks(ctx, math.MaxInt64, keepFrom, bytes-r.Bytes, "shed", &r); err != nil {

@@ -9,8 +9,6 @@ import (
 
 	"weir/pipeline"
 	"weir/storage"
-
-	"golang.org/x/sys/unix"
 )
 
 // bulky is a block whose bytes do not compress.
@@ -51,11 +49,11 @@ func TestRetainAge(t *testing.T) {
 	}
 	f(100, storage.RetainPolicy{KeepFrom: 1 << 40})
 	f(100, storage.RetainPolicy{MaxAge: time.Minute, KeepFrom: 1})
-	f(60, storage.RetainPolicy{MaxAge: time.Hour, KeepFrom: 1 << 40}) // counted from the newest request
+	f(61, storage.RetainPolicy{MaxAge: time.Hour, KeepFrom: 1 << 40}) // counted from the newest request
 	f(51, storage.RetainPolicy{MaxAge: time.Minute, KeepFrom: 55})    // 49 blocks and 5 controls stand before 55
 	f(51, storage.RetainPolicy{MaxAge: time.Hour, KeepFrom: 1 << 40, Now: end})
-	f(31, storage.RetainPolicy{MaxAge: 31 * time.Minute, KeepFrom: 1 << 40, Now: end})
-	if s := stats(t, db); s.First != 77 || s.Newest != end { // the control before block 70 went, too
+	f(32, storage.RetainPolicy{MaxAge: 31 * time.Minute, KeepFrom: 1 << 40, Now: end})
+	if s := stats(t, db); s.First != 76 || s.Newest != end { // the controls before that block went, too
 		t.Errorf("after retention %+v", s)
 	}
 	r, err := db.Retain(t.Context(), storage.RetainPolicy{AlertAge: time.Hour, KeepFrom: 1})
@@ -138,31 +136,31 @@ func check(tb testing.TB, db *DB) {
 
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	defer unix.Unmount(dir, 0)
-	db, err := Open(filepath.Join(dir, "weir.db"), Options{Reserve: 4 << 20})
+	mountDisk(t, dir, "48m", false)
+	db, err := Open(filepath.Join(dir, "weir.db"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	ctx := t.Context()
 	next := int64(0)
+	add := func() error {
+		_, _, err := db.AppendBlocks(ctx, []*pipeline.Block{bulky("a", next*2000, 2000)})
+		if err == nil {
+			next++
+		}
+		return err
+	}
 	fill := func() {
 		t.Helper()
-		for {
-			_, _, err := db.AppendBlocks(ctx, []*pipeline.Block{bulky("a", next*1000, 1000)})
-			if errors.Is(err, storage.ErrFull) {
+		for range 500 {
+			if err := add(); errors.Is(err, storage.ErrFull) {
 				return
-			}
-			if err != nil {
+			} else if err != nil {
 				t.Fatal(err)
 			}
-			if next++; next > 1000 {
-				t.Fatal("the disk does not fill")
-			}
 		}
+		t.Fatal("the disk does not fill")
 	}
 	fill()
 	if s := stats(t, db); s.Last != next || !s.ReserveArmed {
@@ -196,13 +194,12 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("shed %+v, then %+v", r, s)
 	}
 	for range 5 {
-		if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{bulky("a", next*1000, 1000)}); err != nil {
+		if err := add(); err != nil {
 			t.Fatalf("append after shedding: %v", err)
 		}
-		next++
 	}
 	// Full, shed, full: again and again.
-	for range 6 {
+	for range 3 {
 		fill()
 		if _, err := db.Shed(ctx, 2<<20, next+1); err != nil {
 			t.Fatal(err)

@@ -94,7 +94,7 @@ func migrate(ctx context.Context, c *sql.Conn) error {
 		}
 	}
 	if have == 0 { // before the first table, or never
-		exec("PRAGMA page_size = 8192")
+		exec(fmt.Sprintf("PRAGMA page_size = %d", pageSize))
 		exec("PRAGMA auto_vacuum = INCREMENTAL")
 	}
 	exec("PRAGMA journal_mode = WAL")
@@ -109,7 +109,7 @@ func migrate(ctx context.Context, c *sql.Conn) error {
 		exec(fmt.Sprintf("PRAGMA user_version = %d", i+1))
 		exec("COMMIT")
 		if err != nil {
-			c.ExecContext(ctx, "ROLLBACK")
+			_, _ = c.ExecContext(ctx, "ROLLBACK")
 			return fmt.Errorf("schema file %s: %w", files[i], err)
 		}
 	}

@@ -33,9 +33,17 @@ type Options struct {
 	// ReadOnly opens the store beside the process that writes it. Writes fail
 	// and WaitAfter does not see what the other process appends.
 	ReadOnly bool
-	Reserve  int64 // bytes kept for a full disk; 0: 8 MiB, below 0: none
+	Reserve  int64 // bytes kept for a full disk; 0: 16 MiB, below 0: none
 	Readers  int   // connections that read; 0: 4
 }
+
+const (
+	pageSize = 8192
+	// logSize is where the write-ahead log is moved into the file. On a disk that
+	// is full the log can be twice as large, and the file needs as much room to
+	// take it in: the reserve must be more than that.
+	logSize = 4 << 20
+)
 
 // DB is an open store.
 type DB struct {
@@ -92,7 +100,8 @@ func open(path string, o Options) (_ *DB, err error) {
 		if err := db.prepareFile(); err != nil {
 			return nil, err
 		}
-		if db.writer, err = pool(path, 1, "busy_timeout(2000)", "synchronous(FULL)", "cache_size(-16000)", "journal_size_limit(67108864)"); err != nil {
+		if db.writer, err = pool(path, 1, "busy_timeout(2000)", "synchronous(FULL)", "cache_size(-16000)",
+			fmt.Sprintf("wal_autocheckpoint(%d)", logSize/pageSize), fmt.Sprintf("journal_size_limit(%d)", 2*logSize)); err != nil {
 			return nil, err
 		}
 		if db.conn, err = db.writer.Conn(ctx); err != nil {
@@ -104,7 +113,7 @@ func open(path string, o Options) (_ *DB, err error) {
 		if o.Reserve >= 0 {
 			db.reserve = reserve{path: path + ".reserve", size: o.Reserve}
 			if o.Reserve == 0 {
-				db.reserve.size = 8 << 20
+				db.reserve.size = 4 * logSize
 			}
 			db.reserve.arm() // a disk too full for it shows in Stats
 		}
@@ -245,7 +254,7 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 		}
 		if err != nil {
 			// A full disk may have rolled it back already.
-			db.conn.ExecContext(whole, "ROLLBACK")
+			_, _ = db.conn.ExecContext(whole, "ROLLBACK")
 		}
 	}
 	if err != nil {

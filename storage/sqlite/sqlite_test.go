@@ -12,8 +12,6 @@ import (
 
 	"weir/pipeline"
 	"weir/storage"
-
-	"golang.org/x/sys/unix"
 )
 
 // openTest opens a new store, without a reserve.
@@ -168,10 +166,7 @@ func TestOpenLocked(t *testing.T) {
 func TestOpenNoPermission(t *testing.T) {
 	dir := t.TempDir()
 	if os.Getuid() == 0 {
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=1m"); err != nil {
-			t.Skipf("cannot mount a read-only directory: %v", err)
-		}
-		defer unix.Unmount(dir, 0)
+		mountDisk(t, dir, "1m", true)
 	} else if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/collector"
+	"weir/pipeline"
+	"weir/storage"
+)
+
+// source is one input of the service: a file that is followed, or one that
+// ends (compressed, or standard input).
+type source struct {
+	input
+	follow  bool
+	next    func(context.Context) (*pipeline.Block, error)
+	release func(*pipeline.Block)
+	close   func() error
+}
+
+// sources opens the configured inputs where the store says they were left.
+func (s *service) sources(ctx context.Context) ([]*source, error) {
+	var out []*source
+	var errs []error
+	for i := range s.cfg.Collect {
+		c := &s.cfg.Collect[i]
+		names, err := collector.Expand([]string{c.File})
+		if err != nil {
+			if _, statErr := os.Stat(filepath.Dir(c.File)); statErr != nil || strings.ContainsAny(c.File, "*?[") {
+				errs = append(errs, err)
+				continue
+			}
+			names = []string{c.File} // it may come later
+		}
+		for _, name := range names {
+			src, err := s.source(ctx, c, name)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			out = append(out, src)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {
+	src := &source{input: input{name: name, path: name, labels: c.Labels}}
+	if name == "-" {
+		path, _, err := collector.SpoolStdin(s.stdin, os.TempDir())
+		if err != nil {
+			return nil, err
+		}
+		src.path = path
+	}
+	f, chosen, err := c.format(func() ([][]byte, error) { return collector.Head(src.path) }, true)
+	var unknown *unknownFormat
+	if errors.Is(err, collector.ErrEmpty) || errors.Is(err, os.ErrNotExist) {
+		// Nothing to look at yet: the usual layout, until told otherwise.
+		got, _ := collector.Named("combined", collector.ParseOptions{})
+		f, chosen, err = &got, "combined, because it is empty so far; say --format or --log-format if it is not", nil
+	}
+	if errors.As(err, &unknown) || err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	src.format = f
+	s.log.Info("reading", zap.String("source", name), zap.String("format", chosen))
+	src.follow = name != "-" && !compressed(name)
+	if !src.follow {
+		r := collector.NewReader(collector.ReaderConfig{Path: src.path, Source: name, Format: f, NewIdentify: identify(s.id), Workers: s.workers})
+		src.next, src.release, src.close = r.Next, r.Release, r.Close
+		return src, nil
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return nil, err
+	}
+	cursor, _, _, err := s.db.SourceCursor(ctx, pipeline.Hash64(abs))
+	if err != nil {
+		return nil, err
+	}
+	fo, err := collector.NewFollower(collector.FollowConfig{
+		Path: name, Format: f, NewIdentify: identify(s.id), Workers: s.workers, Cursor: cursor, Backfill: true, Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	src.next, src.release, src.close = fo.Next, fo.Release, fo.Close
+	return src, nil
+}
+
+// compressed tells a .gz or .zst by its first bytes: it is read once, not
+// followed.
+func compressed(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && (magic[0] == 0x1f && magic[1] == 0x8b || magic == [4]byte{0x28, 0xb5, 0x2f, 0xfd})
+}
+
+// read is a block on its way into the log.
+type read struct {
+	block *pipeline.Block
+	src   *source
+}
+
+// collect reads all sources until ctx ends, and puts their blocks into the log.
+func (s *service) collect(ctx context.Context, sources []*source) error {
+	blocks := make(chan read, 4)
+	var wg sync.WaitGroup
+	for _, src := range sources {
+		wg.Go(func() { s.readSource(ctx, src, blocks) })
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(blocks)
+		close(done)
+	}()
+	err := s.appendAll(ctx, blocks)
+	if err != nil {
+		for range blocks { // let the readers go
+		}
+	}
+	<-done
+	for _, src := range sources {
+		_ = src.close()
+	}
+	if err == nil {
+		<-ctx.Done() // every finite source has ended: keep serving
+	}
+	return err
+}
+
+// idleAfter is how long a source must be silent before others stop waiting for
+// it, and before a live log's event time follows the clock.
+const idleAfter = 5 * time.Second
+
+// liveWithin is how close to the clock a log's stamps must be for the clock to
+// say anything about its event time.
+const liveWithin = 15 * time.Minute
+
+func (s *service) readSource(ctx context.Context, src *source, out chan<- read) {
+	var last pipeline.Time
+	var heard time.Time
+	said := false
+	for {
+		b, err := src.next(ctx)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, io.EOF) {
+				if errors.Is(err, io.EOF) && !src.follow {
+					s.endOf(ctx, src, out)
+				}
+				return
+			}
+			s.log.Error("cannot read on", zap.String("source", src.name), zap.Error(err))
+			continue
+		}
+		if n := len(b.Requests); n > 0 {
+			last, heard, said = b.Requests[n-1].Time, time.Now(), false
+		} else if b.Cause.From == b.Cause.To {
+			idle := time.Since(heard)
+			live := time.Since(last.Std()).Abs() < liveWithin+idle
+			switch {
+			case last == 0 || idle < idleAfter || said && !live:
+				src.release(b)
+				continue
+			case live:
+				b.Watermark = last.Add(idle - idleAfter)
+			default:
+				b.Watermark = pipeline.MaxTime
+			}
+			said = true
+		}
+		select {
+		case out <- read{b, src}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// endOf says that a finite source has nothing more to wait for.
+func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
+	b := &pipeline.Block{Source: src.name, SourceID: pipeline.Hash64(src.name), Watermark: pipeline.MaxTime}
+	if abs, err := filepath.Abs(src.name); err == nil && src.name != "-" {
+		b.SourceID = pipeline.Hash64(abs)
+	}
+	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
+		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
+	}
+	end := *src
+	end.release = func(*pipeline.Block) {}
+	select {
+	case out <- read{b, &end}:
+	case <-ctx.Done():
+	}
+}
+
+// appendAll puts blocks into the log, several in a transaction, and returns
+// when they end.
+func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
+	// A batch in hand is finished when ctx ends: it is read already.
+	work := context.WithoutCancel(ctx)
+	said := map[string]time.Time{}
+	for first := range blocks {
+		batch := []read{first}
+	more:
+		for len(batch) < 32 {
+			select {
+			case next, ok := <-blocks:
+				if !ok {
+					break more
+				}
+				batch = append(batch, next)
+			default:
+				break more
+			}
+		}
+		list := make([]*pipeline.Block, len(batch))
+		for i, r := range batch {
+			list[i] = r.block
+		}
+		var last int64
+		err := s.whileFull(ctx, func() (err error) {
+			_, last, err = s.db.AppendBlocks(work, list)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if last > 0 {
+			s.status.appended.Store(last)
+		}
+		for _, r := range batch {
+			s.count(r, said)
+			r.src.release(r.block)
+		}
+	}
+	return nil
+}
+
+// whileFull does f, and makes room and does it again while the disk is full:
+// stored requests go first, nothing else is given up.
+func (s *service) whileFull(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, storage.ErrFull) {
+			return err
+		}
+		s.metrics.full.Inc()
+		freed, shedErr := s.db.Shed(context.WithoutCancel(ctx), 8<<20, s.status.keepFrom.Load())
+		s.metrics.shed.Add(float64(freed.Requests))
+		s.log.Error("the disk is full: the oldest stored requests make room; detection and alerts go on",
+			zap.Int64("requests_given_up", freed.Requests), zap.Error(errors.Join(err, shedErr)))
+		if freed.Blocks > 0 {
+			continue
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
+}
+
+// count feeds the metrics, and logs a sample of what was rejected, once a
+// reason and minute.
+func (s *service) count(r read, said map[string]time.Time) {
+	b := r.block
+	s.metrics.lines.Add(float64(b.Rejects.Lines))
+	s.metrics.requests.Add(float64(len(b.Requests)))
+	for reason, n := range b.Rejects.Reason {
+		s.metrics.rejects.WithLabelValues(reason).Add(float64(n))
+	}
+	for _, sample := range b.Rejects.Sample {
+		if time.Since(said[sample.Reason]) < time.Minute {
+			continue
+		}
+		said[sample.Reason] = time.Now()
+		s.log.Warn("lines rejected", zap.String("source", b.Source), zap.String("reason", sample.Reason),
+			zap.Int64("line", sample.Line), zap.String("sample", sample.Text))
+	}
+}
+
+// retain drops what is older or larger than the configuration keeps.
+func (s *service) retain(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		p := storage.RetainPolicy{
+			MaxAge: time.Duration(s.cfg.Store.Retention), AlertAge: time.Duration(s.cfg.Store.AlertRetention),
+			MaxBytes: s.maxBytes(), KeepFrom: s.status.keepFrom.Load(),
+		}
+		if r, err := s.db.Retain(ctx, p); err != nil && ctx.Err() == nil {
+			s.log.Error("cannot apply retention", zap.Error(err))
+		} else if r.Blocks > 0 {
+			s.log.Info("retention", zap.Int64("requests", r.Requests), zap.Int64("bytes", r.Bytes))
+		}
+		if st, err := s.db.Stats(ctx); err == nil {
+			s.status.storeBytes.Store(st.Bytes)
+			s.status.differences.Store(st.ReplayDifferences)
+			if st.ReplayDifferences > 0 {
+				s.log.Error("a replay gave other alerts than before: please report this", zap.Int64("differences", st.ReplayDifferences))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

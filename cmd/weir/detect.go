@@ -1,0 +1,364 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/alerts"
+	"weir/detectors"
+	"weir/pipeline"
+	"weir/storage"
+)
+
+// detect is the stage behind the requests log: it takes records in their order
+// through the engine, commits what comes out, and checkpoints what it keeps.
+type detect struct {
+	s          *service
+	e          *engine
+	codec      *pipeline.Codec
+	position   int64 // consumed through
+	generation int64
+	body       []byte // of the edition in force
+	committed  time.Time
+	saved      time.Time
+	savedAt    int64
+	uncounted  bool // consumed since the last commit
+}
+
+const (
+	detectStage     = "detect"
+	detectRecords   = 64
+	commitEvery     = time.Second
+	checkpointEvery = 30 * time.Second
+)
+
+// Chunks of a checkpoint beside the shards.
+const (
+	chunkMerge uint32 = 1<<16 + iota
+	chunkBook
+	chunkWatch
+	chunkEdition
+)
+
+// manifest is the head of a checkpoint.
+type manifest struct {
+	Position int64                  `json:"position"`
+	First    int64                  `json:"first"`
+	Last     int64                  `json:"last"`
+	Requests int64                  `json:"requests"`
+	Set      detectors.SnapshotHead `json:"set"`
+}
+
+// newDetect builds the stage from the last checkpoint, or from the beginning.
+func (s *service) newDetect(ctx context.Context) (*detect, error) {
+	d := &detect{s: s, codec: pipeline.NewCodec(), saved: time.Now(), committed: time.Now()}
+	head, chunks, ok, err := s.db.ReadCheckpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		err = d.restore(head, chunks)
+		switch {
+		case err == nil:
+			s.log.Info("detection goes on", zap.Int64("position", d.position))
+			return d, nil
+		case !errors.Is(err, detectors.ErrLayout):
+			return nil, fmt.Errorf("read checkpoint: %w", err)
+		}
+		// Another version's state: what was reported stays, profiles start anew.
+		s.log.Warn("the stored profiles are of another version of weir: they start cold; baselines and alerts stay")
+		if d.position, err = s.db.StageCursor(ctx, detectStage); err != nil {
+			return nil, err
+		}
+	}
+	return d, d.start(pipeline.ShippedEdition())
+}
+
+func (d *detect) start(edition *pipeline.Edition) (err error) {
+	if d.body, err = edition.Encode(); err != nil {
+		return err
+	}
+	d.e, err = newEngine(d.s.cfg, edition, d.s.keys, d.s.workers)
+	return err
+}
+
+func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error {
+	var m manifest
+	if err := json.Unmarshal(head, &m); err != nil {
+		return err
+	}
+	body, err := chunks(chunkEdition)
+	if err != nil {
+		return err
+	}
+	edition, err := pipeline.DecodeEdition(body)
+	if err != nil {
+		return err
+	}
+	if err := d.start(edition); err != nil {
+		return err
+	}
+	if err := d.e.set.Restore(m.Set, chunks); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		chunk   uint32
+		restore func([]byte) error
+	}{
+		{chunkMerge, func(b []byte) error { return d.e.merge.Restore(d.codec, b) }},
+		{chunkWatch, d.e.watch.RestoreState},
+		{chunkBook, func(b []byte) (err error) {
+			d.e.book, err = alerts.Restore(d.s.cfg.Alerts, d.e.versions, b)
+			return err
+		}},
+	} {
+		data, err := chunks(part.chunk)
+		if err != nil {
+			return err
+		}
+		if err := part.restore(data); err != nil {
+			return err
+		}
+	}
+	d.position, d.savedAt = m.Position, m.Position
+	d.e.first, d.e.last, d.e.requests = pipeline.Time(m.First), pipeline.Time(m.Last), m.Requests
+	d.s.status.keepFrom.Store(m.Position + 1)
+	return nil
+}
+
+// run takes records until ctx ends, then commits and checkpoints.
+func (d *detect) run(ctx context.Context) error {
+	work := context.WithoutCancel(ctx)
+	d.s.status.detected.Store(d.position)
+	for ctx.Err() == nil {
+		records, err := d.s.db.ReadRecords(work, d.position+1, detectRecords)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			if err := d.idle(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		out, err := d.take(records)
+		if err != nil {
+			return err
+		}
+		if err := d.commit(work, out, false); err != nil {
+			return err
+		}
+		if time.Since(d.saved) >= checkpointEvery {
+			if err := d.checkpoint(work); err != nil {
+				return err
+			}
+		}
+	}
+	if err := d.commit(work, nil, true); err != nil {
+		return err
+	}
+	return d.checkpoint(work)
+}
+
+// idle waits for more; what was consumed is committed first.
+func (d *detect) idle(ctx context.Context) error {
+	work := context.WithoutCancel(ctx)
+	if d.uncounted && time.Since(d.committed) >= commitEvery {
+		if err := d.commit(work, nil, true); err != nil {
+			return err
+		}
+	}
+	if d.position > d.savedAt && time.Since(d.saved) >= checkpointEvery {
+		if err := d.checkpoint(work); err != nil {
+			return err
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, commitEvery)
+	defer cancel()
+	err := d.s.db.WaitAfter(wait, d.position)
+	if wait.Err() != nil {
+		return nil //nolint:nilerr // it is time to look around, or to stop
+	}
+	return err
+}
+
+// take runs records through the engine.
+func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err error) {
+	e := d.e
+	for i := range records {
+		r := &records[i]
+		switch {
+		case r.Control != nil:
+			if err := d.control(r.Control); err != nil {
+				return nil, err
+			}
+		case r.Block != nil:
+			e.merge.Push(r.Block)
+			out = e.drain(out)
+			if now, ok := e.merge.Clock(); ok {
+				out = e.advance(out, now)
+			}
+		}
+		d.position = r.Position
+	}
+	e.merge.Done(nil)
+	d.uncounted = true
+	return out, nil
+}
+
+// control applies a fact from outside at its place in the log.
+func (d *detect) control(c *pipeline.Control) error {
+	if c.Kind != controlEdition {
+		return nil
+	}
+	edition, err := pipeline.DecodeEdition(c.Payload)
+	if err != nil {
+		return fmt.Errorf("read the edition at position %d: %w", d.position+1, err)
+	}
+	d.body = c.Payload
+	return d.e.setEdition(edition)
+}
+
+// commit stores what came out; without anything to store it waits for force or
+// for its turn.
+func (d *detect) commit(ctx context.Context, out []pipeline.Alert, force bool) error {
+	if len(out) == 0 && !force && time.Since(d.committed) < commitEvery {
+		return nil
+	}
+	o := storage.Output{Stage: detectStage, Position: d.position}
+	for i := range out {
+		o.Alerts = append(o.Alerts, storage.AlertRevision{Alert: out[i], Backfill: alerts.Backfill(&out[i])})
+	}
+	if err := d.s.whileFull(ctx, func() error { return d.s.db.Commit(ctx, o) }); err != nil {
+		return err
+	}
+	for i := range out {
+		d.s.metrics.alerts.WithLabelValues(out[i].Detector, out[i].Severity, out[i].Change.Kind).Inc()
+	}
+	d.committed, d.uncounted = time.Now(), false
+	st := &d.s.status
+	st.detected.Store(d.position)
+	if d.e.last != pipeline.NoTime {
+		st.eventTime.Store(int64(d.e.last))
+	}
+	return nil
+}
+
+// checkpoint writes what changed since the last one.
+func (d *detect) checkpoint(ctx context.Context) error {
+	if d.position == d.savedAt {
+		d.saved = time.Now()
+		return nil
+	}
+	e := d.e
+	chunks := map[uint32][]byte{chunkEdition: d.body}
+	var err error
+	if chunks[chunkMerge], err = e.merge.Snapshot(d.codec); err != nil {
+		return err
+	}
+	if chunks[chunkBook], err = e.book.Snapshot(); err != nil {
+		return err
+	}
+	if chunks[chunkWatch], err = e.watch.AppendState(nil); err != nil {
+		return err
+	}
+	if err := e.set.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
+		chunks[n] = data
+		return nil
+	}); err != nil {
+		return err
+	}
+	head, err := json.Marshal(manifest{
+		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.s.whileFull(ctx, func() error {
+		return d.s.db.WriteCheckpoint(ctx, d.position, head, chunks)
+	}); err != nil {
+		return err
+	}
+	d.saved, d.savedAt = time.Now(), d.position
+	st := &d.s.status
+	st.keepFrom.Store(d.position + 1)
+	sizes := e.set.Stats()
+	st.principals.Store(sizes.Principals)
+	st.profiles.Store(sizes.Profiles)
+	st.cases.Store(sizes.Cases)
+	st.evictions.Store(sizes.EvictedStubs + sizes.EvictedProfiles + sizes.EvictedCases)
+	late, skewed := e.merge.Late()
+	st.late.Store(late)
+	st.skewed.Store(skewed)
+	return nil
+}
+
+// controlEdition is the kind of a control record that carries an edition.
+const controlEdition = "edition"
+
+// firstEdition puts the edition to start with into the log: the given one, or
+// one learned from what the inputs hold already.
+func (s *service) firstEdition(ctx context.Context, sources []*source) error {
+	_, _, current, known, err := s.db.LatestEdition(ctx)
+	if err != nil {
+		return err
+	}
+	if s.edition != "" {
+		edition, err := pipeline.ReadEdition(s.edition)
+		if err != nil {
+			return err
+		}
+		if known {
+			if old, err := pipeline.DecodeEdition(current); err == nil && old.Hash() == edition.Hash() {
+				return nil
+			}
+		}
+		return s.publish(ctx, edition)
+	}
+	if known {
+		return nil
+	}
+	var history []input
+	for _, src := range sources {
+		if st, err := os.Stat(src.path); err == nil && st.Size() > 0 {
+			history = append(history, src.input)
+		}
+	}
+	if len(history) == 0 {
+		return nil
+	}
+	s.log.Info("learning from what the inputs hold")
+	edition, err := fit(ctx, history, s.id, s.workers, len(s.cfg.Identity.TrustedProxies) == 0, nil)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, edition)
+}
+
+// publish stores an edition and puts it at the end of the log: what comes
+// behind it is detected with it, now and in a replay.
+func (s *service) publish(ctx context.Context, edition *pipeline.Edition) error {
+	number, _, _, _, err := s.db.LatestEdition(ctx)
+	if err != nil {
+		return err
+	}
+	edition.Number = number + 1
+	body, err := edition.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := s.db.AppendControl(ctx, pipeline.Control{Kind: controlEdition, Payload: body}); err != nil {
+		return err
+	}
+	if err := s.db.PutEdition(ctx, edition.Number, edition.Effective, body); err != nil {
+		return err
+	}
+	s.log.Info("edition in force", zap.Int64("number", edition.Number), zap.String("hash", edition.Hash()), zap.Int("templates", edition.Templates.Len()))
+	return nil
+}

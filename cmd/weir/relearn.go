@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/detectors"
+	"weir/pipeline"
+)
+
+// When a running weir learns anew: first as soon as there is something to learn
+// from, then once a day of the clock.
+const (
+	learnFirst  = 5_000 // requests
+	learnEvery  = 24 * time.Hour
+	learnWindow = 24 * time.Hour // of event time
+)
+
+// relearn fits an edition from stored requests now and then, unless one was
+// given. The new one takes effect at its place in the log.
+func (s *service) relearn(ctx context.Context) {
+	if s.edition != "" {
+		return
+	}
+	tick := time.NewTicker(20 * time.Second)
+	defer tick.Stop()
+	next := time.Now().Add(learnEvery)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, _, _, known, err := s.db.LatestEdition(ctx)
+		if err != nil || known && time.Now().Before(next) {
+			continue
+		}
+		st, err := s.db.Stats(ctx)
+		if err != nil || st.Requests < learnFirst {
+			continue
+		}
+		edition, err := s.fitStored(ctx, st.First, st.Newest)
+		if err == nil {
+			err = s.publish(ctx, edition)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("cannot learn a new edition; the old one stays", zap.Error(err))
+		}
+		next = time.Now().Add(learnEvery)
+	}
+}
+
+// fitStored learns from the last day of stored requests.
+func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Time) (*pipeline.Edition, error) {
+	fitter := detectors.NewFitter()
+	since := newest.Add(-learnWindow)
+	for {
+		records, err := s.db.ReadRecords(ctx, from, detectRecords)
+		if err != nil {
+			return nil, err
+		}
+		if len(records) == 0 {
+			break
+		}
+		for _, r := range records {
+			from = r.Position + 1
+			if r.Block == nil {
+				continue
+			}
+			for i := range r.Block.Requests {
+				if q := &r.Block.Requests[i]; q.Time >= since {
+					fitter.Add(q)
+				}
+			}
+		}
+	}
+	return fitter.Fit(0)
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"weir/alerts"
+	"weir/pipeline"
+	"weir/storage/sqlite"
+)
+
+const runHelp = `Usage: weir run [-c weir.yaml] [flags] [INPUT...]
+
+Follows logs and detects, stores, alerts and serves, all in this process, with
+everything it keeps in one file. INPUTs are added to the configuration's.
+
+  weir run /var/log/nginx/access.log
+  weir run -c /etc/weir/weir.yaml
+
+What an input holds at the first start is read as history: weir learns from it,
+and what it finds there is stored but not sent anywhere. Stop it with Ctrl-C or
+SIGTERM; it goes on where it stopped, also after a crash.
+
+  curl http://127.0.0.1:7380/api/v1/alerts
+
+Flags:
+  -c FILE              configuration
+  --store FILE         where everything is kept (default weir.db)
+  --listen ADDRESS     HTTP: health, metrics, alerts (default 127.0.0.1:7380)
+  --edition FILE       detect with this edition and learn no other
+  --format NAME        of the INPUTs: auto (default), combined, common, json ...
+  --log-format STRING  of the INPUTs: an nginx log_format or Apache LogFormat
+  --tz ZONE            for stamps without a zone
+  --workers N          goroutines (default: one per CPU)
+`
+
+func runService(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var how collectConfig
+	var path, store, listen, edition string
+	var workers int
+	fs := flag.NewFlagSet("run", flag.ContinueOnError)
+	fs.StringVar(&path, "c", "", "")
+	fs.StringVar(&store, "store", "", "")
+	fs.StringVar(&listen, "listen", "", "")
+	fs.StringVar(&edition, "edition", "", "")
+	fs.StringVar(&how.Format, "format", "auto", "")
+	fs.StringVar(&how.LogFormat, "log-format", "", "")
+	fs.StringVar(&how.Timezone, "tz", "", "")
+	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
+	inputs, code, done := parseFlags(fs, runHelp, args, stdout, stderr)
+	if done {
+		return code
+	}
+	cfg, err := loadConfig(path)
+	if err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
+	}
+	for _, name := range inputs {
+		src := how
+		src.File = name
+		cfg.Collect = append(cfg.Collect, src)
+	}
+	if len(cfg.Collect) == 0 {
+		fmt.Fprintln(stderr, "weir run: nothing to read; give a log file, or a configuration with collect (weir run --help)")
+		return exitUsage
+	}
+	if store != "" {
+		cfg.Store.Path = store
+	}
+	if listen != "" {
+		cfg.Console.Listen = listen
+	}
+	limitMemory()
+	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	defer func() { _ = s.log.Sync() }()
+	if err := s.run(ctx); err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// service is one weir run: the stages of the embedded wiring and what they
+// share.
+type service struct {
+	cfg     *config
+	log     *zap.Logger
+	edition string
+	workers int
+	stdin   io.Reader
+
+	db      *sqlite.DB
+	keys    *pipeline.PrivacyKeys
+	id      *pipeline.Identity
+	metrics *metrics
+	status  status
+}
+
+// stopGrace is how long the stages may take to put down what they hold.
+const stopGrace = 20 * time.Second
+
+// run starts the stages, later ones first, and stops them in the order of the
+// data: sources, then detection, then delivery.
+func (s *service) run(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err := s.db.Close(); err != nil {
+			s.log.Error("cannot close the store", zap.Error(err))
+		}
+	}()
+	sources, err := s.sources(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.firstEdition(ctx, sources); err != nil {
+		return err
+	}
+	deliverer, err := alerts.NewDeliverer(alerts.DelivererOptions{
+		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Log: s.log, Metrics: s.metrics.registry,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := s.listen()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	detect, err := s.newDetect(ctx)
+	if err != nil {
+		return err
+	}
+
+	// Each stage has its own context: they end one after the other.
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var late, collecting, detecting sync.WaitGroup
+	lateCtx, stopLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLate()
+	late.Go(func() { deliverer.Run(lateCtx) })
+	late.Go(func() { s.wakeDelivery(lateCtx, deliverer) })
+	late.Go(func() { s.retain(lateCtx) })
+	late.Go(func() { s.relearn(lateCtx) })
+	late.Go(func() {
+		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			fail(err)
+		}
+	})
+	detectCtx, stopDetect := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDetect()
+	detecting.Go(func() {
+		if err := detect.run(detectCtx); err != nil {
+			fail(fmt.Errorf("detect: %w", err))
+		}
+	})
+	collecting.Go(func() {
+		if err := s.collect(failed, sources); err != nil {
+			fail(fmt.Errorf("collect: %w", err))
+		}
+	})
+	s.log.Info("weir is running", zap.String("version", version), zap.Int("sources", len(sources)),
+		zap.String("store", s.cfg.Store.Path), zap.String("http", "http://"+listener.Addr().String()))
+
+	<-failed.Done()
+	s.log.Info("stopping")
+	timer := time.AfterFunc(stopGrace, func() {
+		s.log.Error("stages did not stop in time; what they held is read again at the next start")
+		os.Exit(exitFailed)
+	})
+	defer timer.Stop()
+	collecting.Wait()
+	stopDetect()
+	detecting.Wait()
+	shutdown, cancel := context.WithTimeout(lateCtx, 2*time.Second)
+	_ = server.Shutdown(shutdown)
+	cancel()
+	stopLate()
+	late.Wait()
+	if cause := context.Cause(failed); ctx.Err() == nil && cause != nil {
+		return cause
+	}
+	return nil
+}
+
+func (s *service) open(ctx context.Context) error {
+	keyFile := s.cfg.Privacy.KeyFile
+	if keyFile == "" {
+		keyFile = filepath.Join(filepath.Dir(s.cfg.Store.Path), "weir.key")
+	}
+	var err error
+	if s.keys, err = pipeline.LoadOrCreatePrivacyKeys(keyFile); err != nil {
+		return err
+	}
+	logins, err := pipeline.NewLoginRules(s.cfg.Endpoints)
+	if err != nil {
+		return err
+	}
+	if s.id, err = pipeline.NewIdentity(s.cfg.Identity, s.keys, logins); err != nil {
+		return err
+	}
+	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
+		return err
+	}
+	s.metrics = newMetrics(s)
+	s.status.started.Store(time.Now().Unix())
+	return nil
+}
+
+func (s *service) listen() (net.Listener, error) {
+	host, _, err := net.SplitHostPort(s.cfg.Console.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("console.listen %q: %w", s.cfg.Console.Listen, err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("console.listen %q: the interface asks for no password yet, so it listens on loopback only (127.0.0.1 or ::1)", s.cfg.Console.Listen)
+	}
+	l, err := net.Listen("tcp", s.cfg.Console.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("console.listen: %w; choose another with --listen", err)
+	}
+	return l, nil
+}
+
+// wakeDelivery tells the sinks of every new revision.
+func (s *service) wakeDelivery(ctx context.Context, d *alerts.Deliverer) {
+	var seq int64
+	for ctx.Err() == nil {
+		if err := s.db.WaitAlertsAfter(ctx, seq); err != nil {
+			return
+		}
+		st, err := s.db.Stats(ctx)
+		if err != nil {
+			return
+		}
+		seq = st.Alerts
+		d.Wake()
+	}
+}
+
+func newLogger(c logConfig, w io.Writer) *zap.Logger {
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		level = zapcore.InfoLevel
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339TimeEncoder
+	encoder := zapcore.NewJSONEncoder(enc)
+	if c.Format == "text" {
+		encoder = zapcore.NewConsoleEncoder(enc)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
+}
+
+// metrics are weir's own; those of delivery register themselves.
+type metrics struct {
+	registry *prometheus.Registry
+	lines    prometheus.Counter
+	requests prometheus.Counter
+	rejects  *prometheus.CounterVec
+	alerts   *prometheus.CounterVec
+	shed     prometheus.Counter
+	full     prometheus.Counter
+}
+
+func newMetrics(s *service) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		lines:    prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_lines_total", Help: "Lines read, good and bad."}),
+		requests: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_requests_total", Help: "Requests stored in the log."}),
+		rejects:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_rejects_total", Help: "Lines that are no request, by reason."}, []string{"reason"}),
+		alerts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_alert_revisions_total", Help: "Alert revisions committed."}, []string{"detector", "severity", "change"}),
+		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
+		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
+	}
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+	}
+	st := &s.status
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shed, m.full,
+		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
+		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
+		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),
+		gauge("weir_detect_lag_seconds", "Age of the event time that detection has reached; large while history is read.", st.lagSeconds),
+		gauge("weir_principals", "Principals in memory.", func() float64 { return float64(st.principals.Load()) }),
+		gauge("weir_profiles", "Principals with a full profile.", func() float64 { return float64(st.profiles.Load()) }),
+		gauge("weir_case_files", "Principals with evidence worth keeping examples of.", func() float64 { return float64(st.cases.Load()) }),
+		gauge("weir_evictions", "Principals dropped from memory to bound it, since the start.", func() float64 { return float64(st.evictions.Load()) }),
+		gauge("weir_late_requests", "Requests that came after their place in the order.", func() float64 { return float64(st.late.Load()) }),
+		gauge("weir_skewed_requests", "Requests whose time was far ahead of their neighbours.", func() float64 { return float64(st.skewed.Load()) }),
+		gauge("weir_store_bytes", "Bytes of the store file in use.", func() float64 { return float64(st.storeBytes.Load()) }),
+		gauge("weir_replay_differences", "Outputs of a replay that differ from what is stored: a bug if not 0.", func() float64 { return float64(st.differences.Load()) }),
+	)
+	return m
+}

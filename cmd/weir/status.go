@@ -1,0 +1,34 @@
+package main
+
+import (
+	"sync/atomic"
+	"time"
+
+	"weir/pipeline"
+)
+
+// status is what the stages tell the outside of themselves.
+type status struct {
+	started     atomic.Int64
+	appended    atomic.Int64
+	detected    atomic.Int64
+	eventTime   atomic.Int64
+	keepFrom    atomic.Int64 // lowest position a restart needs
+	principals  atomic.Int64
+	profiles    atomic.Int64
+	cases       atomic.Int64
+	evictions   atomic.Int64
+	late        atomic.Int64
+	skewed      atomic.Int64
+	storeBytes  atomic.Int64
+	differences atomic.Int64
+}
+
+// lagSeconds is how far detection's event time is behind the clock.
+func (s *status) lagSeconds() float64 {
+	t := s.eventTime.Load()
+	if t == 0 {
+		return 0
+	}
+	return max(0, time.Since(pipeline.Time(t).Std()).Seconds())
+}

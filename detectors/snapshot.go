@@ -1,0 +1,208 @@
+package detectors
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unsafe"
+
+	"weir/pipeline"
+)
+
+// A checkpoint of a Set is one chunk per virtual shard, of which only those
+// that changed are written, and a head. Stubs, profiles and graves hold no
+// pointers and are written as they lie in memory; Layout names that layout, and a
+// checkpoint of another one is not read.
+
+// SnapshotHead is the part of a Set's state outside the shards.
+type SnapshotHead struct {
+	Layout  string `json:"layout"`
+	Seq     uint64 `json:"seq"`
+	Minute  int64  `json:"minute"`
+	Begun   bool   `json:"begun"`
+	Noticed string `json:"noticed"`
+}
+
+// ErrLayout says that a checkpoint was written by another version.
+var ErrLayout = errors.New("state of another version")
+
+// Layout names how state lies in memory: names, types and places of all fields,
+// and the byte order.
+func Layout() string {
+	var b strings.Builder
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Struct:
+			for i := range t.NumField() {
+				f := t.Field(i)
+				fmt.Fprintf(&b, "%s@%d:", f.Name, f.Offset)
+				walk(f.Type)
+			}
+		case reflect.Array:
+			fmt.Fprintf(&b, "[%d]", t.Len())
+			walk(t.Elem())
+		default:
+			b.WriteString(t.Kind().String())
+			b.WriteByte(';')
+		}
+	}
+	walk(reflect.TypeFor[stub]())
+	walk(reflect.TypeFor[Profile]())
+	walk(reflect.TypeFor[grave]())
+	order := binary.NativeEndian.Uint16([]byte{1, 0})
+	fmt.Fprintf(&b, "order %d; shards %d", order, pipeline.Shards)
+	return hex64(pipeline.Hash64(b.String()))
+}
+
+// Head returns the state outside the shards.
+func (s *Set) Head() SnapshotHead {
+	return SnapshotHead{Layout: Layout(), Seq: s.seq, Minute: s.minute, Begun: s.begun, Noticed: s.noticed}
+}
+
+// Changed calls f with the number and the state of every shard that changed
+// since its last checkpoint (all, if all is set), and counts it as written when f
+// returns nil. The bytes are f's.
+func (s *Set) Changed(all bool, f func(n uint32, data []byte) error) error {
+	for n, sh := range s.shards {
+		if sh == nil || !sh.dirty && !all {
+			continue
+		}
+		data, err := sh.encode()
+		if err != nil {
+			return err
+		}
+		if err := f(uint32(n), data); err != nil {
+			return err
+		}
+		sh.dirty = false
+	}
+	return nil
+}
+
+// Restore takes over a head and the shards that chunk returns; a nil chunk is a
+// shard that was never used. The set must be new.
+func (s *Set) Restore(h SnapshotHead, chunk func(n uint32) ([]byte, error)) error {
+	if h.Layout != Layout() {
+		return ErrLayout
+	}
+	for n := range s.shards {
+		data, err := chunk(uint32(n))
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			continue
+		}
+		sh := new(shard)
+		if err := sh.decode(data, len(s.detectors)); err != nil {
+			return fmt.Errorf("read shard %d: %w", n, err)
+		}
+		s.shards[n] = sh
+		for _, d := range sh.cases {
+			for _, c := range d.Cases {
+				if c != nil && c.Changed {
+					s.workers[n%len(s.workers)].hot[uint16(n)] = 1
+				}
+			}
+		}
+	}
+	s.seq, s.minute, s.begun, s.noticed = h.Seq, h.Minute, h.Begun, h.Noticed
+	return nil
+}
+
+// raw is the memory of a slice of pointer-free values.
+func raw[T any](v []T) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
+}
+
+type shardHead struct {
+	Buckets, Profiles, Graves, Cases    uint32
+	Used, Hand                          uint32
+	EvictedStubs, EvictedProfiles, More int64
+}
+
+func (sh *shard) encode() ([]byte, error) {
+	cases, err := json.Marshal(sh.cases)
+	if err != nil {
+		return nil, err
+	}
+	h := shardHead{
+		uint32(len(sh.buckets)), uint32(sh.count), uint32(len(sh.graves)), uint32(len(cases)),
+		uint32(sh.used), uint32(sh.hand), sh.evictedStubs, sh.evictedProfiles, sh.evictedCases,
+	}
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.LittleEndian, h); err != nil {
+		return nil, err
+	}
+	b.Write(raw(sh.buckets))
+	for i := range sh.count {
+		b.Write(raw([]Profile{*sh.profile(int32(i))}))
+	}
+	b.Write(raw(sh.graves))
+	b.Write(cases)
+	return b.Bytes(), nil
+}
+
+func (sh *shard) decode(data []byte, detectors int) error {
+	var h shardHead
+	r := bytes.NewReader(data)
+	if err := binary.Read(r, binary.LittleEndian, &h); err != nil {
+		return err
+	}
+	if h.Buckets > stubBuckets*stubWays || h.Profiles > maxProfiles || h.Graves > graveSlots || int(h.Cases) > r.Len() {
+		return errors.New("sizes beyond the bounds")
+	}
+	read := func(dst []byte) error {
+		if n, _ := r.Read(dst); n != len(dst) {
+			return errors.New("it is cut short")
+		}
+		return nil
+	}
+	sh.buckets = make([]stub, h.Buckets)
+	sh.count = int(h.Profiles)
+	for i := 0; i < sh.count; i += slabProfiles {
+		sh.slabs = append(sh.slabs, new([slabProfiles]Profile))
+	}
+	if len(sh.buckets) > 0 {
+		if err := read(raw(sh.buckets)); err != nil {
+			return err
+		}
+	}
+	for i := range sh.count {
+		p := sh.profile(int32(i))
+		if err := read(unsafe.Slice((*byte)(unsafe.Pointer(p)), int(unsafe.Sizeof(*p)))); err != nil {
+			return err
+		}
+	}
+	if h.Graves > 0 {
+		sh.graves = make([]grave, h.Graves)
+		if err := read(raw(sh.graves)); err != nil {
+			return err
+		}
+	}
+	cases := make([]byte, h.Cases)
+	if len(cases) > 0 {
+		if err := read(cases); err != nil {
+			return err
+		}
+	}
+	if err := json.Unmarshal(cases, &sh.cases); err != nil {
+		return err
+	}
+	for _, d := range sh.cases {
+		if len(d.Cases) != detectors {
+			return ErrLayout
+		}
+	}
+	sh.used, sh.hand = int(h.Used), int(h.Hand)
+	sh.evictedStubs, sh.evictedProfiles, sh.evictedCases = h.EvictedStubs, h.EvictedProfiles, h.More
+	return nil
+}
