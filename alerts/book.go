@@ -181,7 +181,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 	b.open[p] = inc
 	heap.Push(&b.due, inc)
 	heap.Push(&b.weak, inc)
-	return b.say(dst, inc, kind, text, f.Backfill)
+	return b.vacateScan(b.say(dst, inc, kind, text, f.Backfill), f.Backfill)
 }
 
 // update takes news of an open incident.
@@ -271,7 +271,7 @@ func (b *Book) Open() []pipeline.Alert {
 	for _, inc := range b.due { // in no order; sorted below
 		out = append(out, b.alert(inc, true))
 	}
-	if b.scan != nil {
+	if b.scan != nil && !b.scan.Vacant {
 		out = append(out, b.scanAlert("open"))
 	}
 	if b.more != nil {

@@ -94,6 +94,7 @@ type scan struct {
 	First    pipeline.Time
 	Last     pipeline.Time
 	Sent     bool
+	Vacant   bool             // every client left it; resolved until another comes
 	Best     pipeline.Finding // of the strongest member
 	Shown    []shownMember    // the busiest, by who
 	Sum      memberSum
@@ -166,6 +167,9 @@ func (b *Book) takeScan(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Al
 	switch {
 	case s.Revision == 0:
 		return b.sayScan(dst, "opened", count(int64(n), "clients"), f.Backfill)
+	case s.Vacant:
+		s.Vacant = false
+		return b.sayScan(dst, "reopened", count(int64(n), "clients"), f.Backfill)
 	case n >= growth*max(s.Said, 1):
 		return b.sayScan(dst, "grew", fmt.Sprintf("%d → %s", s.Said, count(int64(n), "clients")), f.Backfill)
 	case !f.Backfill && !s.Sent:
@@ -250,6 +254,17 @@ func (b *Book) leaveScan(who pipeline.Principal) bool {
 	return true
 }
 
+// vacateScan resolves today's scanning when its last client has left it for an
+// incident of its own.
+func (b *Book) vacateScan(dst []pipeline.Alert, backfill bool) []pipeline.Alert {
+	s := b.scan
+	if s == nil || s.Vacant || len(s.members) > 0 {
+		return dst
+	}
+	s.Vacant = true
+	return b.sayScan(dst, "resolved", "its clients have alerts of their own now", backfill)
+}
+
 func (b *Book) sayScan(dst []pipeline.Alert, kind, text string, backfill bool) []pipeline.Alert {
 	s := b.scan
 	s.Revision++
@@ -268,6 +283,10 @@ func (b *Book) sayScan(dst []pipeline.Alert, kind, text string, backfill bool) [
 
 // endScan closes the day.
 func (b *Book) endScan(dst []pipeline.Alert) []pipeline.Alert {
+	if b.scan.Vacant {
+		b.scan = nil
+		return dst
+	}
 	dst = b.sayScan(dst, "resolved", "the day is over; "+count(int64(len(b.scan.members)), "clients"), !b.scan.Sent)
 	b.scan = nil
 	return dst

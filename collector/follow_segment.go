@@ -22,6 +22,7 @@ type segment struct {
 	size  int64     // of the file when last looked at
 	seen  int64     // how far it was read then
 	grown time.Time // when it last grew, or was opened
+	moved time.Time // when its successor was first seen to hold data; zero if it has none
 	first time.Time // when the oldest whole line of the open chunk was read; zero if none
 }
 

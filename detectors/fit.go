@@ -48,9 +48,9 @@ const (
 const (
 	// FitLimit is how many requests a fit keeps at most: beyond it, half of the
 	// clients are dropped, by hash, until the rest fit.
-	FitLimit = 1 << 18
+	FitLimit = 1 << 17
 	// fitClientLimit is how many requests of one client teach.
-	fitClientLimit = 1 << 14
+	fitClientLimit = 1 << 13
 	maxMethods     = 64
 )
 
@@ -201,7 +201,9 @@ func (f *Fitter) pathFacts(t *pipeline.Templates, b *Baselines) []pathFacts {
 	v := newObserver(t, b)
 	out := make([]pathFacts, len(f.paths))
 	for i, p := range f.paths {
-		out[i] = *v.facts(p.host, p.path)
+		fact := v.facts(p.host, p.path)
+		v.rank(fact, p.path)
+		out[i] = *fact
 	}
 	return out
 }

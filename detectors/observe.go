@@ -13,6 +13,7 @@ type observer struct {
 	t      *pipeline.Templates
 	b      *Baselines
 	logins *pipeline.LoginRules
+	cold   bool        // no host has templates
 	paths  []pathFacts // direct mapped
 }
 
@@ -27,22 +28,25 @@ type pathFacts struct {
 	tail     pipeline.Nats
 	flags    pipeline.ObservationFlags
 	class    pipeline.EndpointClass
+	ranked   bool // rarity is known
+	endpoint *EndpointBaseline
 }
 
 const pathCache = 1 << 14
 
 func newObserver(t *pipeline.Templates, b *Baselines) *observer {
-	return &observer{t: t, b: b, paths: make([]pathFacts, pathCache)}
+	return &observer{t: t, b: b, cold: t.Len() == 0, paths: make([]pathFacts, pathCache)}
 }
 
 // observe fills o from r. owner says about whom: the request's principal, or
-// its address when a credential owns it.
-func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) {
+// its address when a credential owns it. It returns what is known of the
+// endpoint, nil if nothing is.
+func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *EndpointBaseline {
 	f := v.facts(r.Host, r.Path)
 	*o = pipeline.Observation{
 		Time: r.Effective, Owner: r.Owner,
 		Endpoint: pipeline.Mix64(f.template, uint64(len(r.Method))<<8|methodByte(r.Method)), Template: f.template, Path: f.path,
-		Object: f.object, Number: f.number, Bytes: r.Bytes, Rarity: f.rarity, Tail: f.tail, Item: f.path,
+		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: f.tail, Item: f.path,
 		Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
 	}
 	if r.Agent != "" {
@@ -60,6 +64,9 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) {
 	case 401:
 		o.Flags |= pipeline.ObsRefused
 	}
+	if o.Flags&(pipeline.ObsMiss|pipeline.ObsUnknown) != 0 || v.cold {
+		o.Rarity = v.rank(f, r.Path)
+	}
 	if r.Flags&pipeline.FlagLogin != 0 {
 		o.Flags |= pipeline.ObsLogin
 		o.Flags &^= pipeline.ObsMiss
@@ -75,6 +82,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) {
 			o.Tail = v.b.tail(o.Item, f.catalogue())
 		}
 	}
+	return f.endpoint
 }
 
 // outcome decides whether a login failed: as configured, else by its status.
@@ -110,6 +118,18 @@ func methodByte(m string) uint64 {
 	return uint64(m[0])
 }
 
+// rank sets the path's rarity, which only misses and paths that no template
+// knows are asked for.
+func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
+	if !f.ranked {
+		f.ranked = true
+		if n := rarity(path); n > 0 && !v.b.asked(f.path) {
+			f.rarity = n
+		}
+	}
+	return f.rarity
+}
+
 func (v *observer) facts(host, path string) *pathFacts {
 	key := pipeline.Hash64(path)
 	if host != "" {
@@ -143,9 +163,9 @@ func (v *observer) facts(host, path string) *pathFacts {
 	}
 	if askedBySoftware(path) {
 		f.flags |= pipeline.ObsAuto
-	} else if n := rarity(path); n > 0 && !v.b.asked(f.path) {
-		f.rarity = n
+		f.ranked = true
 	}
+	f.endpoint = v.b.endpoint(f.template)
 	f.tail = v.b.tail(f.path, f.catalogue())
 	return f
 }

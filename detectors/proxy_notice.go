@@ -11,6 +11,9 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 		return dst
 	}
 	text, line := s.cfg.Watch.Notice()
+	if text == "" && s.noticed == "" {
+		return dst // nobody is suspect, nor was
+	}
 	for _, sh := range s.shards {
 		if sh == nil {
 			continue

@@ -46,6 +46,7 @@ type worker struct {
 	id    int
 	v     *observer
 	out   []placed
+	mine  []visit // of the batch at hand
 	obs   pipeline.Observation
 	sc    scope
 	hot   map[uint16]int // shards with changed cases → how many
@@ -139,15 +140,23 @@ const parallelFrom = 512
 
 func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
 	n := uint16(len(s.workers))
+	for _, w := range s.workers {
+		w.mine = w.mine[:0]
+	}
+	for i := range batch {
+		r := batch[i].Request
+		w := s.workers[pipeline.Shard(r.Owner)%n]
+		w.mine = append(w.mine, visit{int32(i), false, r.Owner})
+		if r.Kind != pipeline.PrincipalIP && !r.Address.IsZero() {
+			owner := r.Address.Owner()
+			w := s.workers[pipeline.Shard(owner)%n]
+			w.mine = append(w.mine, visit{int32(i), true, owner})
+		}
+	}
 	if n == 1 || len(batch) < parallelFrom {
 		s.watch(batch)
-		for i := range batch {
-			o := &batch[i]
-			s.workers[pipeline.Shard(o.Owner)%n].visit(i, o, o.Owner, false)
-			if o.Kind != pipeline.PrincipalIP && !o.Address.IsZero() {
-				owner := o.Address.Owner()
-				s.workers[pipeline.Shard(owner)%n].visit(i, o, owner, true)
-			}
+		for _, w := range s.workers {
+			w.take(batch)
 		}
 	} else {
 		var wg sync.WaitGroup
@@ -248,18 +257,17 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 	return dst
 }
 
+// visit is one principal's look at request i of a batch: its owner's, or its
+// address's when a credential owns it (borrowed).
+type visit struct {
+	i        int32
+	borrowed bool
+	owner    uint64
+}
+
 func (w *worker) take(batch []pipeline.Ordered) {
-	n := uint16(len(w.set.workers))
-	for i := range batch {
-		o := &batch[i]
-		if pipeline.Shard(o.Owner)%n == uint16(w.id) {
-			w.visit(i, o, o.Owner, false)
-		}
-		if o.Kind != pipeline.PrincipalIP && !o.Address.IsZero() {
-			if owner := o.Address.Owner(); pipeline.Shard(owner)%n == uint16(w.id) {
-				w.visit(i, o, owner, true)
-			}
-		}
+	for _, v := range w.mine {
+		w.visit(int(v.i), &batch[v.i], v.owner, v.borrowed)
 	}
 }
 
@@ -293,7 +301,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 		return
 	}
 	o := &w.obs
-	w.v.observe(o, r.Request)
+	endpoint := w.v.observe(o, r.Request)
 	o.Owner = owner
 	var p *Profile
 	if st.full == 0 {
@@ -324,10 +332,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 		p.Flags |= profileKnown
 	}
 	sc := &w.sc
-	sc.endpoint = nil
-	if o.Flags&(pipeline.ObsSlot|pipeline.ObsLogin) != 0 {
-		sc.endpoint = sc.b.endpoint(o.Template)
-	}
+	sc.endpoint = endpoint
 	sc.freshItem, sc.freshPath = false, false
 	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
 		sc.freshItem = p.seen.add(o.Item, now)

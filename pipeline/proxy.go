@@ -15,6 +15,12 @@ type ProxyWatch struct {
 	cdn    [2]networks
 	s      proxyState
 	agents [1024]proxyAgent // what recent agents came to, by hash; not state
+	edges  [4096]proxyEdge  // the providers of recent addresses, by owner; not state
+}
+
+type proxyEdge struct {
+	owner    uint64
+	provider uint8
 }
 
 type proxyAgent struct {
@@ -99,7 +105,11 @@ func (w *ProxyWatch) Observe(req *Request) {
 	if slot.Crowd.Requests%proxyLookEvery == 0 {
 		slot.Crowd.Basis = s.look(slot)
 	}
-	if p := w.provider(req.Address); p > 0 {
+	e := &w.edges[owner&4095]
+	if e.owner != owner {
+		*e = proxyEdge{owner, w.provider(req.Address)}
+	}
+	if p := e.provider; p > 0 {
 		s.edge(owner, p, family, bot, served)
 	}
 	if s.Total >= proxyHalveEvery {

@@ -269,6 +269,9 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 			owners[b] = r
 			e.merge.Push(b)
 			a.bar.update("detecting", r.Stats())
+			if e.merge.Held() < engineBatch && len(ins) == 1 {
+				continue // larger batches share the work better
+			}
 		}
 		out = e.drain(out[:0])
 		for i := range out {
@@ -372,7 +375,9 @@ func (a *analysis) final() []pipeline.Alert {
 	}
 	var list []pipeline.Alert
 	for _, id := range a.order {
-		list = append(list, a.latest[id])
+		if al := a.latest[id]; al.Level != "campaign" || al.MembersTotal > 0 {
+			list = append(list, al) // a campaign that everybody left is told by their own alerts
+		}
 	}
 	slices.SortStableFunc(list, func(x, y pipeline.Alert) int { return severityRank(y.Severity) - severityRank(x.Severity) })
 	return list
