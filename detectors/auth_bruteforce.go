@@ -18,12 +18,16 @@ import (
 // outcome is unknown; then only attempts closer than a person can type count,
 // at half weight, and the alert says that success is unknown.
 //
+// Attempts too slow for that add up over a day, per person behind the address,
+// to review level at most (about 100): a slow guesser and a stuck program look
+// alike where the log names no account, and somebody should look at either.
+//
 // Misses: guessing slower than about ten a minute where the log names no
 // account; many sources with a few tries each. Looks like it: a load test, a
 // client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
 type authBruteforce struct{}
 
-// loginState is 64 bytes.
+// loginState is 80 bytes.
 type loginState struct {
 	tries     trial
 	onset     pipeline.Time
@@ -31,8 +35,10 @@ type loginState struct {
 	attempts  uint32 // since onset
 	failures  uint32
 	successes uint32
-	after     uint32 // successes that followed at least three failures
-	agent     uint32 // of the last attempt
+	after     uint32  // successes that followed at least three failures
+	agent     uint32  // of the last attempt
+	slow      breadth // attempts a day that are not known to have worked
+	people    uint16
 	users     linear64
 	shows     bool // a failure showed in the status: 2xx and 3xx are successes
 	blind     bool // the outcome is not known
@@ -68,7 +74,7 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 	}
 	now := seconds(o.Time)
 	st.tries.decay(now, loginHalfLife)
-	if st.tries.score() == 0 && st.attempts > 0 && o.Time.Sub(st.lastTry) > 3600e9 {
+	if st.tries.score() == 0 && st.slow.n < 4*256 && st.attempts > 0 && o.Time.Sub(st.lastTry) > 3600e9 {
 		shows := st.shows
 		*st = loginState{shows: shows, agent: st.agent, lastTry: st.lastTry}
 	}
@@ -87,12 +93,16 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		st.users.add(o.User)
 	}
 	failed := o.Has(pipeline.ObsFailed)
+	_, high := p.people()
+	st.people = uint16(min(max(1, high-1), 1000))
+	st.slow.add(now)
 	switch {
 	case failed:
 		st.failures++
 		st.shows = true
 	case o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
 		st.successes++
+		st.slow.n /= 2
 		if st.failures >= 3 {
 			st.after++
 		}
@@ -101,7 +111,7 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 	default:
 		st.blind = true
 		if gap > 1_500_000 {
-			return st.score(), false
+			return st.score(), st.slow.n > 10*256
 		}
 		weight /= 2
 	}
@@ -113,7 +123,15 @@ func (st *loginState) score() pipeline.Nats {
 	if st.attempts < 5 {
 		return 0
 	}
-	return st.tries.score()
+	return max(st.tries.score(), st.patience())
+}
+
+// slowCap is between review and page: slow attempts alone never page.
+const slowCap = 14*pipeline.Nat + pipeline.Nat/2
+
+// patience is the evidence of a day's slow attempts.
+func (st *loginState) patience() pipeline.Nats {
+	return min(st.slow.nats(Rate{Mean: 4 * 256, Shape: 179}, int(st.people)), slowCap)
 }
 
 func (authBruteforce) phase(p *Profile) uint8 {
@@ -158,8 +176,9 @@ func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *
 	took := c.Last.Sub(st.onset)
 	switch {
 	case !known:
-		f.Reason = fmt.Sprintf("%s in %s, faster than a person types; whether any worked is not known, because this endpoint answers failures with success codes.",
-			plural(int64(st.attempts), "login attempt", "login attempts"), span(took))
+		f.Reason = fmt.Sprintf("%s in %s, %s; whether any worked is not known, because this endpoint answers failures with success codes.",
+			plural(int64(st.attempts), "login attempt", "login attempts"), span(took),
+			pick(st.tries.score() >= st.patience(), "faster than a person types", "more than people make in a day"))
 	default:
 		f.Reason = fmt.Sprintf("%s of %d failed in %s (ordinary clients fail %.0f %%)%s%s.",
 			plural(int64(st.failures), "login", "logins"), st.attempts, span(took), 100*b.Login.Mean(),
@@ -170,7 +189,7 @@ func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *
 		f.Next = append(f.Next, fmt.Sprintf("Find the %s that worked from this client, reset the passwords, end the sessions", plural(successes, "login", "logins")))
 	}
 	f.Next = append(f.Next, blockAdvice(f))
-	f.BenignIf = []string{"a load test or a monitor in a tight retry loop with an old password"}
+	f.BenignIf = []string{"a program stuck with an old password", "a load test or a monitor in a tight loop"}
 	f.WouldNotFireIf = "fewer attempts had failed, or they had come five seconds or more apart"
 	f.Attack = []string{"T1110.001"}
 	f.OWASP = []string{"API2:2023"}
