@@ -76,6 +76,10 @@ func NewReader(cfg ReaderConfig) *Reader {
 	return r
 }
 
+// lookAhead is how many chunks a worker may parse ahead of the consumer: enough
+// to keep it busy while the consumer works through a batch.
+const lookAhead = 8
+
 // sourceID is stable for a file wherever weir is started.
 func sourceID(name string) uint64 {
 	if name != "-" {
@@ -177,7 +181,7 @@ func (r *Reader) open() error {
 	r.file = f
 	r.size.Store(f.Size())
 	r.split = splitter{src: f, limit: lineLimit, c: r.pump.chunk(chunkSize)}
-	depth := 2 * r.cfg.Workers
+	depth := lookAhead * r.cfg.Workers
 	r.pump.open(depth)
 	if r.cfg.Workers == 1 && f.file != nil {
 		return nil // everything happens in Next

@@ -304,6 +304,7 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	c.own(&r.JA3)
 	c.own(&r.JA4)
 	c.own(&r.RequestID)
+	r.Seal()
 	return nil
 }
 

@@ -12,11 +12,12 @@ import (
 // Evidence: every attempt counts (not only first contacts: brute force on one
 // account is a single symbol otherwise), failed against succeeded, each
 // weighted by how soon it followed the one before: 1 within 1.5 s, down to 1/20
-// beyond 15 s, with a half-life of ten minutes. A program that repeats one
-// stale password every five seconds or slower settles below the review level
-// for ever, whatever it does for days. Where a failed login answers 200 the
-// outcome is unknown; then only attempts closer than a person can type count,
-// at half weight, and the alert says that success is unknown.
+// beyond 15 s, with a half-life of ten minutes. Attempts 4.5 seconds and more
+// apart never lift the evidence to page level: a program that repeats one stale
+// password every five seconds is worth a look, whatever it does for days, and no
+// more. Where a failed login answers 200 the outcome is unknown; then only
+// attempts closer than a person can type count, at half weight, and the alert
+// says that success is unknown.
 //
 // Attempts too slow for that add up over a day, per person behind the address,
 // to review level at most (about 100): a slow guesser and a stuck program look
@@ -70,7 +71,7 @@ func tryWeight(gap pipeline.Time, sameAgent bool) uint32 {
 func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.login
 	if !o.Has(pipeline.ObsLogin) {
-		return st.score(), false
+		return 0, false
 	}
 	now := seconds(o.Time)
 	st.tries.decay(now, loginHalfLife)
@@ -115,7 +116,9 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		}
 		weight /= 2
 	}
-	st.tries.observe(s.b.Login.Beta, true, weight, now, loginHalfLife)
+	if gap < stuckGap || st.tries.score() < slowCap {
+		st.tries.observe(s.b.Login.Beta, true, weight, now, loginHalfLife)
+	}
 	return st.score(), true
 }
 
@@ -126,8 +129,13 @@ func (st *loginState) score() pipeline.Nats {
 	return max(st.tries.score(), st.patience())
 }
 
-// slowCap is between review and page: slow attempts alone never page.
-const slowCap = 14*pipeline.Nat + pipeline.Nat/2
+const (
+	// slowCap is between review and page: slow attempts alone never page.
+	slowCap = 14*pipeline.Nat + pipeline.Nat/2
+	// stuckGap is from where on attempts are slow: programs that retry wait five
+	// seconds or more, give or take.
+	stuckGap pipeline.Time = 4_500_000
+)
 
 // patience is the evidence of a day's slow attempts.
 func (st *loginState) patience() pipeline.Nats {

@@ -14,8 +14,8 @@ import (
 // what it needs in its part of the Profile and nothing in itself: one value
 // serves all workers.
 type detector interface {
-	// observe updates the detector's part of p and returns the evidence now, and
-	// whether o added to it.
+	// observe updates the detector's part of p. If o added to the evidence it
+	// returns that and true; else the number means nothing.
 	observe(p *Profile, o *pipeline.Observation, s *scope) (score pipeline.Nats, counted bool)
 	// phase rises when the case changes in kind: the finding leaves at once.
 	phase(p *Profile) uint8

@@ -48,9 +48,8 @@ type walkState struct {
 func newEnumObject() detector { return enumObject{} }
 
 func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
-	best := max(p.walk[0].score(), p.walk[1].score())
 	if o.Object == 0 || o.Flags&(pipeline.ObsLogin|pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsUnknown) != 0 {
-		return best, false
+		return 0, false
 	}
 	miss := false
 	switch {
@@ -58,11 +57,11 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 		miss = true
 	case o.Status >= 200 && o.Status < 300 || o.Status == 304:
 	default:
-		return best, false
+		return 0, false
 	}
 	now := seconds(o.Time)
 	if !p.objects.add(pipeline.Mix64(o.Object, o.Template), now) {
-		return best, false
+		return 0, false
 	}
 	w := p.walkOf(o.Template)
 	w.misses.decay(now, halfLifeSeconds)

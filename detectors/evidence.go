@@ -183,12 +183,13 @@ func (t *trial) score() pipeline.Nats {
 }
 
 // bloom is a set of hashes that only ever says "seen" too often, which removes
-// evidence and never adds any. Two generations of 1,024 bits, three probes: the
-// older one is dropped when the younger is half full or a week old.
+// evidence and never adds any. Two generations of 1,024 bits, three probes inside
+// one cache line (a blocked filter, Putze et al. 2007): the older generation is
+// dropped when the younger is half full or a week old.
 type bloom struct {
-	gen  [2][16]uint64
-	used uint16 // distinct items put into gen[0]
-	born uint32 // event second
+	block [2][2][8]uint64 // block, generation
+	used  uint16          // distinct items put into generation 0
+	born  uint32          // event second
 }
 
 // bloomFull is where 1,024 bits are half set with three probes.
@@ -197,20 +198,23 @@ const bloomFull = 236
 // add reports whether h is new, and remembers it.
 func (b *bloom) add(h uint64, now uint32) bool {
 	if b.used >= bloomFull || (now > b.born && now-b.born > 7*24*3600) {
-		b.gen[1], b.gen[0] = b.gen[0], [16]uint64{}
+		for i := range b.block {
+			b.block[i][1], b.block[i][0] = b.block[i][0], [8]uint64{}
+		}
 		b.used, b.born = 0, now
 	}
-	p1, p2, p3 := h&1023, h>>10&1023, h>>20&1023
-	has := func(g *[16]uint64) bool {
+	g := &b.block[h>>63]
+	p1, p2, p3 := h&511, h>>9&511, h>>18&511
+	has := func(g *[8]uint64) bool {
 		return (g[p1>>6]>>(p1&63))&(g[p2>>6]>>(p2&63))&(g[p3>>6]>>(p3&63))&1 == 1
 	}
-	if has(&b.gen[0]) {
+	if has(&g[0]) {
 		return false
 	}
-	old := has(&b.gen[1])
-	b.gen[0][p1>>6] |= 1 << (p1 & 63)
-	b.gen[0][p2>>6] |= 1 << (p2 & 63)
-	b.gen[0][p3>>6] |= 1 << (p3 & 63)
+	old := has(&g[1])
+	g[0][p1>>6] |= 1 << (p1 & 63)
+	g[0][p2>>6] |= 1 << (p2 & 63)
+	g[0][p3>>6] |= 1 << (p3 & 63)
 	b.used++
 	return !old
 }

@@ -25,7 +25,10 @@ type Fitter struct {
 	methods []string
 }
 
-type fitPath struct{ host, path string }
+type fitPath struct {
+	key        uint64 // Request.PathKey
+	host, path string
+}
 
 // fitRow is one request of the sample, 48 bytes.
 type fitRow struct {
@@ -85,11 +88,14 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		return
 	}
 	f.perKey[client]++
-	key := pipeline.Mix64(pipeline.Hash64(r.Path), pipeline.Hash64(r.Host))
+	if r.PathKey == 0 {
+		r.Seal()
+	}
+	key := r.PathKey
 	id, ok := f.index[key]
 	if !ok {
 		id = uint32(len(f.paths))
-		f.paths = append(f.paths, fitPath{clean(r.Host, 256), clean(r.Path, 2048)})
+		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(r.Path, 2048)})
 		f.index[key] = id
 	}
 	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Status, method: f.method(r.Method)}
@@ -99,7 +105,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if r.Referer != "" {
 		row.flags |= fitLinked
 	}
-	if r.Method == "GET" || r.Method == "HEAD" {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
 	}
 	if r.Query != "" {
@@ -201,7 +207,7 @@ func (f *Fitter) pathFacts(t *pipeline.Templates, b *Baselines) []pathFacts {
 	v := newObserver(t, b)
 	out := make([]pathFacts, len(f.paths))
 	for i, p := range f.paths {
-		fact := v.facts(p.host, p.path)
+		fact := v.facts(p.key, p.host, p.path)
 		v.rank(fact, p.path)
 		out[i] = *fact
 	}

@@ -15,6 +15,7 @@ type observer struct {
 	logins *pipeline.LoginRules
 	cold   bool        // no host has templates
 	paths  []pathFacts // direct mapped
+	agents []agentFacts
 }
 
 // pathFacts is what a path means under the edition.
@@ -32,30 +33,48 @@ type pathFacts struct {
 	endpoint *EndpointBaseline
 }
 
-const pathCache = 1 << 14
+// agentFacts is what a user agent says of itself.
+type agentFacts struct {
+	key      uint64
+	declared bool
+}
+
+const (
+	pathCache  = 1 << 14
+	agentCache = 1 << 10
+)
+
+// declares reports whether r's agent names itself a crawler.
+func (v *observer) declares(r *pipeline.Request) bool {
+	f := &v.agents[r.AgentKey&(agentCache-1)]
+	if f.key != r.AgentKey {
+		*f = agentFacts{r.AgentKey, declared(r.Agent)}
+	}
+	return f.declared
+}
 
 func newObserver(t *pipeline.Templates, b *Baselines) *observer {
-	return &observer{t: t, b: b, cold: t.Len() == 0, paths: make([]pathFacts, pathCache)}
+	return &observer{t: t, b: b, cold: t.Len() == 0, paths: make([]pathFacts, pathCache), agents: make([]agentFacts, agentCache)}
 }
 
 // observe fills o from r. owner says about whom: the request's principal, or
 // its address when a credential owns it. It returns what is known of the
 // endpoint, nil if nothing is.
 func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *EndpointBaseline {
-	f := v.facts(r.Host, r.Path)
+	if r.PathKey == 0 {
+		r.Seal()
+	}
+	f := v.facts(r.PathKey, r.Host, r.Path)
 	*o = pipeline.Observation{
 		Time: r.Effective, Owner: r.Owner,
-		Endpoint: pipeline.Mix64(f.template, uint64(len(r.Method))<<8|methodByte(r.Method)), Template: f.template, Path: f.path,
+		Endpoint: pipeline.Mix64(f.template, uint64(r.Verb)), Template: f.template, Path: f.path,
 		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: f.tail, Item: f.path,
-		Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
-	}
-	if r.Agent != "" {
-		o.Agent = pipeline.Hash64(r.Agent)
+		Agent: r.AgentKey, Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
 	}
 	if r.Referer != "" {
 		o.Flags |= pipeline.ObsLinked
 	}
-	if r.Method == "GET" || r.Method == "HEAD" {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		o.Flags |= pipeline.ObsRead
 	}
 	switch r.Status {
@@ -111,13 +130,6 @@ func (f *pathFacts) catalogue() uint64 {
 	return 0
 }
 
-func methodByte(m string) uint64 {
-	if m == "" {
-		return 0
-	}
-	return uint64(m[0])
-}
-
 // rank sets the path's rarity, which only misses and paths that no template
 // knows are asked for.
 func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
@@ -130,11 +142,8 @@ func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
 	return f.rarity
 }
 
-func (v *observer) facts(host, path string) *pathFacts {
-	key := pipeline.Hash64(path)
-	if host != "" {
-		key = pipeline.Mix64(key, pipeline.Hash64(host))
-	}
+// facts returns what the path with this key means.
+func (v *observer) facts(key uint64, host, path string) *pathFacts {
 	f := &v.paths[key&(pathCache-1)]
 	if f.key == key && f.path != 0 {
 		return f

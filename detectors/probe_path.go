@@ -43,7 +43,7 @@ const dedicatedProbe = 100
 func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.probe
 	if !s.freshPath || o.Flags&(pipeline.ObsLogin|pipeline.ObsAuto) != 0 {
-		return st.score(), false
+		return 0, false
 	}
 	now := seconds(o.Time)
 	if !o.Has(pipeline.ObsMiss) {
@@ -54,7 +54,7 @@ func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipelin
 				return st.score(), true
 			}
 		}
-		return st.score(), false
+		return 0, false
 	}
 	weight := uint32(countScale)
 	if o.Has(pipeline.ObsLinked) {

@@ -15,7 +15,8 @@ import (
 // cohort (half-life one day, divided by the people seen behind an address);
 // the long tail, for each item the logarithm of how much likelier a crawler,
 // which takes every item alike, asks for it than people, who follow
-// popularity, tempered by one half (Ro et al. 2018); and a walk through page
+// popularity, tempered by one half (Ro et al. 2018), less what is owed to having
+// read the popular ones already; and a walk through page
 // numbers deeper than people go. How many items, and which ones given how many,
 // are separate facts and multiply. Pace is no evidence: a bot can wait.
 //
@@ -39,6 +40,7 @@ type crawlState struct {
 	deep   uint16 // the longest run
 	people uint16
 	got    uint32 // distinct items since onset
+	again  uint32 // reads of items read before
 	bytes  int64
 }
 
@@ -53,15 +55,18 @@ const (
 
 func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.crawl
+	if !s.freshItem && o.Has(pipeline.ObsRead) && o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) == 0 {
+		st.again++
+	}
 	if !s.freshItem || !o.Has(pipeline.ObsRead) || o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) != 0 ||
 		o.Status < 200 || o.Status >= 300 && o.Status != 304 {
-		return st.score(s.b), false
+		return 0, false
 	}
 	if o.Has(pipeline.ObsBorrowed) && !p.rotates() {
-		return st.score(s.b), false
+		return 0, false
 	}
 	if s.endpoint != nil && s.endpoint.Refuses {
-		return st.score(s.b), false // objects that are somebody's are no catalogue
+		return 0, false // objects that are somebody's are no catalogue
 	}
 	now := seconds(o.Time)
 	if st.items.n == 0 {
@@ -74,7 +79,7 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	if o.Bytes > 0 {
 		st.bytes += o.Bytes
 	}
-	st.tail = int32(max(0, min(pipeline.Nats(st.tail)+o.Tail/2, 1000*pipeline.Nat)))
+	st.tail = int32(max(0, min(pipeline.Nats(st.tail)+(o.Tail-st.exhausted())/2, 1000*pipeline.Nat)))
 	if o.Page >= 0 {
 		if o.Page == st.page+1 {
 			st.run = bump(st.run)
@@ -88,6 +93,13 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 		st.page = o.Page
 	}
 	return st.score(s.b), true
+}
+
+// exhausted is how much likelier the next new item is an unpopular one for
+// somebody who follows popularity and has read the popular ones already. The
+// share of reads that are repeats estimates the popularity used up (Good 1953).
+func (st *crawlState) exhausted() pipeline.Nats {
+	return lnRatio(uint64(st.got)+uint64(st.again), uint64(st.got))
 }
 
 func (st *crawlState) score(b *Baselines) pipeline.Nats {

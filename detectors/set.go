@@ -325,7 +325,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 		p.borrowed++
 		p.credentials.add(r.Owner)
 	}
-	if p.Requests < 64 && declared(r.Agent) {
+	if p.Requests < 64 && w.v.declares(r.Request) {
 		p.Flags |= profileDeclared
 	}
 	if r.Flags&pipeline.FlagKnown != 0 {

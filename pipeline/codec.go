@@ -165,6 +165,9 @@ func (c *Codec) DecodeBlock(data []byte, b *Block) error {
 		b.Requests = b.Requests[:0]
 		return fmt.Errorf("decode block: %w", err)
 	}
+	for i := range b.Requests {
+		b.Requests[i].Seal()
+	}
 	return nil
 }
 

@@ -5,12 +5,19 @@ import (
 	"time"
 )
 
-// jumpAhead is how far a time may run ahead of its source before the next
-// lines have to agree with it; jumpVotes is how many of them.
+// A time that runs ahead of its source by more than jumpAhead counts only once
+// the next jumpVotes lines agree, each by being no more than jumpAhead before
+// it. At the end of a source, where no line can agree, one of up to jumpPause is
+// a log that paused.
 const (
 	jumpAhead = time.Hour
 	jumpVotes = 2
+	jumpPause = 24 * time.Hour
 )
+
+// mergeLimit bounds the times that order anything, so that sums stay in range;
+// it is some 70,000 years away from any real stamp.
+const mergeLimit Time = 1 << 61
 
 // Ordered is a request in its place, with the block that owns its memory.
 type Ordered struct {
@@ -41,9 +48,10 @@ type mergeSource struct {
 	max     Time // highest accepted own time
 	eff     Time // effective time of the last released line
 	arrival uint64
-	pending []heldRequest // ahead by more than jumpAhead, waiting for agreement
-	votes   int
-	heap    arrivalHeap   // inside the lateness
+	pending []heldRequest // a jump ahead, then what came behind it; jumpVotes+1 at most
+	run     []heldRequest // inside the lateness, as they came in order
+	from    int           // first of run that waits
+	heap    arrivalHeap   // and those that came out of order
 	ready   []heldRequest // effective time set, in order
 	head    int
 	idle    bool // said that it has nothing: do not wait for it
@@ -107,6 +115,7 @@ func (m *Merge) Held() int { return m.held }
 func (m *Merge) Push(b *Block) {
 	m.AddSource(b.SourceID)
 	s := m.sources[m.index[b.SourceID]]
+	s.ready, s.head = compact(s.ready, s.head)
 	if len(b.Requests) > 0 {
 		s.idle = false
 		m.held += len(b.Requests)
@@ -118,13 +127,20 @@ func (m *Merge) Push(b *Block) {
 		s.push(m, Ordered{&b.Requests[i], b})
 	}
 	if b.Watermark != NoTime {
-		s.flush(m)
+		s.flush(m, b.Watermark)
 		s.idle, s.until = true, b.Watermark
 	}
 }
 
 // SetLateness changes the lateness for what is pushed from now on.
-func (m *Merge) SetLateness(d time.Duration) { m.lateness = d }
+func (m *Merge) SetLateness(d time.Duration) {
+	m.lateness = d
+	if d == 0 {
+		for _, s := range m.sources {
+			s.empty()
+		}
+	}
+}
 
 // Clock returns the event time that all sources have reached without a request,
 // when all of them say that they are idle; ok is false otherwise.
@@ -146,51 +162,70 @@ func (m *Merge) Clock() (now Time, ok bool) {
 func (m *Merge) End(id uint64) {
 	m.AddSource(id)
 	s := m.sources[m.index[id]]
-	s.flush(m)
+	s.flush(m, NoTime)
 	s.ended = true
 }
 
 func (s *mergeSource) push(m *Merge, o Ordered) {
-	h := heldRequest{o, o.Time, s.arrival}
+	h := heldRequest{o, min(max(o.Time, -mergeLimit), mergeLimit), s.arrival}
 	s.arrival++
-	if s.max == NoTime && len(s.pending) == 0 && s.arrival == 1 {
-		// The very first line has nothing to agree with; if it is the odd one
-		// out, the second one is a jump of its own.
-		s.max = h.at
-	}
-	if h.at.Sub(s.max) > jumpAhead {
-		if len(s.pending) > 0 {
-			s.votes++
-		}
-		s.pending = append(s.pending, h)
-		if s.votes >= jumpVotes {
-			s.accept(m)
-		}
+	if len(s.pending) == 0 && s.max != NoTime && h.at.Sub(s.max) <= jumpAhead {
+		s.place(m, h)
 		return
 	}
-	if len(s.pending) > 0 {
-		s.overrule(m)
+	s.pending = append(s.pending, h)
+	for len(s.pending) > 0 && s.settle(m, false) {
 	}
-	s.place(m, h)
 }
 
-// accept believes the pending times.
-func (s *mergeSource) accept(m *Merge) {
-	for _, p := range s.pending {
-		s.place(m, p)
+// settle places the first pending request if the lines behind it say enough
+// about its time; certain says that what they say will have to do.
+func (s *mergeSource) settle(m *Merge, certain bool) bool {
+	h, behind := s.pending[0], s.pending[1:]
+	behind = behind[:min(len(behind), jumpVotes)]
+	before := 0 // lines behind it that contradict it
+	for _, b := range behind {
+		if h.at.Sub(b.at) > jumpAhead {
+			before++
+		}
 	}
-	s.pending, s.votes = s.pending[:0], 0
-}
-
-// overrule keeps the pending requests but not their times.
-func (s *mergeSource) overrule(m *Merge) {
-	for _, p := range s.pending {
-		p.at = s.max
-		p.Flags |= FlagSkew
+	skewed, to := false, s.max
+	switch {
+	case s.max == NoTime:
+		// The first line has nothing before it: it is odd if all behind it are
+		// far below.
+		if len(behind) < jumpVotes && !certain {
+			return false
+		}
+		if skewed = before > 0 && before == len(behind); skewed {
+			to = behind[0].at
+		}
+	case h.at.Sub(s.max) <= jumpAhead:
+	case before > 0:
+		skewed = true
+	case len(behind) < jumpVotes:
+		if !certain {
+			return false
+		}
+		skewed = true
+	}
+	if skewed {
+		h.at = to
+		h.Flags |= FlagSkew
 		m.skewed++
-		s.place(m, p)
 	}
-	s.pending, s.votes = s.pending[:0], 0
+	s.pending = append(s.pending[:0], s.pending[1:]...)
+	s.place(m, h)
+	return true
+}
+
+// believe takes the pending times that lie no further than to as they are.
+func (s *mergeSource) believe(m *Merge, to Time) {
+	for len(s.pending) > 0 && s.max != NoTime && s.pending[0].at <= to {
+		h := s.pending[0]
+		s.pending = append(s.pending[:0], s.pending[1:]...)
+		s.place(m, h)
+	}
 }
 
 func (s *mergeSource) place(m *Merge, h heldRequest) {
@@ -199,10 +234,14 @@ func (s *mergeSource) place(m *Merge, h heldRequest) {
 		s.release(h)
 		return
 	}
-	heap.Push(&s.heap, h)
+	if n := len(s.run); n == s.from || h.at >= s.run[n-1].at {
+		s.run = append(s.run, h)
+	} else {
+		heap.Push(&s.heap, h)
+	}
 	limit := s.max.Add(-m.lateness)
-	for len(s.heap) > 0 && s.heap[0].at < limit {
-		s.release(heap.Pop(&s.heap).(heldRequest))
+	for s.waits() > 0 && (s.lowest() < limit || s.waits() > m.bound) {
+		s.release(s.pop())
 	}
 	s.eff = max(s.eff, limit) // a line that comes even later is put here
 }
@@ -213,13 +252,73 @@ func (s *mergeSource) release(h heldRequest) {
 	s.ready = append(s.ready, h)
 }
 
-func (s *mergeSource) flush(m *Merge) {
-	if len(s.pending) > 0 {
-		s.overrule(m)
+// flush puts everything that waits in its place. reached is how far the source
+// says that its event time has come: MaxTime when it does not know, NoTime when
+// it has ended.
+func (s *mergeSource) flush(m *Merge, reached Time) {
+	for len(s.pending) > 0 {
+		switch {
+		case s.max == NoTime:
+		case reached == NoTime:
+			s.believe(m, s.max.Add(jumpPause))
+		case reached != MaxTime:
+			s.believe(m, min(reached, mergeLimit).Add(jumpAhead))
+		}
+		if len(s.pending) > 0 {
+			s.settle(m, true)
+		}
 	}
-	for len(s.heap) > 0 {
-		s.release(heap.Pop(&s.heap).(heldRequest))
+	s.empty()
+}
+
+// empty releases what waits within the lateness.
+func (s *mergeSource) empty() {
+	for s.waits() > 0 {
+		s.release(s.pop())
 	}
+}
+
+// waits is how many requests wait within the lateness.
+func (s *mergeSource) waits() int { return len(s.run) - s.from + len(s.heap) }
+
+// fromHeap reports whether the first of them in order is the heap's.
+func (s *mergeSource) fromHeap() bool {
+	if len(s.heap) == 0 || s.from == len(s.run) {
+		return len(s.heap) > 0
+	}
+	a, b := &s.heap[0], &s.run[s.from]
+	return a.at < b.at || a.at == b.at && a.arrival < b.arrival
+}
+
+func (s *mergeSource) lowest() Time {
+	if s.fromHeap() {
+		return s.heap[0].at
+	}
+	return s.run[s.from].at
+}
+
+func (s *mergeSource) pop() heldRequest {
+	if s.fromHeap() {
+		return heap.Pop(&s.heap).(heldRequest)
+	}
+	h := s.run[s.from]
+	s.from++
+	s.run, s.from = compact(s.run, s.from)
+	return h
+}
+
+// compact gives back the room in front of from once it is half of list, which
+// may never run empty: a source can always be ahead of another.
+func compact(list []heldRequest, from int) ([]heldRequest, int) {
+	switch {
+	case from == len(list):
+		return list[:0], 0
+	case from < 1024 || from < len(list)/2:
+		return list, from
+	}
+	n := copy(list, list[from:])
+	clear(list[n:])
+	return list[:n], 0
 }
 
 // Next appends to dst every request whose place is certain, in order, and

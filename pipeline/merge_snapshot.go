@@ -22,7 +22,6 @@ type mergeSourceState struct {
 	Max     rawTime   `json:"max"`
 	Eff     rawTime   `json:"eff"`
 	Arrival uint64    `json:"arrival"`
-	Votes   int       `json:"votes"`
 	Idle    bool      `json:"idle"`
 	Until   rawTime   `json:"until"`
 	Ended   bool      `json:"ended"`
@@ -37,7 +36,7 @@ type mergeSourceState struct {
 func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 	st := mergeState{Released: rawTime(m.released), Late: m.late, Skewed: m.skewed}
 	for _, s := range m.sources {
-		ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Votes: s.votes, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
+		ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
 		b := Block{SourceID: s.id, Watermark: NoTime}
 		add := func(h heldRequest) {
 			if h.Block != nil {
@@ -49,7 +48,7 @@ func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 			ss.Ready = append(ss.Ready, rawTime(h.Effective))
 			add(h)
 		}
-		waiting := slices.Clone(s.heap)
+		waiting := append(slices.Clone(s.heap), s.run[s.from:]...)
 		slices.SortFunc(waiting, func(a, b heldRequest) int {
 			if (arrivalHeap{a, b}).Less(0, 1) {
 				return -1
@@ -101,7 +100,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 	for _, ss := range st.Sources {
 		m.AddSource(ss.ID)
 		s := m.sources[m.index[ss.ID]]
-		s.max, s.eff, s.arrival, s.votes, s.idle, s.until, s.ended = Time(ss.Max), Time(ss.Eff), ss.Arrival, ss.Votes, ss.Idle, Time(ss.Until), ss.Ended
+		s.max, s.eff, s.arrival, s.idle, s.until, s.ended = Time(ss.Max), Time(ss.Eff), ss.Arrival, ss.Idle, Time(ss.Until), ss.Ended
 		var all []Ordered
 		if len(ss.Block) > 0 {
 			var parts [][]byte
@@ -130,7 +129,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 		for i, arrival := range ss.Heap {
 			h := heldRequest{all[len(ss.Ready)+i], Time(ss.At[i]), arrival}
 			if i < len(ss.Heap)-ss.Pending {
-				s.heap = append(s.heap, h) // sorted, hence a heap
+				s.run = append(s.run, h)
 			} else {
 				s.pending = append(s.pending, h)
 			}

@@ -93,7 +93,7 @@ func (w *ProxyWatch) Observe(req *Request) {
 		s.Claimed++
 	}
 	owner := req.Address.Owner()
-	family, bot := w.family(req.Agent)
+	family, bot := w.family(req)
 	served := req.Status >= 200 && req.Status < 400 && req.Flags&FlagLogin == 0
 
 	slot := s.slot(owner, req.Address)

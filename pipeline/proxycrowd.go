@@ -172,12 +172,15 @@ func (c *proxyCrowd) halve() {
 }
 
 // family is agentFamily with a memory.
-func (w *ProxyWatch) family(agent string) (uint64, bool) {
-	h := Hash64(agent)
+func (w *ProxyWatch) family(req *Request) (uint64, bool) {
+	h := req.AgentKey
+	if h == 0 && req.Agent != "" {
+		h = Hash64(req.Agent) // not sealed
+	}
 	a := &w.agents[h&1023]
 	if a.family == 0 || a.hash != h {
 		a.hash = h
-		a.family, a.bot = agentFamily(agent)
+		a.family, a.bot = agentFamily(req.Agent)
 	}
 	return a.family, a.bot
 }

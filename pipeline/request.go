@@ -19,7 +19,10 @@ type Request struct {
 	Bytes     int64  // of the response body as sent; -1 unknown
 	Duration  int64  // microseconds; -1 unknown
 	Owner     uint64 // hash of the principal, see Principal
+	PathKey   uint64 // hash of host and path, see Seal
+	AgentKey  uint64 // hash of the agent, 0 without one, see Seal
 	Kind      PrincipalKind
+	Verb      Verb // Method as a number, see Seal
 	Flags     RequestFlags
 	Status    uint16 // 0 unknown
 
@@ -38,6 +41,57 @@ type Request struct {
 	LoginUser string // token of the account a login request tried
 	JA3, JA4  string
 	RequestID string
+}
+
+// Verb is a request method as a number: detection compares it without touching
+// the request's text.
+type Verb uint8
+
+// The verbs that detection tells apart.
+const (
+	VerbOther Verb = iota
+	VerbGet
+	VerbHead
+	VerbPost
+	VerbPut
+	VerbDelete
+	VerbPatch
+	VerbOptions
+)
+
+func verbOf(method string) Verb {
+	switch method {
+	case "GET":
+		return VerbGet
+	case "HEAD":
+		return VerbHead
+	case "POST":
+		return VerbPost
+	case "PUT":
+		return VerbPut
+	case "DELETE":
+		return VerbDelete
+	case "PATCH":
+		return VerbPatch
+	case "OPTIONS":
+		return VerbOptions
+	}
+	return VerbOther
+}
+
+// Seal sets what follows from the request's text, while that is at hand:
+// PathKey, AgentKey and Verb. Whoever makes a request seals it when its strings
+// are in place.
+func (r *Request) Seal() {
+	r.PathKey = Hash64(r.Path)
+	if r.Host != "" {
+		r.PathKey = Mix64(r.PathKey, Hash64(r.Host))
+	}
+	r.AgentKey = 0
+	if r.Agent != "" {
+		r.AgentKey = Hash64(r.Agent)
+	}
+	r.Verb = verbOf(r.Method)
 }
 
 // RequestFlags are facts about a request that collect decided.

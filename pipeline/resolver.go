@@ -112,6 +112,13 @@ func (r *Resolver) own(req *Request, subject bool) {
 // address sets Address and Forwarded.
 func (r *Resolver) address(req *Request, c *Clear) {
 	req.Address, req.Forwarded = Address{}, Address{}
+	if c.Forwarded == "" && c.ForwardedStd == "" && c.RealIP == "" {
+		// Most lines: a plain address and no header to weigh.
+		if a, ok := parseIPv4(c.Remote); ok {
+			req.Address = a
+			return
+		}
+	}
 	if c.RealIP != "" {
 		if a, ok := parseHost(c.RealIP); ok {
 			req.Address = a

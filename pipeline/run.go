@@ -28,7 +28,7 @@ var ErrPermanent = errors.New("permanent")
 // It returns nil when src ends or ctx is cancelled; the batch in hand then has
 // grace to finish.
 func Run[T any](ctx context.Context, src Source[T], h Handler[T], grace time.Duration) error {
-	for {
+	for ctx.Err() == nil {
 		batch, err := src.Next(ctx)
 		if err != nil {
 			if errors.Is(err, io.EOF) || ctx.Err() != nil {
@@ -45,6 +45,7 @@ func Run[T any](ctx context.Context, src Source[T], h Handler[T], grace time.Dur
 			return err
 		}
 	}
+	return nil
 }
 
 // finish calls f with a context that outlives ctx by grace.
