@@ -12,7 +12,9 @@ import (
 // Evidence: every attempt counts (not only first contacts: brute force on one
 // account is a single symbol otherwise), failed against succeeded, each
 // weighted by how soon it followed the one before: 1 within 1.5 s, down to 1/20
-// beyond 15 s, with a half-life of ten minutes. Attempts 4.5 seconds and more
+// beyond 15 s, with a half-life of ten minutes. To that adds how many attempts
+// within three seconds of each other there are, per person behind the address:
+// which share fails and how many there are are separate facts. Attempts 4.5 seconds and more
 // apart never lift the evidence to page level: a program that repeats one stale
 // password every five seconds is worth a look, whatever it does for days, and no
 // more. Where a failed login answers 200 the outcome is unknown; then only
@@ -28,7 +30,7 @@ import (
 // client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
 type authBruteforce struct{}
 
-// loginState is 80 bytes.
+// loginState is 88 bytes.
 type loginState struct {
 	tries     trial
 	onset     pipeline.Time
@@ -38,6 +40,7 @@ type loginState struct {
 	successes uint32
 	after     uint32  // successes that followed at least three failures
 	agent     uint32  // of the last attempt
+	fast      breadth // weighted attempts within three seconds of the one before
 	slow      breadth // attempts a day that are not known to have worked
 	people    uint16
 	users     linear64
@@ -96,14 +99,14 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 	failed := o.Has(pipeline.ObsFailed)
 	_, high := p.people()
 	st.people = uint16(min(max(1, high-1), 1000))
-	st.slow.add(now)
+	st.slow.add(breadthOne, now, daySeconds)
 	switch {
 	case failed:
 		st.failures++
 		st.shows = true
 	case o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
 		st.successes++
-		st.slow.n /= 2
+		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2
 		if st.failures >= 3 {
 			st.after++
 		}
@@ -116,6 +119,9 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		}
 		weight /= 2
 	}
+	if gap <= fastGap {
+		st.fast.add(weight*breadthOne/countScale, now, loginHalfLife)
+	}
 	if gap < stuckGap || st.tries.score() < slowCap {
 		st.tries.observe(s.b.Login.Beta, true, weight, now, loginHalfLife)
 	}
@@ -126,8 +132,21 @@ func (st *loginState) score() pipeline.Nats {
 	if st.attempts < 5 {
 		return 0
 	}
-	return max(st.tries.score(), st.patience())
+	share, volume := st.parts()
+	return max(share+volume, st.patience())
 }
+
+// parts is the evidence of the share that fails and of the number of attempts.
+func (st *loginState) parts() (share, volume pipeline.Nats) {
+	if share = st.tries.score(); share == 0 {
+		return 0, 0 // many logins that work are no guessing
+	}
+	return share, st.fast.nats(loginRate(3), int(st.people))
+}
+
+// loginRate is how often people try to log in without success, in a while of
+// which the mean is n: a shipped prior with a wide spread.
+func loginRate(n uint32) Rate { return Rate{Mean: n * 256, Shape: 179} }
 
 const (
 	// slowCap is between review and page: slow attempts alone never page.
@@ -135,11 +154,12 @@ const (
 	// stuckGap is from where on attempts are slow: programs that retry wait five
 	// seconds or more, give or take.
 	stuckGap pipeline.Time = 4_500_000
+	fastGap  pipeline.Time = 3_000_000
 )
 
 // patience is the evidence of a day's slow attempts.
 func (st *loginState) patience() pipeline.Nats {
-	return min(st.slow.nats(Rate{Mean: 4 * 256, Shape: 179}, int(st.people)), slowCap)
+	return min(st.slow.nats(loginRate(4), int(st.people)), slowCap)
 }
 
 func (authBruteforce) phase(p *Profile) uint8 {
@@ -151,15 +171,28 @@ func (authBruteforce) phase(p *Profile) uint8 {
 
 func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.login
-	failures := st.failures
-	name := "login_failure"
-	if st.failures == 0 {
+	share, volume := st.parts()
+	if slow := st.patience(); slow > share+volume {
+		return append(dst, pipeline.FindingSignal{
+			Name: "login_attempts_day", Observed: float64(st.slow.n / breadthOne), Expected: 4,
+			Count: int64(st.attempts), Nats: slow, Baseline: pipeline.Baseline{Kind: "prior"},
+		})
+	}
+	name, failures := "login_failure", st.failures
+	if failures == 0 {
 		name, failures = "login_attempt", st.attempts
 	}
-	return append(dst, pipeline.FindingSignal{
+	dst = append(dst, pipeline.FindingSignal{
 		Name: name, Observed: float64(failures), Expected: expected(uint16(min(st.attempts, 1<<16-1)), b.Login),
-		Count: int64(failures), Nats: st.score(), Baseline: b.baseline(b.Login),
+		Count: int64(failures), Nats: share, Baseline: b.baseline(b.Login),
 	})
+	if volume > 0 {
+		dst = append(dst, pipeline.FindingSignal{
+			Name: "login_volume", Observed: float64(st.fast.n / breadthOne), Expected: 3,
+			Count: int64(st.attempts), Nats: volume, Baseline: pipeline.Baseline{Kind: "prior"},
+		})
+	}
+	return dst
 }
 
 func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines) {
@@ -186,7 +219,7 @@ func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *
 	case !known:
 		f.Reason = fmt.Sprintf("%s in %s, %s; whether any worked is not known, because this endpoint answers failures with success codes.",
 			plural(int64(st.attempts), "login attempt", "login attempts"), span(took),
-			pick(st.tries.score() >= st.patience(), "faster than a person types", "more than people make in a day"))
+			pick(st.score() > st.patience(), "faster than a person types", "more than people make in a day"))
 	default:
 		f.Reason = fmt.Sprintf("%s of %d failed in %s (ordinary clients fail %.0f %%)%s%s.",
 			plural(int64(st.failures), "login", "logins"), st.attempts, span(took), 100*b.Login.Mean(),

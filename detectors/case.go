@@ -1,6 +1,7 @@
 package detectors
 
 import (
+	"maps"
 	"slices"
 
 	"weir/pipeline"
@@ -19,6 +20,8 @@ type dossier struct {
 	Distinct  linear256
 	Agents    []string
 	JA4       []string
+	Labels    map[string]string // common to all its sources
+	Labelled  bool
 	Cases     []*caseFile // by detector index; nil where nothing counted
 }
 
@@ -102,6 +105,19 @@ func (d *dossier) score() (best pipeline.Nats) {
 	return best
 }
 
+// label keeps the labels that all sources of the dossier have in common.
+func (d *dossier) label(labels map[string]string) {
+	if !d.Labelled {
+		d.Labels, d.Labelled = maps.Clone(labels), true
+		return
+	}
+	for k, v := range d.Labels {
+		if labels[k] != v {
+			delete(d.Labels, k)
+		}
+	}
+}
+
 // note adds a request that counted for detector i.
 func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pipeline.Templates) *caseFile {
 	c := d.Cases[i]
@@ -149,7 +165,7 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 		bytes = &n
 	}
 	e := pipeline.Exemplar{
-		Time: r.Request.Time, IP: address, Method: clean(r.Method, 16), Path: clean(r.Path, 256), Status: int(r.Status), Bytes: bytes,
+		Time: r.Time, IP: address, Method: clean(r.Method, 16), Path: clean(r.Path, 256), Status: int(r.Status), Bytes: bytes,
 		Agent: clean(r.Agent, 160), Source: source(r),
 	}
 	if len(c.Exemplars) < firstExamples+lastExamples {

@@ -67,7 +67,7 @@ func family(name string) string {
 type scope struct {
 	b *Baselines
 	// freshItem and freshPath say that the principal never asked for this item
-	// (for this path, or template when it has slots) before.
+	// (for this path, or missed on this template when it has slots) before.
 	freshItem bool
 	freshPath bool
 	// endpoint is the baseline of the observation's template, nil if none.
@@ -84,38 +84,41 @@ const (
 	ModeOff    Mode = "off"
 )
 
-// breadth is the evidence of a count: distinct things a day against a
-// gamma-Poisson cohort, as the exact likelihood ratio of a twenty times higher
-// mean with the same shape. It decays with a half-life of a day.
+// breadth is the evidence of a count: distinct things (or attempts) in a while
+// against a gamma-Poisson cohort, as the exact likelihood ratio of a twenty
+// times higher mean with the same shape.
 type breadth struct {
 	at uint32
-	n  uint32 // distinct things, 1/256
+	n  uint32 // counted, 1/256
 }
 
-const breadthFactor = 20
+const (
+	breadthFactor = 20
+	breadthOne    = 256
+	daySeconds    = 24 * 3600
+)
 
-func (b *breadth) add(now uint32) {
-	b.decay(now)
+// add counts amount (breadthOne is one); the count decays with half-life half.
+func (b *breadth) add(amount, now, half uint32) {
+	b.decay(now, half)
 	if b.n < 1<<30 {
-		b.n += 256
+		b.n += amount
 	}
 }
 
-func (b *breadth) decay(now uint32) {
-	const day = 24 * 3600
+func (b *breadth) decay(now, half uint32) {
 	if now <= b.at {
 		return
 	}
 	age := now - b.at
-	if age < day/256 && b.n > 0 {
+	if age < half/256 && b.n > 0 {
 		return
 	}
 	b.at = now
-	b.n = uint32(uint64(b.n) * halfPower(uint64(age)<<16/day) >> 16)
+	b.n = uint32(uint64(b.n) * halfPower(uint64(age)<<16/uint64(half)) >> 16)
 }
 
-// nats is the evidence when share of the count is one person's (people behind
-// an address share what they read).
+// nats is the evidence against the cohort r when people share the count.
 func (b *breadth) nats(r Rate, people int) pipeline.Nats {
 	mean, shape := uint64(r.Mean), uint64(r.Shape)
 	each := lnRatio(breadthFactor*mean*(mean+shape), (breadthFactor*mean+shape)*mean)

@@ -16,7 +16,8 @@ import (
 // template. The two multiply: how an id was chosen and whether it was granted
 // are separate facts. Nearness counts only where objects are somebody's: where
 // somebody was refused, or this client misses; a walk through public pages is
-// scraping. 401 is no evidence: it says that the caller, not the object, was
+// scraping. Nothing counts until something of the template is known to be there:
+// names that all miss are probing. 401 is no evidence: it says that the caller, not the object, was
 // refused.
 //
 // Misses: random ids that all exist and are granted (that needs ownership), and
@@ -37,6 +38,7 @@ type walkState struct {
 	hand     uint8
 	numbers  bool
 	private  bool
+	exists   bool   // something is there: the edition, an answer or a refusal says so
 	objects  uint16 // distinct
 	missed   uint16
 	refused  uint16 // of those, 403
@@ -67,7 +69,7 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	w.misses.decay(now, halfLifeSeconds)
 	w.near.decay(now, halfLifeSeconds)
 	if w.misses.score() == 0 && w.near.score() == 0 && w.objects > 64 {
-		*w = walkState{template: w.template, last: w.last, stride: w.stride, block: w.block, mask: w.mask, hand: w.hand, numbers: w.numbers, private: w.private}
+		*w = walkState{template: w.template, last: w.last, stride: w.stride, block: w.block, mask: w.mask, hand: w.hand, numbers: w.numbers, private: w.private, exists: w.exists}
 	}
 	if w.objects == 0 {
 		w.onset = o.Time
@@ -75,6 +77,7 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	if s.endpoint != nil && s.endpoint.Refuses || o.Status == 403 {
 		w.private = true
 	}
+	w.exists = w.exists || s.endpoint != nil || !miss || o.Status == 403
 	w.objects = bump(w.objects)
 	missNull, nearNull := s.b.Object.Beta, s.b.Near.Beta
 	if s.endpoint != nil {
@@ -138,8 +141,11 @@ func (w *walkState) place(id int64) (near, first bool) {
 	}
 	w.lo, w.hi = min(w.lo, id), max(w.hi, id)
 	d := id - w.last
-	near = !first && (d >= 1 && d <= 8 || d <= -1 && d >= -8 || d != 0 && d == w.stride)
-	w.stride, w.last = d, id
+	near = !first && (d >= 1 && d <= 8 || d <= -1 && d >= -8 || d != 0 && (d == w.stride || d == 2*w.stride))
+	if d != 2*w.stride { // else one was left out, or taken for seen
+		w.stride = d
+	}
+	w.last = id
 	block, bit := id>>6, uint64(1)<<(uint64(id)&63)
 	for i := range w.block {
 		if w.mask[i] != 0 && w.block[i] == block {
@@ -154,7 +160,7 @@ func (w *walkState) place(id int64) (near, first bool) {
 }
 
 func (w *walkState) score() pipeline.Nats {
-	if w.objects < 3 || w.missed < 3 && !w.private {
+	if w.objects < 3 || w.missed < 3 && !w.private || !w.exists {
 		return 0
 	}
 	return w.misses.score() + w.near.score()

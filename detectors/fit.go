@@ -267,7 +267,7 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 			continue
 		}
 		key := p.path
-		if p.flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
+		if miss && p.flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
 			key = pipeline.Mix64(p.template, 3)
 		}
 		if !seen[key] {

@@ -9,8 +9,8 @@ import (
 // probePath sees clients that look for what might be there: wordlists, backup
 // files, admin pages, exploits that try a path.
 //
-// Evidence: the first contact with each path (each template, where the path has
-// an id) either misses (400 403 404 405 410 501) or hits; misses are tested
+// Evidence: the first contact with each path either misses (400 403 404 405 410
+// 501; on a template with an id only the first miss counts) or hits; misses are tested
 // against the cohort's over-dispersed share. Paths that scanners ask for and
 // people do not add the logarithm of how much rarer they are among people, up
 // to the cap of one event; here-popular ones add nothing. A miss that came with

@@ -55,10 +55,7 @@ const (
 
 func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.crawl
-	if !s.freshItem && o.Has(pipeline.ObsRead) && o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) == 0 {
-		st.again++
-	}
-	if !s.freshItem || !o.Has(pipeline.ObsRead) || o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) != 0 ||
+	if !o.Has(pipeline.ObsRead) || o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) != 0 ||
 		o.Status < 200 || o.Status >= 300 && o.Status != 304 {
 		return 0, false
 	}
@@ -68,11 +65,15 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	if s.endpoint != nil && s.endpoint.Refuses {
 		return 0, false // objects that are somebody's are no catalogue
 	}
+	if !s.freshItem {
+		st.again++
+		return 0, false
+	}
 	now := seconds(o.Time)
 	if st.items.n == 0 {
 		*st = crawlState{onset: o.Time, page: -1}
 	}
-	st.items.add(now)
+	st.items.add(breadthOne, now, daySeconds)
 	st.got++
 	_, high := p.people()
 	st.people = uint16(min(max(1, high-1), 1000))

@@ -2,6 +2,7 @@ package detectors
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,6 +19,8 @@ type Config struct {
 	Watch *pipeline.ProxyWatch
 	// Logins says what a failed login looks like where the configuration does.
 	Logins *pipeline.LoginRules
+	// Labels are those of each source, by Block.Source.
+	Labels map[string]map[string]string
 	// Workers is how many goroutines share the virtual shards (0: one).
 	Workers int
 }
@@ -42,15 +45,14 @@ type Set struct {
 // worker owns the virtual shards whose number is its own modulo the number of
 // workers.
 type worker struct {
-	set   *Set
-	id    int
-	v     *observer
-	out   []placed
-	mine  []visit // of the batch at hand
-	obs   pipeline.Observation
-	sc    scope
-	hot   map[uint16]int // shards with changed cases → how many
-	count counters
+	set  *Set
+	id   int
+	v    *observer
+	out  []placed
+	mine []visit // of the batch at hand
+	obs  pipeline.Observation
+	sc   scope
+	hot  map[uint16]int // shards with changed cases → how many
 }
 
 // placed is a finding with the place in the batch that caused it.
@@ -58,8 +60,6 @@ type placed struct {
 	at, detector int
 	f            pipeline.Finding
 }
-
-type counters struct{ principals, profiles, evictions int64 }
 
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
@@ -337,8 +337,8 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
 		sc.freshItem = p.seen.add(o.Item, now)
 		path := o.Path
-		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
-			path = pipeline.Mix64(o.Template, 3)
+		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss {
+			path = pipeline.Mix64(o.Template, 3) // misses of ids are enum.object's
 		}
 		sc.freshPath = sc.freshItem
 		if path != o.Item {
@@ -371,6 +371,9 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	d := sh.openCase(p.Owner, who, score, len(s.detectors))
 	if d == nil {
 		return
+	}
+	if s.cfg.Labels != nil && r.Block != nil {
+		d.label(s.cfg.Labels[r.Block.Source])
 	}
 	c := d.note(k, *r, &w.obs, s.edition.Templates)
 	c.Score = score
@@ -409,7 +412,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		Accounts: slices.Clone(c.Accounts), Objects: slices.Clone(c.Objects), Truncated: c.Truncated,
 		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
 		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
-		Edition: s.hash, Backfill: c.Backfill,
+		Edition: s.hash, Backfill: c.Backfill, Labels: maps.Clone(d.Labels),
 	}
 	if len(d.Addresses) < maxAddresses {
 		f.AddressesTotal = len(d.Addresses)

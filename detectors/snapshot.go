@@ -38,8 +38,7 @@ func Layout() string {
 	walk = func(t reflect.Type) {
 		switch t.Kind() {
 		case reflect.Struct:
-			for i := range t.NumField() {
-				f := t.Field(i)
+			for f := range t.Fields() {
 				fmt.Fprintf(&b, "%s@%d:", f.Name, f.Offset)
 				walk(f.Type)
 			}

@@ -192,7 +192,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 			return a.fail(err)
 		}
 	}
-	if a.engine, err = newEngine(a.cfg, edition, a.keys, a.o.workers); err != nil {
+	if a.engine, err = newEngine(a.cfg, edition, a.keys, nil, a.o.workers); err != nil {
 		return a.fail(err)
 	}
 	a.latest = map[string]pipeline.Alert{}
@@ -304,7 +304,8 @@ func (a *analysis) take(al *pipeline.Alert) {
 	if a.o.output == "json" {
 		shown := *al
 		a.open(&shown)
-		a.stdout.Write(append(alerts.AppendJSON(nil, &shown), '\n'))
+		// An error stays with the writer and is reported by its last flush.
+		_, _ = a.stdout.Write(append(alerts.AppendJSON(nil, &shown), '\n'))
 	}
 }
 

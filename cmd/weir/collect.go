@@ -48,6 +48,12 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
+			if len(c.Labels) > 0 {
+				if s.labels == nil {
+					s.labels = map[string]map[string]string{}
+				}
+				s.labels[name] = c.Labels
+			}
 			out = append(out, src)
 		}
 	}
@@ -55,7 +61,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 }
 
 func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {
-	src := &source{input: input{name: name, path: name, labels: c.Labels}}
+	src := &source{input: input{name: name, path: name}}
 	if name == "-" {
 		path, _, err := collector.SpoolStdin(s.stdin, os.TempDir())
 		if err != nil {
@@ -156,7 +162,7 @@ const liveWithin = 15 * time.Minute
 
 func (s *service) readSource(ctx context.Context, src *source, out chan<- read) {
 	var last pipeline.Time
-	var heard time.Time
+	heard := time.Now() // a source that is silent since the start says so too
 	said := false
 	for {
 		b, err := src.next(ctx)
@@ -176,7 +182,7 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 			idle := time.Since(heard)
 			live := time.Since(last.Std()).Abs() < liveWithin+idle
 			switch {
-			case last == 0 || idle < idleAfter || said && !live:
+			case idle < idleAfter || said && !live:
 				src.release(b)
 				continue
 			case live:

@@ -19,21 +19,20 @@ import (
 // detect is the stage behind the requests log: it takes records in their order
 // through the engine, commits what comes out, and checkpoints what it keeps.
 type detect struct {
-	s          *service
-	e          *engine
-	codec      *pipeline.Codec
-	position   int64 // consumed through
-	generation int64
-	body       []byte // of the edition in force
-	committed  time.Time
-	saved      time.Time
-	savedAt    int64
-	uncounted  bool // consumed since the last commit
+	s         *service
+	e         *engine
+	codec     *pipeline.Codec
+	position  int64  // consumed through
+	body      []byte // of the edition in force
+	committed time.Time
+	saved     time.Time
+	savedAt   int64
+	uncounted bool // consumed since the last commit
 }
 
 const (
 	detectStage     = "detect"
-	detectRecords   = 64
+	detectRecords   = 16
 	commitEvery     = time.Second
 	checkpointEvery = 30 * time.Second
 )
@@ -84,7 +83,7 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.body, err = edition.Encode(); err != nil {
 		return err
 	}
-	d.e, err = newEngine(d.s.cfg, edition, d.s.keys, d.s.workers)
+	d.e, err = newEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers)
 	return err
 }
 

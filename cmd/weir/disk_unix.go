@@ -19,5 +19,5 @@ func (s *service) maxBytes() int64 {
 	if err := unix.Statfs(filepath.Dir(s.cfg.Store.Path), &st); err != nil {
 		return 0
 	}
-	return int64(st.Blocks) * int64(st.Bsize) / 100 * int64(m.Percent)
+	return int64(st.Blocks) * st.Bsize / 100 * int64(m.Percent)
 }

@@ -31,14 +31,14 @@ type engine struct {
 // engineBatch is how many requests are detected at a time.
 const engineBatch = 8192
 
-// newEngine builds the chain for one edition.
-func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, workers int) (*engine, error) {
+// newEngine builds the chain for one edition; labels are those of each source.
+func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, labels map[string]map[string]string, workers int) (*engine, error) {
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
 		return nil, err
 	}
 	watch := pipeline.NewProxyWatch()
-	set, err := detectors.NewSet(detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Workers: workers}, edition)
+	set, err := detectors.NewSet(detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers}, edition)
 	if err != nil {
 		return nil, err
 	}

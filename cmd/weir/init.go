@@ -59,7 +59,6 @@ func runInit(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 type sighting struct {
 	requests int64
 	rejected int64
-	hosts    int
 	users    int64
 	sessions int64
 	keys     int64

@@ -17,7 +17,6 @@ type input struct {
 	name   string // as given
 	path   string // where it is read; a spooled copy for "-"
 	format *collector.Format
-	labels map[string]string
 }
 
 // openInputs expands the arguments and decides each input's format. notes are
@@ -30,7 +29,7 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 		problems = append(problems, err)
 	}
 	for _, name := range names {
-		in := input{name: name, path: name, labels: how.Labels}
+		in := input{name: name, path: name}
 		if name == "-" {
 			path, done, err := collector.SpoolStdin(stdin, os.TempDir())
 			if err != nil {
@@ -160,6 +159,6 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 		r.Close()
 		worst = max(worst, d.worst)
 	}
-	lateness := pipeline.Time(worst).Sub(0)
+	lateness := worst.Sub(0)
 	return fitter.Fit(lateness)
 }

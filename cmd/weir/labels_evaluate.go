@@ -156,6 +156,9 @@ func groupRevisions(alerts []pipeline.Alert) []*incidentRevisions {
 // take judges one alert.
 func (e *Evaluation) take(labels *Labels, in *incidentRevisions, falseOf []int) {
 	a := in.latest()
+	if a.Level == "campaign" && a.MembersTotal == 0 {
+		return // everybody left it; their own alerts count
+	}
 	switch {
 	case strings.HasPrefix(a.Detector, "health."):
 		e.Health++

@@ -108,6 +108,7 @@ type service struct {
 	keys    *pipeline.PrivacyKeys
 	id      *pipeline.Identity
 	metrics *metrics
+	labels  map[string]map[string]string // by source
 	status  status
 }
 

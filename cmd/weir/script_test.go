@@ -176,7 +176,7 @@ func (s *script) run(text string) error {
 		}
 		ok, err := s.step(w)
 		if err != nil || ok == not {
-			return fmt.Errorf("line %d: %s: want %v (%w)\nexit %d\nstdout:\n%s\nstderr:\n%s", i+1, line, !not, err, s.code, s.out, s.errs)
+			return fmt.Errorf("line %d: %s: want %v (%v)\nexit %d\nstdout:\n%.3000s\nstderr:\n%.3000s", i+1, line, !not, err, s.code, s.out, s.errs)
 		}
 	}
 	if s.weirs == 0 {

@@ -157,7 +157,9 @@ func (d *daemon) metric(name string) float64 {
 }
 
 // hasRead reports whether this or an earlier process has stored a line.
-func (d *daemon) hasRead() bool { return d.metric("weir_log_position") > 1 && d.metric("weir_lines_total") > 0 }
+func (d *daemon) hasRead() bool {
+	return d.metric("weir_log_position") > 1 && d.metric("weir_lines_total") > 0
+}
 
 // patience is how long a test waits for what must come.
 const patience = 40 * time.Second
