@@ -178,7 +178,11 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	}
 	templates := learner.Build(nil)
 	b := ShippedBaselines()
-	b.Since = f.first
+	first := f.first
+	if first == pipeline.NoTime {
+		first = 0 // not one request
+	}
+	b.Since = first
 	facts := f.pathFacts(templates, b)
 	clients, endpoints := f.clients(facts)
 	b.Clients = int64(len(clients))
@@ -200,7 +204,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Edition{Number: 1, Effective: f.first, Lateness: lateness, Templates: templates, Detectors: raw}, nil
+	return &pipeline.Edition{Number: 1, Effective: first, Lateness: lateness, Templates: templates, Detectors: raw}, nil
 }
 
 func (f *Fitter) pathFacts(t *pipeline.Templates, b *Baselines) []pathFacts {

@@ -38,7 +38,7 @@ func newProbePath() detector { return probePath{} }
 
 // dedicatedProbe is the number of distinct misses from which a scan is meant
 // for this host and no longer background noise.
-const dedicatedProbe = 100
+const dedicatedProbe = 40
 
 func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.probe

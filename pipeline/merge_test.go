@@ -593,6 +593,10 @@ func TestMergeSnapshot(t *testing.T) {
 		for i := range uint64(3) {
 			same(t, "the end", play(broken, end(i+1)), play(whole, end(i+1)))
 		}
+		wantLate, wantSkewed := whole.Late()
+		if late, skewed := broken.Late(); late != wantLate || skewed != wantSkewed {
+			t.Errorf("counted %d late and %d skewed, want %d and %d", late, skewed, wantLate, wantSkewed)
+		}
 		if broken.Held() != 0 || whole.Held() != 0 {
 			t.Errorf("%d and %d still held", broken.Held(), whole.Held())
 		}

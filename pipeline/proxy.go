@@ -36,7 +36,7 @@ const (
 	proxyFamilies = 24 // agent families by address
 	cdnOwners     = 2048
 
-	proxyMinRequests = 200
+	proxyMinRequests = 128
 	proxyShare       = 30 // of all requests
 	proxySmallShare  = 5  // or this, as one node of several, with
 	proxyManyClients = 8  // so many ordinary clients
@@ -180,10 +180,13 @@ func (s *proxyState) look(t *proxySlot) proxyBasis {
 	if uint64(t.Claimed)*4 >= uint64(n)*3 {
 		v := t.view()
 		population := v.clients >= 3 && v.requests >= 3*v.clients && v.steady*2 >= v.clients && t.Crowd.recurring() >= 2
+		// The sample may have missed the one client that makes most requests:
+		// what was served is counted in full.
+		served := t.Crowd.Accepted
 		switch {
 		case !population:
-		case share(n, s.Total, proxyShare) && v.ordinary >= 3 && share(v.ordinaryRequests, v.requests, 20),
-			share(n, s.Total, proxySmallShare) && v.ordinary >= proxyManyClients && share(v.ordinaryRequests, v.requests, 50):
+		case share(n, s.Total, proxyShare) && v.ordinary >= 3 && share(v.ordinaryRequests, v.requests, 20) && share(served, n, 20),
+			share(n, s.Total, proxySmallShare) && v.ordinary >= proxyManyClients && share(v.ordinaryRequests, v.requests, 50) && share(served, n, 50):
 			return proxyHeader
 		}
 	}

@@ -255,7 +255,7 @@ func TestProxyWatchRules(t *testing.T) {
 		}
 		return background(i)
 	})
-	f("too few requests to say", 199, false, proxied)
+	f("too few requests to say", 127, false, proxied)
 	f("a proxy before thousands of clients", 50000, true, func(i int) Request {
 		p := i / 50 * 5 // five at a time, ten requests each
 		return Request{Address: front, Forwarded: host(p + i%5), Agent: agents[(p+i)%5], Status: 200}
