@@ -62,6 +62,15 @@ func NewFitter() *Fitter {
 	return &Fitter{index: map[uint64]uint32{}, perKey: map[uint64]uint32{}, first: pipeline.NoTime}
 }
 
+// Expect tells the fitter that at least n requests will come, so that it need
+// not begin with clients that it would drop later.
+func (f *Fitter) Expect(n int64) {
+	for n > 2*FitLimit && f.level.Load() < 40 {
+		n /= 2
+		f.level.Add(1)
+	}
+}
+
 // Len returns how many requests the sample holds.
 func (f *Fitter) Len() int { return len(f.rows) }
 

@@ -18,15 +18,15 @@ type observer struct {
 	agents []agentFacts
 }
 
-// pathFacts is what a path means under the edition.
+// pathFacts is what a path means under the edition; it fills one cache line.
 type pathFacts struct {
 	key      uint64
 	template uint64
 	path     uint64
 	object   uint64
 	number   int64
-	rarity   pipeline.Nats
-	tail     pipeline.Nats
+	rarity   int32 // Nats
+	tail     int32 // Nats
 	flags    pipeline.ObservationFlags
 	class    pipeline.EndpointClass
 	ranked   bool // rarity is known
@@ -68,7 +68,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	*o = pipeline.Observation{
 		Time: r.Effective, Owner: r.Owner,
 		Endpoint: pipeline.Mix64(f.template, uint64(r.Verb)), Template: f.template, Path: f.path,
-		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: f.tail, Item: f.path,
+		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: pipeline.Nats(f.tail), Item: f.path,
 		Agent: r.AgentKey, Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
 	}
 	if r.Referer != "" {
@@ -136,10 +136,10 @@ func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
 	if !f.ranked {
 		f.ranked = true
 		if n := rarity(path); n > 0 && !v.b.asked(f.path) {
-			f.rarity = n
+			f.rarity = int32(n)
 		}
 	}
-	return f.rarity
+	return pipeline.Nats(f.rarity)
 }
 
 // facts returns what the path with this key means.
@@ -175,7 +175,7 @@ func (v *observer) facts(key uint64, host, path string) *pathFacts {
 		f.ranked = true
 	}
 	f.endpoint = v.b.endpoint(f.template)
-	f.tail = v.b.tail(f.path, f.catalogue())
+	f.tail = int32(v.b.tail(f.path, f.catalogue()))
 	return f
 }
 

@@ -169,9 +169,14 @@ func (s *shard) victim() int32 {
 	return int32(best)
 }
 
-// worstScore is the highest evidence in p and the detector it belongs to.
+// worstScore is the highest evidence in p and the detector it belongs to. What
+// is too little to be told of counts here: else whoever comes slowly would be
+// forgotten before the third miss.
 func (p *Profile) worstScore() (pipeline.Nats, int) {
-	scores := [...]pipeline.Nats{p.probe.score(), p.login.score(), max(p.walk[0].score(), p.walk[1].score()), 0}
+	scores := [...]pipeline.Nats{
+		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
+		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
+	}
 	best := 0
 	for i, v := range scores {
 		if v > scores[best] {
@@ -220,7 +225,8 @@ func (s *shard) exhume(p *Profile) {
 	}
 	switch g.which - 1 {
 	case 0:
-		p.probe.misses, p.probe.missed = back, uint16(g.nats)
+		// One miss says seven nats at most: there were at least so many.
+		p.probe.misses, p.probe.missed = back, (uint16(g.nats)+6)/7
 		p.probe.onset = pipeline.Time(g.day) * 86400e6
 	case 1:
 		p.login.tries, p.login.attempts, p.login.failures = back, uint32(g.nats), uint32(g.nats)
