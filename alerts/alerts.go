@@ -63,10 +63,12 @@ type kind struct {
 // catalog lists the kinds of sink.
 func catalog() []kind {
 	return []kind{
-		{"webhook",
+		{
+			"webhook",
 			func(c *SinkConfig) bool { return c.Webhook != nil },
 			func(c *SinkConfig) []error { return c.Webhook.validate() },
-			func(c *SinkConfig, version string) (Sink, error) { return newWebhook(*c.Webhook, version) }},
+			func(c *SinkConfig, version string) (Sink, error) { return newWebhook(*c.Webhook, version) },
+		},
 	}
 }
 

@@ -21,8 +21,8 @@ type Book struct {
 	now      pipeline.Time
 
 	open     map[place]*incident
-	due      dueHeap  // by (deadline, id): the next to be resolved
-	weak     weakHeap // by (score, id): the first to go when there are too many
+	due      incidentHeap // by (deadline, id): the next to be resolved
+	weak     incidentHeap // by (score, id): the first to go when there are too many
 	resolved map[place]*list.Element
 	order    *list.List // of *memory, oldest resolution first
 	// forgotten is the latest time seen in an incident that is remembered no
@@ -77,7 +77,7 @@ func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
 	return &Book{
 		cfg: cfg, versions: versions, now: firstTime, forgotten: firstTime,
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
-		actors: map[pipeline.Principal]*actor{},
+		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
 	}
 }
 
@@ -121,8 +121,8 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 				at, id, end = t, i, f
 			}
 		}
-		if len(b.due) > 0 {
-			inc := b.due[0]
+		if b.due.Len() > 0 {
+			inc := b.due.list[0]
 			earliest(inc.deadline(), inc.ID, func(dst []pipeline.Alert) []pipeline.Alert {
 				return b.resolve(dst, inc, inc.changeText("resolved", now))
 			})
@@ -148,7 +148,7 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
 	inc := newIncident(p, f)
 	full := len(b.open) >= b.cfg.MaxOpen
-	if full && b.weak[0].weight() >= inc.weight() {
+	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
 	}
 	a := b.actor(f.Who)
@@ -170,7 +170,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 		}
 	}
 	if full {
-		w := b.weak[0]
+		w := b.weak.list[0]
 		dst = b.resolve(dst, w, fmt.Sprintf("followed no more: over %d incidents are open and this is the weakest", b.cfg.MaxOpen))
 		dst = b.fold(dst, w.Place, f.Backfill)
 	}
@@ -268,7 +268,7 @@ func (b *Book) drop(e *list.Element) {
 // the last revision that was said.
 func (b *Book) Open() []pipeline.Alert {
 	out := make([]pipeline.Alert, 0, len(b.open)+2)
-	for _, inc := range b.due { // in no order; sorted below
+	for _, inc := range b.due.list { // in no order; sorted below
 		out = append(out, b.alert(inc, true))
 	}
 	if b.scan != nil && !b.scan.Vacant {

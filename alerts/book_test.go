@@ -21,8 +21,6 @@ func versions() pipeline.AlertVersions {
 	return pipeline.AlertVersions{Weir: "test", Config: "sha256:0", Edition: "e0"}
 }
 
-func num(n int64) *int64 { return &n }
-
 // stuffing is a finding against addr with n accounts tried and ok logins.
 func stuffing(addr string, at pipeline.Time, n, ok int64) *pipeline.Finding {
 	return &pipeline.Finding{

@@ -156,13 +156,11 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
+// wordRunes need no quoting anywhere.
+const wordRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 func plainName(s string) bool {
-	for _, c := range s {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
+	return s != "" && len(s) <= 64 && strings.Trim(s, wordRunes) == ""
 }
 
 // wants reports whether sink is to get a. Without any route every sink gets

@@ -76,7 +76,7 @@ func (c *courier) run(ctx context.Context) {
 	started := false
 	for ctx.Err() == nil {
 		var wait time.Duration
-		err := error(nil)
+		var err error
 		if !started {
 			err = c.start(ctx)
 			started = err == nil
@@ -337,8 +337,7 @@ func (c *courier) try(ctx context.Context, row *Row) (result, error) {
 	case errors.Is(err, pipeline.ErrPermanent):
 		return rejected, err
 	}
-	var ra *RetryAfter
-	if errors.As(err, &ra) {
+	if ra, ok := errors.AsType[*RetryAfter](err); ok {
 		c.pausedUntil = time.Now().Add(min(max(ra.Wait, 0), maxRetryAfter))
 	}
 	return failed, err
@@ -346,8 +345,7 @@ func (c *courier) try(ctx context.Context, row *Row) (result, error) {
 
 // later is when to try again after n failures.
 func (c *courier) later(n int, why error) time.Time {
-	var ra *RetryAfter
-	if errors.As(why, &ra) && ra.Wait > 0 {
+	if ra, ok := errors.AsType[*RetryAfter](why); ok && ra.Wait > 0 {
 		return c.pausedUntil
 	}
 	return time.Now().Add(pauseAfter(n, c.down))

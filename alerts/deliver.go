@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -165,7 +166,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 // are reloaded without a restart.
 func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	if err := r.Register(c); err != nil {
-		if are, ok := err.(prometheus.AlreadyRegisteredError); ok {
+		if are, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 			if old, ok := are.ExistingCollector.(C); ok {
 				return old
 			}

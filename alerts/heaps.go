@@ -7,51 +7,50 @@ import (
 	"weir/pipeline"
 )
 
-// dueHeap orders incidents by (deadline, id).
-type dueHeap []*incident
+// incidentHeap orders incidents by (key, id), least first.
+type incidentHeap struct {
+	list  []*incident
+	key   func(*incident) int64
+	place func(*incident) *int // where an incident keeps its place in list
+}
 
-func (h dueHeap) Len() int { return len(h) }
-func (h dueHeap) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(h[i].deadline(), h[j].deadline()), cmp.Compare(h[i].ID, h[j].ID)) < 0
+func dueHeap() incidentHeap {
+	return incidentHeap{
+		key:   func(inc *incident) int64 { return int64(inc.deadline()) },
+		place: func(inc *incident) *int { return &inc.due },
+	}
 }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].due, h[j].due = i, j
+
+func weakHeap() incidentHeap {
+	return incidentHeap{
+		key:   func(inc *incident) int64 { return int64(inc.weight()) },
+		place: func(inc *incident) *int { return &inc.weak },
+	}
 }
-func (h *dueHeap) Push(x any) {
+
+func (h *incidentHeap) Len() int { return len(h.list) }
+
+func (h *incidentHeap) Less(i, j int) bool {
+	a, b := h.list[i], h.list[j]
+	return cmp.Or(cmp.Compare(h.key(a), h.key(b)), cmp.Compare(a.ID, b.ID)) < 0
+}
+
+func (h *incidentHeap) Swap(i, j int) {
+	h.list[i], h.list[j] = h.list[j], h.list[i]
+	*h.place(h.list[i]), *h.place(h.list[j]) = i, j
+}
+
+func (h *incidentHeap) Push(x any) {
 	inc := x.(*incident)
-	inc.due = len(*h)
-	*h = append(*h, inc)
-}
-func (h *dueHeap) Pop() any {
-	last := len(*h) - 1
-	inc := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return inc
+	*h.place(inc) = len(h.list)
+	h.list = append(h.list, inc)
 }
 
-// weakHeap orders incidents by (weight, id).
-type weakHeap []*incident
-
-func (h weakHeap) Len() int { return len(h) }
-func (h weakHeap) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(h[i].weight(), h[j].weight()), cmp.Compare(h[i].ID, h[j].ID)) < 0
-}
-func (h weakHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].weak, h[j].weak = i, j
-}
-func (h *weakHeap) Push(x any) {
-	inc := x.(*incident)
-	inc.weak = len(*h)
-	*h = append(*h, inc)
-}
-func (h *weakHeap) Pop() any {
-	last := len(*h) - 1
-	inc := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
+func (h *incidentHeap) Pop() any {
+	last := len(h.list) - 1
+	inc := h.list[last]
+	h.list[last] = nil
+	h.list = h.list[:last]
 	return inc
 }
 

@@ -7,8 +7,8 @@ import (
 
 // schedule is how long to wait before each try of one alert, the first
 // included; after the last it is a dead letter, some three days on.
-func schedule() [10]time.Duration {
-	return [...]time.Duration{
+func schedule() []time.Duration {
+	return []time.Duration{
 		0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour,
 		5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
 	}

@@ -45,7 +45,7 @@ type moreState struct {
 func (b *Book) Snapshot() ([]byte, error) {
 	s := snapshot{
 		Schema: bookSchema, Now: b.now, Forgotten: b.forgotten, Stats: b.stats,
-		Open: append([]*incident{}, b.due...), Resolved: []*memory{}, Actors: make([]*actor, 0, len(b.actors)),
+		Open: append([]*incident{}, b.due.list...), Resolved: []*memory{}, Actors: make([]*actor, 0, len(b.actors)),
 	}
 	slices.SortFunc(s.Open, func(x, y *incident) int {
 		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who))

@@ -371,13 +371,7 @@ func silence(a *pipeline.Alert) string {
 
 // quoted writes s as one word of a POSIX shell.
 func quoted(s string) string {
-	plain := s != ""
-	for _, c := range s {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._:/@%+=-", c)) {
-			plain = false
-		}
-	}
-	if plain {
+	if s != "" && strings.Trim(s, wordRunes+"./:@%+=") == "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
@@ -385,12 +379,13 @@ func quoted(s string) string {
 
 // detail is what only some want to see.
 func detail(a *pipeline.Alert) string {
-	s := fmt.Sprintf("id %s.%d, %.2f nats (page %.2f)", a.ID, a.Revision, a.Score.Nats, a.Score.PageAt)
+	var b strings.Builder
+	fmt.Fprintf(&b, "id %s.%d, %.2f nats (page %.2f)", a.ID, a.Revision, a.Score.Nats, a.Score.PageAt)
 	for i, g := range a.Signals {
-		s += []string{" = ", " + "}[min(i, 1)] + fmt.Sprintf("%s %.2f", g.Name, g.Nats)
+		fmt.Fprintf(&b, "%s%s %.2f", []string{" = ", " + "}[min(i, 1)], g.Name, g.Nats)
 	}
 	if a.Campaign != "" {
-		s += ", campaign " + a.Campaign
+		b.WriteString(", campaign " + a.Campaign)
 	}
-	return s
+	return b.String()
 }

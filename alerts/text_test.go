@@ -48,7 +48,7 @@ func stories() map[string][]*pipeline.Finding {
 			f.Accounts = f.Accounts[2:]
 		}
 		f.Attack, f.OWASP, f.OAT = []string{"T1110.004"}, []string{"API2:2023"}, []string{"OAT-008"}
-		f.Exemplars = []pipeline.Exemplar{{Time: at, IP: "203.0.113.7", Method: "POST", Path: "/login", Status: 401, Bytes: num(1910), Agent: "python-requests/2.31.0", Source: "access.log:18211"}}
+		f.Exemplars = []pipeline.Exemplar{{Time: at, IP: "203.0.113.7", Method: "POST", Path: "/login", Status: 401, Bytes: new(int64(1910)), Agent: "python-requests/2.31.0", Source: "access.log:18211"}}
 		f.Labels = map[string]string{"service": "shop", "env": "prod"}
 		return f
 	}
@@ -56,7 +56,7 @@ func stories() map[string][]*pipeline.Finding {
 	slow := probing("198.51.100.44", min(0), 61)
 	slow.Facts = pipeline.FindingFacts{}
 	slow.Onset, slow.First = min(-2*24*60), min(-2*24*60)
-	slow.Outcome = pipeline.Outcome{Requests: 74, Attempted: 61, Succeeded: num(0), Basis: "status"}
+	slow.Outcome = pipeline.Outcome{Requests: 74, Attempted: 61, Succeeded: new(int64(0)), Basis: "status"}
 	slow.Title = "Slow probing for hidden paths from 198.51.100.44"
 	slow.Reason = "61 paths that do not exist here, one every 47 minutes, 44 of them from scanner wordlists; visitors of this site miss 2 in that time."
 	slow.Next = []string{"Check that /backup and /.git answer 404 from outside", "Block 198.51.100.44 for 24 h: no logged-in user was seen behind it"}
@@ -69,7 +69,7 @@ func stories() map[string][]*pipeline.Finding {
 	walk.Who = pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: "mallory@example.com"}
 	walk.Addresses, walk.AddressesTotal = []string{"192.0.2.10", "192.0.2.77", "198.51.100.3"}, 3
 	walk.Facts = pipeline.FindingFacts{CanSucceed: true}
-	walk.Outcome = pipeline.Outcome{Requests: 220, Attempted: 212, Succeeded: nil, Blocked: num(181), BlockedBy: "the application (403)", Objects: 212, Basis: "unknown"}
+	walk.Outcome = pipeline.Outcome{Requests: 220, Attempted: 212, Succeeded: nil, Blocked: new(int64(181)), BlockedBy: "the application (403)", Objects: 212, Basis: "unknown"}
 	walk.Title = "Account mallory@example.com walks through order ids"
 	walk.Reason = "212 orders asked for in ascending order, 181 refused with 403; this account's own orders are 3."
 	walk.Next = []string{"Check that the 31 orders that answered 200 belong to mallory@example.com", "End the account's sessions"}
@@ -80,7 +80,7 @@ func stories() map[string][]*pipeline.Finding {
 	crawl := stuffing("2001:db8:1:2::/64", min(0), 8412, 8400)
 	crawl.ID, crawl.Detector, crawl.Facts = "id-crawl", "scrape.crawl", pipeline.FindingFacts{}
 	crawl.Who, crawl.Onset = ip("2001:db8:1:2::/64"), min(-185)
-	crawl.Outcome = pipeline.Outcome{Requests: 8412, Attempted: 8412, Succeeded: num(8400), Bytes: num(912_000_000), Basis: "status"}
+	crawl.Outcome = pipeline.Outcome{Requests: 8412, Attempted: 8412, Succeeded: new(int64(8400)), Bytes: new(int64(912_000_000)), Basis: "status"}
 	crawl.Title = "Catalogue scraping of /products from 2001:db8:1:2::/64"
 	crawl.Reason = "8,412 product pages in page order, without images or styles; a thorough shopper opens 40."
 	crawl.Next = []string{"Decide whether the catalogue may be copied; if not, limit 2001:db8:1:2::/64 to 30 pages a minute"}
@@ -174,7 +174,7 @@ func hostile() *pipeline.Finding {
 	f.Title, f.Reason, f.Next, f.BenignIf = evil, strings.Repeat(evil+" ", 100), []string{evil, evil, evil}, []string{evil}
 	f.Agents, f.Addresses, f.Detector, f.Endpoint.Template = []string{evil}, []string{evil}, "auth."+evil, evil
 	f.Accounts = []pipeline.AffectedAccount{{Name: evil, Outcome: "success", Time: noon}}
-	f.Outcome.BlockedBy, f.Outcome.Blocked = evil, num(3)
+	f.Outcome.BlockedBy, f.Outcome.Blocked = evil, new(int64(3))
 	return f
 }
 

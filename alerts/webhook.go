@@ -306,15 +306,13 @@ func wait(s string, now time.Time) time.Duration {
 // cause reduces an error of net/http to what is the same on every try and
 // holds no part of the address: not the URL, not our port.
 func cause(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		if ue.Timeout() {
 			return errors.New("timed out")
 		}
 		err = ue.Err
 	}
-	var oe *net.OpError
-	if errors.As(err, &oe) && oe.Err != nil {
+	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Err != nil {
 		return fmt.Errorf("%s: %w", oe.Op, oe.Err)
 	}
 	return err

@@ -204,7 +204,9 @@ func TestRecordedSuites(t *testing.T) {
 		}
 		parsed++
 		for _, key := range [...]struct{ want, got string }{
-			{text(c.Expected["method"]), f.Method}, {text(c.Expected["user"]), f.User}, {text(c.Expected["agent"]), f.Agent},
+			{text(c.Expected["method"]), f.Method},
+			{text(c.Expected["user"]), f.User},
+			{text(c.Expected["agent"]), f.Agent},
 			{text(c.Expected["status"]), jsonNumber(float64(f.Status))},
 		} {
 			if key.want != "" && key.want != key.got && !strings.Contains(key.got, "\\x") {

@@ -40,11 +40,11 @@ func vhostFormat(opt ParseOptions) Format {
 		Describe: "combined log with the virtual host before it",
 		New:      func() Parser { return newLineParser(lineVhost, opt) },
 		ClientPrefix: func(line []byte) []byte {
-			i := bytes.IndexByte(line, ' ')
-			if i < 0 {
+			_, rest, ok := bytes.Cut(line, []byte(" "))
+			if !ok {
 				return nil
 			}
-			return firstToken(line[i+1:])
+			return firstToken(rest)
 		},
 	}
 }
@@ -273,11 +273,8 @@ func nextField(b []byte, escaped bool) (v []byte, quoted bool, rest []byte) {
 		return nil, false, nil
 	}
 	if b[0] != '"' {
-		i := bytes.IndexByte(b, ' ')
-		if i < 0 {
-			return b, false, nil
-		}
-		return b[:i], false, b[i+1:]
+		v, rest, _ = bytes.Cut(b, []byte(" "))
+		return v, false, rest
 	}
 	for end := 0; ; {
 		if escaped {

@@ -92,8 +92,7 @@ func openError(name string, err error) error {
 
 // bare is err without the file's name, where a message has it already.
 func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

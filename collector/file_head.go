@@ -54,7 +54,7 @@ func SpoolStdin(r io.Reader, dir string) (name string, cleanup func() error, err
 		err = cerr
 	}
 	if err != nil {
-		cleanup()
+		_ = cleanup() // the error that matters is the first
 		return "", nil, fmt.Errorf("spool stdin to %s: %w; set TMPDIR to a directory with more room", f.Name(), err)
 	}
 	return f.Name(), cleanup, nil

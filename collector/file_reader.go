@@ -218,10 +218,10 @@ func (r *Reader) read() (*chunk, error) {
 	}
 	err := r.split.fill()
 	r.raw.Store(r.file.Raw())
-	c := r.split.cut(r.pump.chunk(chunkSize), err == io.EOF)
+	c := r.split.cut(r.pump.chunk(chunkSize), errors.Is(err, io.EOF))
 	if err != nil {
 		r.broke = err
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			r.broke = r.file.damage(err, r.split.c.line-1)
 		}
 	}

@@ -75,7 +75,7 @@ func readAll(t *testing.T, cfg ReaderConfig) result {
 	for {
 		b, err := r.Next(t.Context())
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			got.Errs = append(got.Errs, err.Error())

@@ -147,7 +147,7 @@ func TestExpand(t *testing.T) {
 	f := func(args, want, wantErr string) {
 		t.Helper()
 		var in []string
-		for _, a := range strings.Fields(args) {
+		for a := range strings.FieldsSeq(args) {
 			if a != "-" {
 				a = filepath.Join(dir, a)
 			}

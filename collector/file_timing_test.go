@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,7 +33,7 @@ func BenchmarkReader(b *testing.B) {
 				r := NewReader(ReaderConfig{Path: "-", Stdin: bytes.NewReader(stored), Workers: workers, Format: plainFormat()})
 				for {
 					blk, err := r.Next(b.Context())
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					if err != nil {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -247,13 +248,13 @@ func (f *Follower) step(now time.Time) bool {
 	case err == nil:
 		return true
 	case g.part.packed != nil:
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			err = g.part.packed.damage(err, s.c.line+s.lines-1)
 			f.cfg.Log.Warn("the rest of a rotated file is lost", zap.String("source", f.cfg.Path), zap.Error(err))
 			f.flush(false)
 			s.c.data = s.c.data[:0] // the beginning of a line that broke off
 		}
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		f.warn(now, fmt.Errorf("read %s: %w", g.part.name, bare(err)))
 		return false
 	case now.Sub(g.grown) < f.cfg.Quiet:

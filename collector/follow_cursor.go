@@ -3,7 +3,6 @@ package collector
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 
 	"weir/pipeline"
@@ -68,13 +67,3 @@ func (c *cursor) decode(b []byte) error {
 
 // fingerprint is the hash of a file's first bytes.
 func fingerprint(head []byte) uint64 { return pipeline.Hash64(string(head)) }
-
-// CursorPosition tells the source position that a Follower's cursor resumes
-// at: the Cause.To of the block it came with.
-func CursorPosition(b []byte) (int64, error) {
-	var c cursor
-	if err := c.decode(b); err != nil {
-		return 0, fmt.Errorf("read cursor: %w", err)
-	}
-	return c.base + c.offset, nil
-}

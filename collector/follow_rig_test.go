@@ -81,8 +81,9 @@ func (r *rig) next() bool {
 		}
 		return false
 	}
-	if position, err := CursorPosition(b.Cursor); err != nil || position != b.Cause.To {
-		r.t.Fatalf("cursor at %d (%v), block to %d", position, err, b.Cause.To)
+	var c cursor
+	if err := c.decode(b.Cursor); err != nil || c.base+c.offset != b.Cause.To {
+		r.t.Fatalf("cursor at %d (%v), block to %d", c.base+c.offset, err, b.Cause.To)
 	}
 	for i := range b.Requests {
 		q := &b.Requests[i]

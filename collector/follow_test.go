@@ -3,6 +3,7 @@ package collector
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -216,7 +217,7 @@ func TestFollowerFlush(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if b, err := r.f.Next(ctx); err != context.Canceled {
+		if b, err := r.f.Next(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("next gave %v, %v", b, err)
 		}
 	})

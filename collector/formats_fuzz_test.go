@@ -3,6 +3,7 @@ package collector
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -31,8 +32,8 @@ func check(t *testing.T, c Format, line []byte) (Fields, error) {
 	}
 	c.ClientPrefix(line)
 	if err != nil {
-		r, ok := err.(Reject)
-		if !ok || r.err() != r || r == "" {
+		r, ok := errors.AsType[Reject](err)
+		if !ok || !errors.Is(r.err(), r) || r == "" {
 			t.Fatalf("%s: error %v is no reason", c.Name, err)
 		}
 		return f, err
@@ -79,7 +80,7 @@ func FuzzJSON(f *testing.F) {
 	c := jsonFormat(nil, ParseOptions{})
 	f.Fuzz(func(t *testing.T, line []byte) {
 		_, err := check(t, c, line)
-		if err == RejectJSON && json.Valid(line) && bytes.HasPrefix(bytes.TrimSpace(line), []byte("{")) {
+		if errors.Is(err, RejectJSON) && json.Valid(line) && bytes.HasPrefix(bytes.TrimSpace(line), []byte("{")) {
 			t.Fatal("valid JSON is refused")
 		}
 	})

@@ -146,27 +146,24 @@ func (p *jsonParser) fill(f *Fields) Reject {
 				reject = RejectTime
 			}
 			f.Time, f.HasTime = t, ok
+			continue
 		case slotRequest:
 			if bytes.IndexByte(v.b, ' ') < 0 && (v.b[0] == '/' || schemeLen(v.b) > 0) {
 				f.setTarget(v.b, v.escaped)
 				continue
 			}
-			f.setRequest(v.b, v.escaped)
 		case slotStatus, slotStatusFirst:
 			if len(v.b) > 3 && (v.b[3] == ' ' || v.b[3] == '.') {
 				v.b = v.b[:3]
-			}
-			if r := f.store(s, v.b, v.escaped); r != "" {
-				reject = r
 			}
 		case slotForwarded:
 			if !v.escaped && v.b[0] == '[' {
 				f.Forwarded = f.joined(v.b)
 				continue
 			}
-			f.Forwarded = f.text(v.b, v.escaped)
-		default:
-			f.store(v.slot, v.b, v.escaped)
+		}
+		if r := f.store(v.slot, v.b, v.escaped); r != "" {
+			reject = r
 		}
 	}
 	if f.Method == "" && f.Path == "" && (f.Status == 0 || reject == RejectStatus) {

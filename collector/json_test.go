@@ -115,7 +115,7 @@ func TestJSONNames(t *testing.T) {
 	seen := map[string]slot{}
 	for _, list := range [][]jsonName{jsonNames()} {
 		for _, e := range list {
-			for _, n := range strings.Fields(e.names) {
+			for n := range strings.FieldsSeq(e.names) {
 				if other, ok := seen[n]; ok {
 					t.Errorf("%s is in the list of slot %d and of slot %d", n, other, e.slot)
 				}
@@ -131,7 +131,7 @@ func TestJSONNames(t *testing.T) {
 	}
 	// Every field of a map can be filled.
 	for _, e := range jsonFields() {
-		for _, n := range strings.Fields(e.names) {
+		for n := range strings.FieldsSeq(e.names) {
 			c, err := CompileJSON(ParseOptions{Map: map[string]string{n: "zz"}})
 			if err != nil {
 				t.Fatal(err)

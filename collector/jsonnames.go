@@ -1,6 +1,9 @@
 package collector
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // jsonNode is a member's name on a path: what it means, and the members inside.
 type jsonNode struct {
@@ -158,10 +161,8 @@ func jsonNames() []jsonName {
 // them.
 func jsonField(name string) (slot, bool) {
 	for _, e := range jsonFields() {
-		for _, n := range strings.Fields(e.names) {
-			if n == name {
-				return e.slot, true
-			}
+		if slices.Contains(strings.Fields(e.names), name) {
+			return e.slot, true
 		}
 	}
 	return slotNone, false
@@ -179,14 +180,35 @@ func jsonFieldNames() string {
 // the first.
 func jsonFields() []jsonName {
 	return []jsonName{
-		{slotTime, "time"}, {slotRemote, "remote ip"}, {slotForwarded, "forwarded xff"},
-		{slotForwardedStd, "forwarded_std"}, {slotResolved, "real_ip"}, {slotMethod, "method"}, {slotHost, "host"},
-		{slotTarget, "path uri url"}, {slotQuery, "query"}, {slotRequest, "request"}, {slotProtocol, "protocol"},
-		{slotAgent, "agent user_agent"}, {slotReferer, "referer"}, {slotStatus, "status"}, {slotBytes, "bytes"},
-		{slotDuration, "duration"}, {slotSeconds, "request_time duration_s"}, {slotMillis, "duration_ms"},
-		{slotMicros, "duration_us"}, {slotNanos, "duration_ns"}, {slotUser, "user"}, {slotSubject, "subject"},
-		{slotAPIKey, "api_key api_key_id"}, {slotSession, "session"}, {slotCookies, "cookies"},
-		{slotLogin, "login_user"}, {slotAuthorization, "authorization"}, {slotJA3, "ja3"}, {slotJA4, "ja4"},
+		{slotTime, "time"},
+		{slotRemote, "remote ip"},
+		{slotForwarded, "forwarded xff"},
+		{slotForwardedStd, "forwarded_std"},
+		{slotResolved, "real_ip"},
+		{slotMethod, "method"},
+		{slotHost, "host"},
+		{slotTarget, "path uri url"},
+		{slotQuery, "query"},
+		{slotRequest, "request"},
+		{slotProtocol, "protocol"},
+		{slotAgent, "agent user_agent"},
+		{slotReferer, "referer"},
+		{slotStatus, "status"},
+		{slotBytes, "bytes"},
+		{slotDuration, "duration"},
+		{slotSeconds, "request_time duration_s"},
+		{slotMillis, "duration_ms"},
+		{slotMicros, "duration_us"},
+		{slotNanos, "duration_ns"},
+		{slotUser, "user"},
+		{slotSubject, "subject"},
+		{slotAPIKey, "api_key api_key_id"},
+		{slotSession, "session"},
+		{slotCookies, "cookies"},
+		{slotLogin, "login_user"},
+		{slotAuthorization, "authorization"},
+		{slotJA3, "ja3"},
+		{slotJA4, "ja4"},
 		{slotRequestID, "request_id"},
 	}
 }

@@ -306,7 +306,7 @@ func (l *layout) end(line []byte, i, from, min int) int {
 		return len(line)
 	}
 	for min <= len(line) {
-		n := 0
+		var n int
 		if l.ops[i].quoted && !l.raw {
 			if n = endQuote(line, max(min, from)); n < 0 {
 				return -1

@@ -59,13 +59,13 @@ func checkSplit(t *testing.T, data, sizes []byte) {
 	}
 	for i := 0; ; i++ {
 		err := s.fill()
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		if s.read() != int64(len(data)-len(src.data)) {
 			t.Fatalf("read %d bytes, says %d", len(data)-len(src.data), s.read())
 		}
-		final := err == io.EOF && len(src.data) == 0
+		final := errors.Is(err, io.EOF) && len(src.data) == 0
 		if err == nil || i%2 == 0 || final {
 			if n, _ := s.take(final); n > 0 {
 				if i%3 == 0 {

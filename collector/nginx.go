@@ -110,7 +110,8 @@ func unquoteNginx(text string) (format, escape string, err error) {
 		escape, s = rest[:n], strings.TrimSpace(rest[n:])
 		directive = true
 	}
-	if !strings.HasPrefix(s, "'") && !(directive && strings.HasPrefix(s, `"`)) {
+	quoted := strings.HasPrefix(s, "'") || directive && strings.HasPrefix(s, `"`)
+	if !quoted {
 		if directive {
 			s = strings.TrimSuffix(s, ";")
 		}

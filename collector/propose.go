@@ -210,9 +210,11 @@ func name(columns []column) (format string, noClient bool) {
 			return "$" + v
 		}
 		free := func(v string, is bool) bool { return is && !used[v] }
-		v := ""
+		// In "address - user" a second dash is a user who is not logged in.
+		user := used["remote_addr"] && !afterRequest && i > 0 && columns[i-1].constant == "-"
+		var v string
 		switch {
-		case c.mark == 0 && !c.changes && c.constant == "-" && !(used["remote_addr"] && !afterRequest && i > 0 && columns[i-1].constant == "-"):
+		case c.mark == 0 && !c.changes && c.constant == "-" && !user:
 			v = "-"
 		case free("time_local", c.most(c.time)):
 			v = take("time_local")

@@ -255,7 +255,7 @@ func (w *worker) close(c *chunk, pc *piece, first int, cause pipeline.CauseRange
 		Cause: cause, Watermark: pipeline.NoTime,
 		Rejects: pipeline.Rejects{Lines: lines},
 	}
-	pc.rejects.record(&pc.Block.Rejects)
+	pc.rejects.record(&pc.Rejects)
 	pc.line = number
 }
 

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"errors"
 	"unicode/utf8"
 
 	"weir/pipeline"
@@ -117,7 +118,7 @@ type rejectCount struct {
 // add counts line, the n-th of its source (from 1). err is what Parse said.
 func (r *rejects) add(err error, line []byte, n int64) {
 	reason := "format"
-	if known, ok := err.(Reject); ok {
+	if known, ok := errors.AsType[Reject](err); ok {
 		reason = string(known)
 	}
 	var c *rejectCount

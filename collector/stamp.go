@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -100,13 +101,13 @@ func numberLen(b []byte) int {
 
 // compileStrftime compiles the part of strftime that access logs use.
 func compileStrftime(format string) (func(*clock, []byte, *stamp) (int, bool), error) {
-	expanded := ""
+	var out strings.Builder
 	for i := 0; i < len(format); i++ {
 		if format[i] != '%' {
 			if format[i] == '\\' {
 				return nil, fmt.Errorf("time format %q: a backslash in it", format)
 			}
-			expanded += format[i : i+1]
+			out.WriteString(format[i : i+1])
 			continue
 		}
 		if i++; i == len(format) {
@@ -114,29 +115,30 @@ func compileStrftime(format string) (func(*clock, []byte, *stamp) (int, bool), e
 		}
 		switch format[i] {
 		case 'T':
-			expanded += "%H:%M:%S"
+			out.WriteString("%H:%M:%S")
 		case 'F':
-			expanded += "%Y-%m-%d"
+			out.WriteString("%Y-%m-%d")
 		case 'D', 'x':
-			expanded += "%m/%d/%y"
+			out.WriteString("%m/%d/%y")
 		case 'R':
-			expanded += "%H:%M"
+			out.WriteString("%H:%M")
 		case 'r':
-			expanded += "%I:%M:%S %p"
+			out.WriteString("%I:%M:%S %p")
 		case 'X':
-			expanded += "%H:%M:%S"
+			out.WriteString("%H:%M:%S")
 		case 'c':
-			expanded += "%a %b %e %H:%M:%S %Y"
+			out.WriteString("%a %b %e %H:%M:%S %Y")
 		case 'n', 't':
-			expanded += " "
+			out.WriteString(" ")
 		case '%':
-			expanded += "%%"
+			out.WriteString("%%")
 		case 'Y', 'm', 'd', 'e', 'b', 'B', 'h', 'y', 'H', 'k', 'I', 'l', 'M', 'S', 'p', 'z', 'Z', 's', 'a', 'A', 'j', 'u', 'w':
-			expanded += format[i-1 : i+1]
+			out.WriteString(format[i-1 : i+1])
 		default:
 			return nil, fmt.Errorf("time format %q: weir does not know %%%c", format, format[i])
 		}
 	}
+	expanded := out.String()
 	if len(expanded) > 200 {
 		return nil, fmt.Errorf("time format %q is too long", clip(format, 40))
 	}

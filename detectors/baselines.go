@@ -58,6 +58,10 @@ type EndpointBaseline struct {
 	// Refuses: somebody was answered 401 or 403 here, so its objects are
 	// somebody's.
 	Refuses bool `json:"refuses,omitempty"`
+	// Guarded: accounts are served here and nobody else is. Only where that is
+	// known does an account that a request names count as its owner: elsewhere the
+	// server may not have looked at it, and anybody can send a name.
+	Guarded bool `json:"guarded,omitempty"`
 	// Answers401: a failed login shows in the status here.
 	Answers401 bool  `json:"answers_401,omitempty"`
 	Near       Prior `json:"near"`

@@ -42,7 +42,8 @@ type caseFile struct {
 	Exemplars []pipeline.Exemplar // the first four and the last four
 	Backfill  bool
 
-	Opened  bool
+	Opened  bool // to be told
+	Sent    bool // told
 	Paged   bool
 	Phase   uint8
 	Changed bool

@@ -46,6 +46,7 @@ const (
 	fitLogin uint8 = 1 << iota
 	fitLinked
 	fitRead
+	fitAccount // names an account
 )
 
 const (
@@ -113,6 +114,9 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	}
 	if r.Referer != "" {
 		row.flags |= fitLinked
+	}
+	if r.Account != "" {
+		row.flags |= fitAccount
 	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
@@ -207,6 +211,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Crawl = fitRate(clients, shipped.Crawl)
 	}
 	rare := f.fitItems(b, clients)
+	f.fitGuarded(facts, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
@@ -506,6 +511,37 @@ func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline
 	}
 	b.RareTail = rare[0]
 	return rare
+}
+
+// fitGuarded finds the endpoints that serve accounts only.
+func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBaseline) {
+	type use struct {
+		accounts  bool
+		anonymous map[uint64]struct{} // clients, up to a few
+	}
+	uses := map[uint64]*use{}
+	for i := range f.rows {
+		r := &f.rows[i]
+		p := &facts[r.path]
+		if r.flags&fitLogin != 0 || p.is(pipeline.ObsUnknown|pipeline.ObsStatic) || (r.status < 200 || r.status >= 300) && r.status != 304 {
+			continue
+		}
+		u := uses[p.template]
+		if u == nil {
+			u = &use{anonymous: map[uint64]struct{}{}}
+			uses[p.template] = u
+		}
+		if r.flags&fitAccount != 0 {
+			u.accounts = true
+		} else if len(u.anonymous) < 2 {
+			u.anonymous[r.client] = struct{}{}
+		}
+	}
+	for t, u := range uses {
+		if u.accounts && len(u.anonymous) < 2 {
+			endpointOf(endpoints, t).Guarded = true
+		}
+	}
 }
 
 // maxEndpoints bounds an edition's endpoint table.

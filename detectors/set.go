@@ -34,6 +34,7 @@ type Set struct {
 	edition   *pipeline.Edition
 	hash      string
 	baselines *Baselines
+	v         *observer // for what is decided before the work is shared
 	shards    [pipeline.Shards]*shard
 	workers   []*worker
 	seq       uint64
@@ -58,6 +59,8 @@ type worker struct {
 // placed is a finding with the place in the batch that caused it.
 type placed struct {
 	at, detector int
+	owner        uint64
+	first        bool // the case's first
 	f            pipeline.Finding
 }
 
@@ -87,6 +90,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 		return err
 	}
 	s.edition, s.hash, s.baselines = e, e.Hash(), b
+	s.v = newObserver(e.Templates, b)
 	for _, w := range s.workers {
 		w.v = newObserver(e.Templates, b)
 		w.v.logins = s.cfg.Logins
@@ -143,22 +147,35 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
+	give := func(i int, owner uint64, as role) {
+		w := s.workers[pipeline.Shard(owner)%n]
+		w.mine = append(w.mine, visit{int32(i), as, owner})
+	}
 	for i := range batch {
 		r := batch[i].Request
-		w := s.workers[pipeline.Shard(r.Owner)%n]
-		w.mine = append(w.mine, visit{int32(i), false, r.Owner})
-		if r.Kind != pipeline.PrincipalIP && !r.Address.IsZero() {
-			owner := r.Address.Owner()
-			w := s.workers[pipeline.Shard(owner)%n]
-			w.mine = append(w.mine, visit{int32(i), true, owner})
+		if r.PathKey == 0 {
+			r.Seal() // here, before the workers share it
 		}
+		if r.Kind == pipeline.PrincipalIP || r.Address.IsZero() {
+			give(i, r.Owner, asOwner)
+			continue
+		}
+		if !s.owns(r) {
+			give(i, r.Address.Owner(), asAddress)
+			continue
+		}
+		give(i, r.Owner, asOwner)
+		give(i, r.Address.Owner(), asLender)
 	}
-	if n == 1 || len(batch) < parallelFrom {
-		s.watch(batch)
+	parallel := n > 1 && len(batch) >= parallelFrom
+	if !parallel {
 		for _, w := range s.workers {
 			w.take(batch)
 		}
 	} else {
+		if s.cfg.Watch != nil {
+			s.cfg.Watch.Mark()
+		}
 		var wg sync.WaitGroup
 		for _, w := range s.workers[1:] {
 			wg.Go(func() { w.take(batch) })
@@ -173,6 +190,9 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		w.out = w.out[:0]
 	}
 	if len(all) == 0 {
+		if !parallel {
+			s.watch(batch)
+		}
 		return dst
 	}
 	slices.SortStableFunc(all, func(a, b placed) int {
@@ -184,10 +204,61 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		}
 		return compareStrings(a.f.ID, b.f.ID)
 	})
-	for i := range all {
-		dst = s.number(dst, all[i].f)
+	for _, p := range s.judge(batch, all, parallel) {
+		dst = s.number(dst, p.f)
 	}
 	return dst
+}
+
+// owns reports whether the credential that r names is its owner. An account is
+// a name that anybody can send; it counts where servers are known to ask for
+// proof of it.
+func (s *Set) owns(r *pipeline.Request) bool {
+	if r.Kind != pipeline.PrincipalAccount && r.Kind != pipeline.PrincipalSubject {
+		return true
+	}
+	e := s.v.facts(r.PathKey, r.Host, r.Path).endpoint
+	return e != nil && e.Guarded
+}
+
+// judge drops the findings against addresses that, by the time of the finding,
+// look like a proxy or may yet. The watch sees the batch on the way.
+func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []placed {
+	watch := s.cfg.Watch
+	if watch == nil {
+		return all
+	}
+	if watched {
+		watch.Rewind()
+	}
+	kept := all[:0]
+	for i := range batch {
+		watch.Observe(batch[i].Request)
+		for len(all) > 0 && all[0].at == i {
+			p := all[0]
+			all = all[1:]
+			if p.f.Who.Kind == pipeline.PrincipalIP && (watch.Suspect(p.owner) || watch.Hold(p.owner)) {
+				s.unopen(p)
+				continue
+			}
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+// unopen undoes the opening of a case that p was.
+func (s *Set) unopen(p placed) {
+	if d := s.shards[pipeline.Shard(p.owner)].caseOf(p.owner); d != nil && p.first {
+		c := d.Cases[p.detector]
+		c.Opened, c.Sent, c.Paged, c.Phase = false, false, false, 0
+	}
+}
+
+// withheld reports whether nothing is said against d's principal now.
+func (s *Set) withheld(d *dossier) bool {
+	w := s.cfg.Watch
+	return w != nil && d.Who.Kind == pipeline.PrincipalIP && (w.Suspect(d.Owner) || w.Hold(d.Owner))
 }
 
 // watch feeds the proxy watch; what it concludes takes effect at the next tick.
@@ -230,8 +301,13 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 					if c == nil || !c.Changed || !c.Opened {
 						continue
 					}
+					if s.withheld(d) {
+						c.Opened, c.Changed = c.Sent, false
+						continue
+					}
 					if st, fresh := sh.find(d.Owner); !fresh && st.full != 0 {
-						all = append(all, placed{0, i, w.finding(at, i, sh.profile(st.full-1), d, c)})
+						all = append(all, placed{f: w.finding(at, i, sh.profile(st.full-1), d, c), detector: i})
+						c.Sent = true
 					}
 					c.Changed = false
 				}
@@ -258,22 +334,31 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 }
 
 // visit is one principal's look at request i of a batch: its owner's, or its
-// address's when a credential owns it (borrowed).
+// address's.
 type visit struct {
-	i        int32
-	borrowed bool
-	owner    uint64
+	i     int32
+	as    role
+	owner uint64
 }
+
+// role is in which quality a principal sees a request.
+type role uint8
+
+const (
+	asOwner   role = iota
+	asAddress      // the address owns it, whatever credential it names
+	asLender       // the address, where a credential owns it
+)
 
 func (w *worker) take(batch []pipeline.Ordered) {
 	for _, v := range w.mine {
-		w.visit(int(v.i), &batch[v.i], v.owner, v.borrowed)
+		w.visit(int(v.i), &batch[v.i], v.owner, v.as)
 	}
 }
 
 // visit lets every detector see request i about one principal: its owner, or
 // its address when a credential owns it (borrowed).
-func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) {
+func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if r.Kind == pipeline.PrincipalNone {
 		return
 	}
@@ -307,7 +392,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 	if st.full == 0 {
 		p = sh.promote(st)
 		p.Kind = r.Kind
-		if borrowed {
+		if as != asOwner {
 			p.Kind = pipeline.PrincipalIP
 		}
 		// What the stub saw were hits; they speak for the principal.
@@ -320,7 +405,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 		p = sh.profile(st.full - 1)
 	}
 	p.touch(o)
-	if borrowed {
+	if as == asLender {
 		o.Flags |= pipeline.ObsBorrowed
 		p.borrowed++
 		p.credentials.add(r.Owner)
@@ -348,14 +433,14 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, borrowed bool) 
 	for k, d := range w.set.detectors {
 		score, counted := d.observe(p, o, sc)
 		if counted && score >= dossierAt {
-			w.counted(i, k, score, sh, n, p, r, borrowed)
+			w.counted(i, k, score, sh, n, p, r, as)
 		}
 	}
 }
 
 // counted keeps the request as an example and emits a finding when the case
 // opens or changes in kind.
-func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *Profile, r *pipeline.Ordered, borrowed bool) {
+func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *Profile, r *pipeline.Ordered, as role) {
 	s := w.set
 	switch s.cfg.Modes[s.entries[k].name] {
 	case ModeOff, ModeShadow:
@@ -365,7 +450,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 		return
 	}
 	who := r.Principal()
-	if borrowed {
+	if as != asOwner {
 		who = pipeline.Principal{Kind: pipeline.PrincipalIP, Value: r.Address.PrincipalValue()}
 	}
 	d := sh.openCase(p.Owner, who, score, len(s.detectors))
@@ -394,10 +479,11 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 
 func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
 	f := w.finding(w.obs.Time, k, p, d, c)
-	c.Opened, c.Changed = true, false
+	first := !c.Sent
+	c.Opened, c.Sent, c.Changed = true, true, false
 	c.Paged = c.Paged || f.Score >= pipeline.PageAt
 	c.Phase = w.set.detectors[k].phase(p)
-	w.out = append(w.out, placed{i, k, f})
+	w.out = append(w.out, placed{i, k, p.Owner, first, f})
 }
 
 // finding builds the whole case as it stands.

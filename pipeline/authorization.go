@@ -70,20 +70,20 @@ func (r *Resolver) parseAuthorization(scheme, rest string) credential {
 		if t := r.jwtSubject(rest); t != "" {
 			return credential{credentialSubject, t}
 		}
-		return sessionCredential(r.session(rest))
+		return sessionCredential(r.sessions.of(rest))
 	case scheme == "" && !strings.EqualFold(rest, "Basic") && !strings.EqualFold(rest, "Bearer"),
 		strings.EqualFold(scheme, "Token"):
-		return sessionCredential(r.session(rest))
+		return sessionCredential(r.sessions.of(rest))
 	case strings.EqualFold(scheme, "ApiKey"), strings.EqualFold(scheme, "Api-Key"), strings.EqualFold(scheme, "Key"):
-		return credential{credentialKey, r.key(rest)}
+		return credential{credentialKey, r.keys.of(rest)}
 	case strings.EqualFold(scheme, "Digest"):
 		if name := authParam(rest, "username"); !nobody(name) {
-			return credential{credentialUser, r.account(name)}
+			return credential{credentialUser, r.accounts.of(name)}
 		}
 	case strings.EqualFold(scheme, "AWS4-HMAC-SHA256"):
 		id, _, _ := strings.Cut(authParam(rest, "Credential"), "/")
 		if !absent(id) {
-			return credential{credentialKey, r.key(id)}
+			return credential{credentialKey, r.keys.of(id)}
 		}
 	}
 	return credential{}
@@ -146,7 +146,7 @@ func (r *Resolver) jwtSubject(text string) string {
 			name = c.MarshalTo(nil)
 		}
 		if s := string(name); !nobody(s) {
-			return r.account(s)
+			return r.accounts.of(s)
 		}
 	}
 	return ""

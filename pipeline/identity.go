@@ -3,7 +3,6 @@ package pipeline
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 )
@@ -170,7 +169,7 @@ func mustNetworks(list []string) networks {
 }
 
 // Format writes "<secret>": an Identity holds keys.
-func (id Identity) Format(s fmt.State, _ rune) { io.WriteString(s, "<secret>") }
+func (id Identity) Format(s fmt.State, _ rune) { fmt.Fprint(s, "<secret>") }
 
 // MarshalText writes "<secret>".
 func (id Identity) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }

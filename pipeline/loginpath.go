@@ -1,5 +1,7 @@
 package pipeline
 
+import "bytes"
+
 // loginPath appends path to dst as servers read it: percent-encoding undone,
 // lower case, parameters behind ';' dropped, "//", "." and ".." resolved, no
 // slash at the end. A client can spell a path in many ways; all must meet the
@@ -116,12 +118,11 @@ func loginContext(before []byte) bool {
 
 // cutSegment splits the last segment off a clean path.
 func cutSegment(clean []byte) (last, rest []byte) {
-	for i := len(clean) - 1; i >= 0; i-- {
-		if clean[i] == '/' {
-			return clean[i+1:], clean[:i]
-		}
+	i := bytes.LastIndexByte(clean, '/')
+	if i < 0 {
+		return clean, nil
 	}
-	return clean, nil
+	return clean[i+1:], clean[:i]
 }
 
 // cutExtension drops the file extension of a script.

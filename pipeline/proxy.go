@@ -14,6 +14,7 @@ package pipeline
 type ProxyWatch struct {
 	cdn    [2]networks
 	s      proxyState
+	marked *proxyState
 	agents [1024]proxyAgent // what recent agents came to, by hash; not state
 	edges  [4096]proxyEdge  // the providers of recent addresses, by owner; not state
 }
@@ -41,8 +42,11 @@ const (
 	proxySmallShare  = 5  // or this, as one node of several, with
 	proxyManyClients = 8  // so many ordinary clients
 	proxyBareShare   = 80 // of all requests, where the log has no header
-	proxyHalveEvery  = 1 << 17
-	proxyLookEvery   = 64 // requests of an address between two looks at it
+	// In a private network an address with so many agent families that come and
+	// go is enough.
+	proxyPrivateFamilies = 5
+	proxyHalveEvery      = 1 << 17
+	proxyLookEvery       = 64 // requests of an address between two looks at it
 )
 
 // proxyBasis says why an address is taken for a proxy.
@@ -194,11 +198,52 @@ func (s *proxyState) look(t *proxySlot) proxyBasis {
 	if share(s.Claimed, s.Total, 2) || !share(n, s.Total, proxyBareShare) || !share(t.Crowd.Accepted, n, 50) {
 		return proxyNo
 	}
-	if t.Crowd.crowded() {
+	if t.Crowd.crowded() || private(t.Address) && t.Crowd.various() >= proxyPrivateFamilies {
 		return proxyAgents
 	}
 	return proxyNo
 }
+
+// private reports an address that no client on the internet has: what comes
+// from it in bulk and in many voices comes through something.
+func private(a Address) bool {
+	ip := a.Addr()
+	return ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()
+}
+
+// Hold reports whether the address with this owner hash may yet turn out to be
+// a proxy: it is too early to tell, and several clients that come back, with
+// different agents, seem to be behind it. What is found against it waits.
+func (w *ProxyWatch) Hold(owner uint64) bool {
+	for i, o := range w.s.Owner {
+		if o != owner || w.s.Weight[i] == 0 {
+			continue
+		}
+		t := &w.s.Slots[i]
+		if t.Crowd.Basis != proxyNo || t.Crowd.Requests >= 2*proxyMinRequests {
+			return false
+		}
+		back := 0
+		for j := range t.Claims {
+			if t.Claims[j].Hash != 0 && t.Claims[j].Requests >= 3 {
+				back++
+			}
+		}
+		return back >= 2 && t.Crowd.recurring() >= 2 || private(t.Address) && t.Crowd.various() >= 3
+	}
+	return false
+}
+
+// Mark remembers the state for Rewind.
+func (w *ProxyWatch) Mark() {
+	if w.marked == nil {
+		w.marked = new(proxyState)
+	}
+	*w.marked = w.s
+}
+
+// Rewind goes back to the last Mark.
+func (w *ProxyWatch) Rewind() { w.s = *w.marked }
 
 // halve makes room for the present: old counts weigh half.
 func (s *proxyState) halve() {

@@ -322,7 +322,11 @@ func TestProxyWatchRules(t *testing.T) {
 	})
 	f("an office of fourteen kinds of agent alone", 8000, false, func(i int) Request {
 		_, agent := visitor(agentList(14), 80, i)
-		return Request{Address: front, Agent: agent, Status: 200}
+		return Request{Address: at("203.0.113.80"), Agent: agent, Status: 200}
+	})
+	f("nine kinds of agent from a private address, which no client on the internet has", 8000, true, func(i int) Request {
+		kinds := []int{0, 1, 0, 2, 0, 3, 1, 0, 4, 0, 5, 1, 0, 6, 2, 0, 7, 1, 0, 8}
+		return Request{Address: front, Agent: agentList(14)[kinds[i%len(kinds)]], Status: 200}
 	})
 	if err := NewProxyWatch().RestoreState([]byte("short")); err == nil {
 		t.Error("short state accepted")

@@ -244,14 +244,6 @@ func (r *Request) Principal() Principal {
 // Address is an IP address in 16 bytes, IPv4 mapped; the zero value is none.
 type Address [16]byte
 
-// AddressFrom converts a, unmapping and dropping any zone.
-func AddressFrom(a netip.Addr) Address {
-	if !a.IsValid() {
-		return Address{}
-	}
-	return Address(a.As16())
-}
-
 // ParseAddress reads an IPv4 or IPv6 address; brackets, a port or a zone are
 // not accepted here.
 func ParseAddress(s string) (Address, bool) {

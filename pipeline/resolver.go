@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/valyala/fastjson"
@@ -22,9 +21,9 @@ type IdentityCounts struct {
 // into requests are its own, never written again, and safe to keep.
 type Resolver struct {
 	id       *Identity
-	accounts tokenCache[string]
-	sessions tokenCache[string]
-	keys     tokenCache[string]
+	accounts tokens
+	sessions tokens
+	keys     tokens
 	auth     tokenCache[credential]
 	counts   IdentityCounts
 	scratch  []byte // decoded credentials; cleared after use
@@ -35,16 +34,16 @@ type Resolver struct {
 func (id *Identity) NewResolver() *Resolver {
 	return &Resolver{
 		id:       id,
-		accounts: newTokenCache[string](),
-		sessions: newTokenCache[string](),
-		keys:     newTokenCache[string](),
+		accounts: tokens{newTokenCache[string](), id.keys.AccountToken},
+		sessions: tokens{newTokenCache[string](), id.keys.SessionToken},
+		keys:     tokens{newTokenCache[string](), id.keyToken},
 		auth:     newTokenCache[credential](),
 		scratch:  make([]byte, 0, 512),
 	}
 }
 
 // Format writes "<secret>".
-func (r Resolver) Format(s fmt.State, _ rune) { io.WriteString(s, "<secret>") }
+func (r Resolver) Format(s fmt.State, _ rune) { fmt.Fprint(s, "<secret>") }
 
 // MarshalText writes "<secret>".
 func (r Resolver) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
@@ -175,9 +174,9 @@ func (r *Resolver) credentials(req *Request, c *Clear) (subject, basicUser bool)
 	switch {
 	// What the source states about the user comes before what the client sent.
 	case !nobody(c.Subject):
-		req.Account, subject = r.account(c.Subject), true
+		req.Account, subject = r.accounts.of(c.Subject), true
 	case !nobody(c.User):
-		req.Account = r.account(c.User)
+		req.Account = r.accounts.of(c.User)
 	case auth.kind == credentialSubject:
 		req.Account, subject = auth.token, true
 	case auth.kind == credentialUser:
@@ -186,33 +185,20 @@ func (r *Resolver) credentials(req *Request, c *Clear) (subject, basicUser bool)
 	basicUser = auth.kind == credentialUser || !nobody(c.User)
 
 	if !nobody(c.APIKey) {
-		req.Key = r.key(c.APIKey)
+		req.Key = r.keys.of(c.APIKey)
 	} else if auth.kind == credentialKey {
 		req.Key = auth.token
 	}
 	if !nobody(c.Session) {
-		req.Session = r.session(c.Session)
+		req.Session = r.sessions.of(c.Session)
 	} else if auth.kind == credentialSession {
 		req.Session = auth.token
 	}
 	req.LoginUser = ""
 	if !absent(c.LoginUser) {
-		req.LoginUser = r.account(c.LoginUser)
+		req.LoginUser = r.accounts.of(c.LoginUser)
 	}
 	return subject, basicUser
-}
-
-func (r *Resolver) account(name string) string {
-	if len(name) > maxSecret {
-		return ""
-	}
-	k := r.accounts.keyOf(name)
-	t, ok := r.accounts.get(k)
-	if !ok {
-		t = r.id.keys.AccountToken(name)
-		r.accounts.put(k, t)
-	}
-	return t
 }
 
 func (r *Resolver) accountBytes(name []byte) string {
@@ -221,32 +207,6 @@ func (r *Resolver) accountBytes(name []byte) string {
 	if !ok {
 		t = r.id.keys.AccountToken(string(name))
 		r.accounts.put(k, t)
-	}
-	return t
-}
-
-func (r *Resolver) session(value string) string {
-	if len(value) > maxSecret {
-		return ""
-	}
-	k := r.sessions.keyOf(value)
-	t, ok := r.sessions.get(k)
-	if !ok {
-		t = r.id.keys.SessionToken(value)
-		r.sessions.put(k, t)
-	}
-	return t
-}
-
-func (r *Resolver) key(value string) string {
-	if len(value) > maxSecret {
-		return ""
-	}
-	k := r.keys.keyOf(value)
-	t, ok := r.keys.get(k)
-	if !ok {
-		t = r.id.keyToken(value)
-		r.keys.put(k, t)
 	}
 	return t
 }

@@ -211,7 +211,3 @@ func (l *TemplateLearner) Merge(o *TemplateLearner) {
 		l.shrink()
 	}
 }
-
-// Clients is how many distinct clients were seen, estimated once they are
-// sampled.
-func (l *TemplateLearner) Clients() int64 { return int64(len(l.clients)) << min(l.level, 40) }

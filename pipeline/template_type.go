@@ -256,7 +256,7 @@ func isULID(s string) bool {
 			return false
 		}
 	}
-	return s[0] >= '0' && s[0] <= '7' && !(upper && lower)
+	return s[0] >= '0' && s[0] <= '7' && (!upper || !lower)
 }
 
 // isVersion accepts v1, v2.7, v1beta1, 1.2.3: words, however many digits.

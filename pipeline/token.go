@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -86,7 +85,7 @@ func (k *PrivacyKeys) Fingerprint() string { return k.fingerprint }
 func (k *PrivacyKeys) Public() bool { return k.public }
 
 // Format writes "<secret>".
-func (k PrivacyKeys) Format(s fmt.State, _ rune) { io.WriteString(s, "<secret>") }
+func (k PrivacyKeys) Format(s fmt.State, _ rune) { fmt.Fprint(s, "<secret>") }
 
 // String returns "<secret>".
 func (k PrivacyKeys) String() string { return "<secret>" }
@@ -196,7 +195,7 @@ func plainByte(c byte) bool {
 
 func mac(key []byte, value string) string {
 	h := hmac.New(sha256.New, key)
-	io.WriteString(h, value)
+	h.Write([]byte(value))
 	var sum [sha256.Size]byte
 	return base64.RawURLEncoding.EncodeToString(h.Sum(sum[:0])[:macBytes])
 }
@@ -248,4 +247,24 @@ func (c *tokenCache[V]) put(k cacheKey, v V) {
 		c.cur, c.old = c.old, c.cur
 	}
 	c.cur[k] = v
+}
+
+// tokens makes tokens of one kind and remembers recent ones.
+type tokens struct {
+	tokenCache[string]
+	token func(value string) string
+}
+
+// of returns value's token; none for a value too long to be one.
+func (t *tokens) of(value string) string {
+	if len(value) > maxSecret {
+		return ""
+	}
+	k := t.keyOf(value)
+	v, ok := t.get(k)
+	if !ok {
+		v = t.token(value)
+		t.put(k, v)
+	}
+	return v
 }

@@ -179,7 +179,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			t.Errorf("%T: %v", v, err)
 		}
 		for _, s := range append(texts, string(b)) {
-			for _, secret := range []string{"SECRET", "idden", "alter", fmt.Sprintf("%x", k.session), fmt.Sprint(k.session), fmt.Sprint(k.key), "53454352"} {
+			for _, secret := range []string{"SECRET", "idden", "alter", fmt.Sprintf("%x", k.session), fmt.Sprintf("%v", k.session), fmt.Sprintf("%v", k.key), "53454352"} {
 				if strings.Contains(s, secret) {
 					t.Errorf("%T shows %q: %.200s", v, secret, s)
 				}

@@ -107,13 +107,6 @@ type Retained struct {
 	Blocks, Requests, Bytes, Alerts int64
 }
 
-// SinkState is how far a sink's delivery got.
-type SinkState struct {
-	Seq      int64 // delivered through
-	Attempts int   // failed ones at the alert behind Seq
-	Next     pipeline.Time
-}
-
 // DeadLetter is an alert revision that a sink did not take.
 type DeadLetter struct {
 	ID       int64

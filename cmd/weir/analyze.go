@@ -111,7 +111,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	}
 	defer stop()
 	limitMemory()
-	a := &analysis{o: o, stdout: bufio.NewWriterSize(stdout, 1<<16), stderr: stderr, start: time.Now()}
+	a := &analysis{o: o, stdout: bufio.NewWriterSize(stdout, 1<<16), color: isTerminal(stdout), stderr: stderr, start: time.Now()}
 	code = a.run(ctx, inputs, stdin)
 	if err := a.stdout.Flush(); err != nil {
 		fmt.Fprintf(stderr, "weir analyze: write alerts: %v\n", err)
@@ -124,6 +124,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 type analysis struct {
 	o      analyzeOptions
 	stdout *bufio.Writer
+	color  bool // stdout is a terminal that wants it
 	stderr io.Writer
 	start  time.Time
 
@@ -331,7 +332,7 @@ func (a *analysis) report() int {
 	if a.o.output == "text" {
 		for i := range final {
 			a.open(&final[i])
-			if err := alerts.Text(a.stdout, &final[i], alerts.TextOptions{Color: isTerminal(a.stdout), Verbose: a.o.verbose}); err != nil {
+			if err := alerts.Text(a.stdout, &final[i], alerts.TextOptions{Color: a.color, Verbose: a.o.verbose}); err != nil {
 				return a.fail(err)
 			}
 			fmt.Fprintln(a.stdout)

@@ -70,13 +70,13 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 		src.path = path
 	}
 	f, chosen, err := c.format(func() ([][]byte, error) { return collector.Head(src.path) }, true)
-	var unknown *unknownFormat
 	if errors.Is(err, collector.ErrEmpty) || errors.Is(err, os.ErrNotExist) {
-		// Nothing to look at yet: the usual layout, until told otherwise.
-		got, _ := collector.Named("combined", collector.ParseOptions{})
-		f, chosen, err = &got, "combined, because it is empty so far; say --format or --log-format if it is not", nil
+		s.log.Info("waiting for the first lines to tell the format", zap.String("source", name))
+		src.follow = true
+		s.awaitLines(src, c)
+		return src, nil
 	}
-	if errors.As(err, &unknown) || err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	src.format = f
@@ -87,22 +87,77 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 		src.next, src.release, src.close = r.Next, r.Release, r.Close
 		return src, nil
 	}
-	abs, err := filepath.Abs(name)
-	if err != nil {
-		return nil, err
-	}
-	cursor, _, _, err := s.db.SourceCursor(ctx, pipeline.Hash64(abs))
-	if err != nil {
-		return nil, err
-	}
-	fo, err := collector.NewFollower(collector.FollowConfig{
-		Path: name, Format: f, NewIdentify: identify(s.id), Workers: s.workers, Cursor: cursor, Backfill: true, Log: s.log,
-	})
+	fo, err := s.follower(ctx, src, true)
 	if err != nil {
 		return nil, err
 	}
 	src.next, src.release, src.close = fo.Next, fo.Release, fo.Close
 	return src, nil
+}
+
+// follower goes on with the source where the store says it was left; history
+// marks what it holds already.
+func (s *service) follower(ctx context.Context, src *source, history bool) (*collector.Follower, error) {
+	cursor, _, _, err := s.db.SourceCursor(ctx, src.id())
+	if err != nil {
+		return nil, err
+	}
+	return collector.NewFollower(collector.FollowConfig{
+		Path: src.name, Format: src.format, NewIdentify: identify(s.id), Workers: s.workers, Cursor: cursor, Backfill: history, Log: s.log,
+	})
+}
+
+// awaitLines makes src a source that has nothing until its file holds lines
+// that tell the format, and follows it from then on.
+func (s *service) awaitLines(src *source, c *collectConfig) {
+	const look = 200 * time.Millisecond
+	var fo *collector.Follower
+	var warned time.Time
+	var beats sync.Map // heartbeats from before there was a follower
+	src.release = func(b *pipeline.Block) {
+		if _, ours := beats.LoadAndDelete(b); !ours {
+			fo.Release(b)
+		}
+	}
+	src.close = func() error {
+		if fo == nil {
+			return nil
+		}
+		return fo.Close()
+	}
+	open := func(ctx context.Context) error {
+		f, chosen, err := c.format(func() ([][]byte, error) { return collector.Head(src.path) }, true)
+		if err != nil {
+			if !errors.Is(err, collector.ErrEmpty) && !errors.Is(err, os.ErrNotExist) && time.Since(warned) > time.Minute {
+				warned = time.Now()
+				s.log.Warn("cannot tell the format yet", zap.String("source", src.name), zap.Error(err))
+			}
+			return err
+		}
+		src.format = f
+		if fo, err = s.follower(ctx, src, false); err == nil {
+			s.log.Info("reading", zap.String("source", src.name), zap.String("format", chosen))
+		}
+		return err
+	}
+	src.next = func(ctx context.Context) (*pipeline.Block, error) {
+		if fo != nil {
+			return fo.Next(ctx)
+		}
+		if open(ctx) == nil {
+			return fo.Next(ctx)
+		}
+		t := time.NewTimer(look)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		beat := &pipeline.Block{Source: src.name, SourceID: src.id(), Watermark: pipeline.NoTime}
+		beats.Store(beat, true)
+		return beat, nil
+	}
 }
 
 // compressed tells a .gz or .zst by its first bytes: it is read once, not
@@ -200,12 +255,17 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 	}
 }
 
+// id is the source's identity in blocks.
+func (src *source) id() uint64 {
+	if abs, err := filepath.Abs(src.name); err == nil && src.name != "-" {
+		return pipeline.Hash64(abs)
+	}
+	return pipeline.Hash64(src.name)
+}
+
 // endOf says that a finite source has nothing more to wait for.
 func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
-	b := &pipeline.Block{Source: src.name, SourceID: pipeline.Hash64(src.name), Watermark: pipeline.MaxTime}
-	if abs, err := filepath.Abs(src.name); err == nil && src.name != "-" {
-		b.SourceID = pipeline.Hash64(abs)
-	}
+	b := &pipeline.Block{Source: src.name, SourceID: src.id(), Watermark: pipeline.MaxTime}
 	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
 		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
 	}

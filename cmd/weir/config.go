@@ -16,6 +16,7 @@ import (
 
 	"weir/alerts"
 	"weir/collector"
+	"weir/console"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -29,7 +30,7 @@ type config struct {
 	Detect    map[string]detectorConfig `yaml:"detect"`
 	Store     storeConfig               `yaml:"store"`
 	Alerts    alerts.Config             `yaml:"alerts"`
-	Console   consoleConfig             `yaml:"console"`
+	Console   console.Config            `yaml:"console"`
 	Privacy   privacyConfig             `yaml:"privacy"`
 	Log       logConfig                 `yaml:"log"`
 }
@@ -53,10 +54,6 @@ type storeConfig struct {
 	Retention      duration `yaml:"retention"`
 	MaxBytes       size     `yaml:"max_bytes"`
 	AlertRetention duration `yaml:"alert_retention"`
-}
-
-type consoleConfig struct {
-	Listen string `yaml:"listen"`
 }
 
 type privacyConfig struct {
@@ -116,7 +113,7 @@ func defaultConfig() *config {
 		Identity: pipeline.DefaultIdentityConfig(),
 		Alerts:   alerts.DefaultConfig(),
 		Store:    storeConfig{Path: "weir.db", Retention: duration(7 * 24 * time.Hour), MaxBytes: size{Percent: 20}, AlertRetention: duration(400 * 24 * time.Hour)},
-		Console:  consoleConfig{Listen: "127.0.0.1:7380"},
+		Console:  console.DefaultConfig(),
 		Log:      logConfig{Level: "info", Format: "text"},
 	}
 }
@@ -222,6 +219,9 @@ func (c *config) validate() error {
 		}
 	}
 	errs = append(errs, c.Alerts.Validate()...)
+	if err := c.Console.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
 	default:

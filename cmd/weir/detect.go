@@ -187,6 +187,14 @@ func (d *detect) idle(ctx context.Context) error {
 	return err
 }
 
+// await makes the merge wait for every source from the start, in the order of
+// the configuration: ties between sources go to the one named first.
+func (d *detect) await(sources []*source) {
+	for _, src := range sources {
+		d.e.merge.AddSource(src.id())
+	}
+}
+
 // take runs records through the engine.
 func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err error) {
 	e := d.e

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -126,10 +125,28 @@ func (s *service) run(ctx context.Context) error {
 			s.log.Error("cannot close the store", zap.Error(err))
 		}
 	}()
+	listener, err := s.cfg.Console.Open()
+	if err != nil {
+		return err
+	}
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var late, collecting, detecting sync.WaitGroup
+	// It answers from here on: to learn from long inputs takes a while.
+	s.status.do("the inputs to be opened")
+	server := s.newServer()
+	late.Go(func() {
+		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			fail(err)
+		}
+	})
+	defer late.Wait()
+	defer server.Close()
 	sources, err := s.sources(ctx)
 	if err != nil {
 		return err
 	}
+	s.status.do("the end of learning from what the inputs hold")
 	if err := s.firstEdition(ctx, sources); err != nil {
 		return err
 	}
@@ -139,31 +156,21 @@ func (s *service) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := s.listen()
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	s.status.do("the last checkpoint to be read")
 	detect, err := s.newDetect(ctx)
 	if err != nil {
 		return err
 	}
 
+	detect.await(sources)
+
 	// Each stage has its own context: they end one after the other.
-	failed, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	var late, collecting, detecting sync.WaitGroup
 	lateCtx, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
 	late.Go(func() { deliverer.Run(lateCtx) })
 	late.Go(func() { s.wakeDelivery(lateCtx, deliverer) })
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.relearn(lateCtx) })
-	late.Go(func() {
-		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			fail(err)
-		}
-	})
 	detectCtx, stopDetect := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDetect()
 	detecting.Go(func() {
@@ -176,11 +183,13 @@ func (s *service) run(ctx context.Context) error {
 			fail(fmt.Errorf("collect: %w", err))
 		}
 	})
+	s.status.do("")
 	s.log.Info("weir is running", zap.String("version", version), zap.Int("sources", len(sources)),
 		zap.String("store", s.cfg.Store.Path), zap.String("http", "http://"+listener.Addr().String()))
 
 	<-failed.Done()
 	s.log.Info("stopping")
+	s.status.do("its next start: it is stopping")
 	timer := time.AfterFunc(stopGrace, func() {
 		s.log.Error("stages did not stop in time; what they held is read again at the next start")
 		os.Exit(exitFailed)
@@ -220,23 +229,13 @@ func (s *service) open(ctx context.Context) error {
 		return err
 	}
 	s.metrics = newMetrics(s)
+	last, err := s.db.Last(ctx)
+	if err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	s.status.appended.Store(last)
 	s.status.started.Store(time.Now().Unix())
 	return nil
-}
-
-func (s *service) listen() (net.Listener, error) {
-	host, _, err := net.SplitHostPort(s.cfg.Console.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("console.listen %q: %w", s.cfg.Console.Listen, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("console.listen %q: the interface asks for no password yet, so it listens on loopback only (127.0.0.1 or ::1)", s.cfg.Console.Listen)
-	}
-	l, err := net.Listen("tcp", s.cfg.Console.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("console.listen: %w; choose another with --listen", err)
-	}
-	return l, nil
 }
 
 // wakeDelivery tells the sinks of every new revision.

@@ -9,6 +9,7 @@ import (
 
 // status is what the stages tell the outside of themselves.
 type status struct {
+	doing       atomic.Pointer[string] // what start or stop is at; nil in between
 	started     atomic.Int64
 	appended    atomic.Int64
 	detected    atomic.Int64
@@ -22,6 +23,15 @@ type status struct {
 	skewed      atomic.Int64
 	storeBytes  atomic.Int64
 	differences atomic.Int64
+}
+
+// do says what weir is busy with instead of its work; "" for nothing.
+func (s *status) do(what string) {
+	if what == "" {
+		s.doing.Store(nil)
+		return
+	}
+	s.doing.Store(&what)
 }
 
 // lagSeconds is how far detection's event time is behind the clock.

@@ -237,10 +237,16 @@ func TestEditions(t *testing.T) {
 func TestDelivery(t *testing.T) {
 	ctx := t.Context()
 	db := openTest(t)
-	state := func(want storage.SinkState) {
+	position := func(want int64, wantKnown bool) {
 		t.Helper()
-		if got, err := db.SinkCursor(ctx, "siem"); got != want || err != nil {
-			t.Errorf("sink %+v, %v; want %+v", got, err, want)
+		if seq, known, err := db.SinkPosition(ctx, "siem"); seq != want || known != wantKnown || err != nil {
+			t.Errorf("sink at %d, %v, %v; want %d, %v", seq, known, err, want, wantKnown)
+		}
+	}
+	retries := func(now pipeline.Time, want ...storage.SinkRetry) {
+		t.Helper()
+		if got, err := db.DueRetries(ctx, "siem", now, 2); !slices.Equal(got, want) || err != nil {
+			t.Errorf("due at %d: %+v, %v; want %+v", now, got, err, want)
 		}
 	}
 	must := func(err error) {
@@ -249,15 +255,26 @@ func TestDelivery(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	state(storage.SinkState{})
-	must(db.SetSinkRetry(ctx, "siem", 2, 77))
-	state(storage.SinkState{Attempts: 2, Next: 77})
+	position(0, false)
+	must(db.SetSinkCursor(ctx, "siem", 0))
+	position(0, true)
 	must(db.SetSinkCursor(ctx, "siem", 9))
-	state(storage.SinkState{Seq: 9})
-	must(db.SetSinkRetry(ctx, "siem", 1, 5))
 	must(db.SetSinkCursor(ctx, "other", 1))
+	must(db.SaveRetry(ctx, "siem", 3, 2, 77))
+	must(db.SaveRetry(ctx, "siem", 5, 1, 60))
+	must(db.SaveRetry(ctx, "siem", 6, 1, 60))
+	must(db.SaveRetry(ctx, "siem", 3, 4, 50))
+	must(db.SaveRetry(ctx, "other", 7, 1, 1))
 	db = reopen(t, db)
-	state(storage.SinkState{Seq: 9, Attempts: 1, Next: 5})
+	position(9, true)
+	retries(49)
+	retries(50, storage.SinkRetry{Seq: 3, Attempts: 4, Next: 50})
+	retries(60, storage.SinkRetry{Seq: 3, Attempts: 4, Next: 50}, storage.SinkRetry{Seq: 5, Attempts: 1, Next: 60})
+	must(db.DropRetry(ctx, "siem", 3))
+	must(db.DropRetry(ctx, "siem", 3))
+	retries(60, storage.SinkRetry{Seq: 5, Attempts: 1, Next: 60}, storage.SinkRetry{Seq: 6, Attempts: 1, Next: 60})
+	must(db.SetSinkCursor(ctx, "siem", 4))
+	position(4, true)
 
 	must(db.DeadLetter(ctx, "siem", 4, "413", []byte("[]")))
 	must(db.DeadLetter(ctx, "other", 4, "400", nil))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,9 +159,7 @@ func verifyCrash(t *testing.T, path string, acknowledged map[string]int64) {
 	}
 	want := make(chunks)
 	for i := max(1, g-4); i <= g; i++ {
-		for id, data := range crashChunks(i) {
-			want[id] = data
-		}
+		maps.Copy(want, crashChunks(i))
 	}
 	for id, data := range want {
 		got, err := read(id)

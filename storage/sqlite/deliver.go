@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -42,32 +40,12 @@ func (db *DB) alerts(ctx context.Context, query string, args ...any) ([]storage.
 	return out, nil
 }
 
-// SinkCursor returns how far a sink's delivery got; zero for a sink never seen.
-func (db *DB) SinkCursor(ctx context.Context, sink string) (s storage.SinkState, err error) {
-	err = db.readers.QueryRowContext(ctx, "SELECT seq, attempts, next_time FROM sink_cursors WHERE sink = ?", sink).
-		Scan(&s.Seq, &s.Attempts, &s.Next)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return s, fmt.Errorf("read cursor of sink %s: %w", sink, db.wrap(err))
-	}
-	return s, nil
-}
-
-// SetSinkCursor stores that sink has everything through seq, and forgets its
-// failed attempts. It may go back, to deliver again.
+// SetSinkCursor stores that sink has everything through seq, taken or kept as a
+// retry. It may go back, to deliver again.
 func (db *DB) SetSinkCursor(ctx context.Context, sink string, seq int64) error {
 	return db.writeFirst(ctx, "store cursor of sink "+sink, func(t *tx) error {
 		_, _, err := t.exec(`INSERT INTO sink_cursors (sink, seq, attempts, next_time) VALUES (?, ?, 0, 0)
-			ON CONFLICT DO UPDATE SET seq = excluded.seq, attempts = 0, next_time = 0`, sink, seq)
-		return err
-	})
-}
-
-// SetSinkRetry stores how often delivery behind the sink's cursor failed and
-// when to try next.
-func (db *DB) SetSinkRetry(ctx context.Context, sink string, attempts int, next pipeline.Time) error {
-	return db.writeFirst(ctx, "store retries of sink "+sink, func(t *tx) error {
-		_, _, err := t.exec(`INSERT INTO sink_cursors (sink, seq, attempts, next_time) VALUES (?, 0, ?, ?)
-			ON CONFLICT DO UPDATE SET attempts = excluded.attempts, next_time = excluded.next_time`, sink, attempts, int64(next))
+			ON CONFLICT DO UPDATE SET seq = excluded.seq`, sink, seq)
 		return err
 	})
 }

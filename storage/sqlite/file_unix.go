@@ -54,5 +54,5 @@ func diskFree(path string) (int64, bool) {
 	if unix.Statfs(path, &st) != nil {
 		return 0, false
 	}
-	return int64(st.Bavail) * int64(st.Bsize), true //nolint:unconvert // narrower on other systems
+	return int64(st.Bavail) * int64(st.Bsize), true
 }

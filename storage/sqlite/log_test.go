@@ -42,8 +42,12 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []pipeline.Record{
-		{Position: 1, Block: a1}, {Position: 2, Block: b1}, {Position: 3, Block: a2}, {Position: 4, Block: heartbeat},
-		{Position: 5, Block: rejects}, {Position: 6, Control: &pipeline.Control{Kind: "config", Payload: []byte("x")}},
+		{Position: 1, Block: a1},
+		{Position: 2, Block: b1},
+		{Position: 3, Block: a2},
+		{Position: 4, Block: heartbeat},
+		{Position: 5, Block: rejects},
+		{Position: 6, Control: &pipeline.Control{Kind: "config", Payload: []byte("x")}},
 	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(pipeline.Block{}, "Arena"), cmpopts.IgnoreUnexported(pipeline.Block{}), cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("log (-want +got):\n%s", d)

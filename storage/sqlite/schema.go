@@ -37,32 +37,30 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// version returns the schema version, 0 for a new file. It only reads.
-func version(ctx context.Context, q queryer) (have int, err error) {
+// version returns the schema version, 0 for a new file, and all schema files,
+// of which there are as many or more. It only reads.
+func version(ctx context.Context, q queryer) (have int, files []string, err error) {
 	var id, tables int64
 	for query, into := range map[string]any{"PRAGMA application_id": &id, "PRAGMA user_version": &have, "SELECT count(*) FROM sqlite_schema": &tables} {
 		if err := q.QueryRowContext(ctx, query).Scan(into); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
 	if id != applicationID && (id != 0 || have != 0 || tables != 0) {
-		return 0, fmt.Errorf("a database of another program: %w", storage.ErrUnfit)
+		return 0, nil, fmt.Errorf("a database of another program: %w", storage.ErrUnfit)
 	}
-	return have, nil
+	if files, err = migrations(); err == nil && have > len(files) {
+		err = fmt.Errorf("schema version %d is newer than %d, the newest this weir knows: upgrade weir, or restore the file from before: %w",
+			have, len(files), storage.ErrUnfit)
+	}
+	return have, files, err
 }
 
 // checkVersion is for a store that is only read.
 func checkVersion(ctx context.Context, q queryer) error {
-	have, err := version(ctx, q)
+	have, files, err := version(ctx, q)
 	if err != nil {
 		return err
-	}
-	files, err := migrations()
-	if err != nil {
-		return err
-	}
-	if have > len(files) {
-		return newer(have, len(files))
 	}
 	if have < len(files) {
 		return fmt.Errorf("schema version %d, this weir reads %d: start the service once to bring it up to date", have, len(files))
@@ -70,23 +68,11 @@ func checkVersion(ctx context.Context, q queryer) error {
 	return nil
 }
 
-func newer(have, want int) error {
-	return fmt.Errorf("schema version %d is newer than %d, the newest this weir knows: upgrade weir, or restore the file from before: %w",
-		have, want, storage.ErrUnfit)
-}
-
 // migrate brings the file up to date, one file a transaction.
 func migrate(ctx context.Context, c *sql.Conn) error {
-	have, err := version(ctx, c)
+	have, files, err := version(ctx, c)
 	if err != nil {
 		return err
-	}
-	files, err := migrations()
-	if err != nil {
-		return err
-	}
-	if have > len(files) {
-		return newer(have, len(files))
 	}
 	exec := func(query string) {
 		if err == nil {

@@ -61,11 +61,13 @@ func testBlock(source string, from int64, n int) *pipeline.Block {
 
 func testRequest(i int64) pipeline.Request {
 	a := pipeline.Address{10: 0xff, 11: 0xff, 12: 10, 14: byte(i >> 10), 15: byte(i >> 2)}
-	return pipeline.Request{
+	r := pipeline.Request{
 		Time: testStart + pipeline.Time(i*1e6), Line: i + 1, Bytes: 100, Duration: -1, Address: a, Owner: a.Owner(),
 		Kind: pipeline.PrincipalIP, Status: []uint16{200, 200, 404, 500}[i%4], Method: "GET",
 		Path: fmt.Sprintf("/api/items/%d", i), Agent: "Mozilla/5.0",
 	}
+	r.Seal()
+	return r
 }
 
 func mustAppend(tb testing.TB, db *DB, blocks ...*pipeline.Block) (first, last int64) {
