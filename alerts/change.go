@@ -117,6 +117,9 @@ func numbers(was *tally, is tally, detector string) string {
 
 // changeText says what a revision of kind at now adds.
 func (inc *incident) changeText(kind string, now pipeline.Time) string {
+	if isHealth(inc.Finding.Detector) && kind == "opened" {
+		return "noticed"
+	}
 	s, is := &inc.Said, tallyOf(&inc.Finding)
 	n := numbers(&s.Tally, is, inc.Finding.Detector)
 	switch kind {

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,12 +131,7 @@ func (d *Deliverer) Status() []SinkStatus {
 		out = append(out, c.status)
 		c.mu.Unlock()
 	}
-	slices.SortFunc(out, func(a, b SinkStatus) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 

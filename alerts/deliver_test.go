@@ -269,7 +269,7 @@ func TestRetryEndsAsDeadLetter(t *testing.T) {
 		return nil
 	}, func(s *sinkFunc, _ *Deliverer, _ *observer.ObservedLogs) {
 		pass(100 * time.Hour)
-		if len(st.dead) != 1 || s.tries["a1"] != 10 || len(st.retries) != 0 {
+		if len(st.dead) != 1 || s.tries["a1"] != len(schedule()) || len(st.retries) != 0 {
 			t.Errorf("dead %v after %d tries, %d retries", st.dead, s.tries["a1"], len(st.retries))
 		}
 	})

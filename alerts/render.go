@@ -86,6 +86,9 @@ func (b *Book) scanAlert(status string) pipeline.Alert {
 	f := s.Best
 	f.Level, f.Who = "campaign", pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: s.value()}
 	f.Title = "Internet background scanning: " + clients + ", nothing answered"
+	if s.Vacant {
+		f.Title = "Internet background scanning: its clients have alerts of their own"
+	}
 	f.Reason = fmt.Sprintf("%s asked for things that are not here, %s in all; none got an answer worth having.",
 		upper(clients), count(s.Sum.Attempted, "paths"))
 	f.Next = []string{"Nothing now: a scanner that gets a real answer raises its own alert"}

@@ -180,7 +180,7 @@ func (c *clock) any(b []byte) (pipeline.Time, bool) {
 // older than 1973 or younger than the year 5000.
 func epoch(b []byte) (pipeline.Time, bool) {
 	s, ok := decimal(b, 0)
-	unit := 0
+	var unit int
 	switch {
 	case !ok || s < 1e8:
 		return 0, false

@@ -82,17 +82,7 @@ func newLineParser(kind lineKind, opt ParseOptions) *lineParser {
 }
 
 // Parse implements Parser.
-func (p *lineParser) Parse(f *Fields, line []byte) error {
-	f.reset()
-	line, r := admit(line)
-	if r == "" {
-		r = p.parse(f, line)
-	}
-	if r != "" {
-		return refuse(r, line)
-	}
-	return nil
-}
+func (p *lineParser) Parse(f *Fields, line []byte) error { return parseLine(p, f, line) }
 
 func (p *lineParser) parse(f *Fields, line []byte) Reject {
 	escaped := bytes.IndexByte(line, '\\') >= 0
@@ -107,7 +97,8 @@ func (p *lineParser) parse(f *Fields, line []byte) Reject {
 	if p.kind == lineCommon {
 		return RejectFormat
 	}
-	return f.tail(rest[1:], escaped)
+	f.tail(rest[1:], escaped)
+	return ""
 }
 
 // head reads up to the quote that opens the request and returns its index.
@@ -238,7 +229,7 @@ func statusOf(b []byte) (status uint16, n int, ok bool) {
 }
 
 // tail reads referer, agent and whatever a site appended.
-func (f *Fields) tail(b []byte, escaped bool) Reject {
+func (f *Fields) tail(b []byte, escaped bool) {
 	v, _, b := nextField(b, escaped)
 	f.Referer = f.text(v, escaped)
 	v, _, b = nextField(b, escaped)
@@ -263,7 +254,6 @@ func (f *Fields) tail(b []byte, escaped bool) Reject {
 			}
 		}
 	}
-	return ""
 }
 
 // nextField splits a field off b: a quoted one ends at a quote that a space or

@@ -26,6 +26,8 @@ type ReaderConfig struct {
 	// Workers is how many goroutines parse; 0 takes one per CPU. The blocks are
 	// the same for any number.
 	Workers int
+	// Timed rejects lines that carry no time: detection has no place for them.
+	Timed bool
 	// Keep, if set, chooses by Format.ClientPrefix which lines are parsed; the
 	// others count as lines, not as rejects. Lines whose client cannot be told
 	// are parsed. Several goroutines call it at once.
@@ -71,7 +73,7 @@ func NewReader(cfg ReaderConfig) *Reader {
 	r.size.Store(-1)
 	r.pump = pump{
 		source: cfg.Source, sourceID: sourceID(cfg.Source), format: cfg.Format, identify: cfg.NewIdentify,
-		keep: cfg.Keep, workers: cfg.Workers, limit: lineLimit,
+		keep: cfg.Keep, timed: cfg.Timed, workers: cfg.Workers, limit: lineLimit,
 	}
 	return r
 }

@@ -21,7 +21,8 @@ type FollowConfig struct {
 	// NewIdentify makes one Identify for each worker; nil leaves requests
 	// without an owner.
 	NewIdentify func() Identify
-	Workers     int // how many goroutines parse; 0 takes one per CPU
+	Timed       bool // rejects lines that carry no time
+	Workers     int  // how many goroutines parse; 0 takes one per CPU
 	// Cursor resumes behind the block that it came with; empty begins with the
 	// first byte of the file.
 	Cursor []byte
@@ -113,7 +114,7 @@ func NewFollower(cfg FollowConfig) (*Follower, error) {
 	}
 	f.pump = pump{
 		source: cfg.Path, sourceID: sourceID(cfg.Path), format: cfg.Format,
-		identify: cfg.NewIdentify, workers: cfg.Workers, limit: lineLimit,
+		identify: cfg.NewIdentify, timed: cfg.Timed, workers: cfg.Workers, limit: lineLimit,
 	}
 	f.pump.open(f.depth)
 	return f, nil

@@ -104,16 +104,7 @@ type jsonValue struct {
 }
 
 // Parse implements Parser.
-func (p *jsonParser) Parse(f *Fields, line []byte) error {
-	f.reset()
-	line, r := admit(line)
-	if r == "" {
-		if r = p.parse(f, line); r == "" {
-			return nil
-		}
-	}
-	return refuse(r, line)
-}
+func (p *jsonParser) Parse(f *Fields, line []byte) error { return parseLine(p, f, line) }
 
 func (p *jsonParser) parse(f *Fields, line []byte) Reject {
 	p.n, p.seen = 0, 0

@@ -184,16 +184,7 @@ func (l *layout) clientPrefix(line []byte) []byte {
 }
 
 // Parse implements Parser.
-func (p *layoutParser) Parse(f *Fields, line []byte) error {
-	f.reset()
-	line, r := admit(line)
-	if r == "" {
-		if r = p.parse(f, line); r == "" {
-			return nil
-		}
-	}
-	return refuse(r, line)
-}
+func (p *layoutParser) Parse(f *Fields, line []byte) error { return parseLine(p, f, line) }
 
 func (p *layoutParser) parse(f *Fields, line []byte) Reject {
 	if !p.match(line) {

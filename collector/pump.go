@@ -57,6 +57,7 @@ type pump struct {
 	format   *Format
 	identify func() Identify
 	keep     func([]byte) bool
+	timed    bool
 	workers  int
 	limit    int
 
@@ -276,6 +277,8 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	at := pipeline.NoTime
 	if f.HasTime {
 		at = f.Time
+	} else if w.p.timed {
+		return RejectTime
 	}
 	n := len(c.requests)
 	if n == cap(c.requests) {

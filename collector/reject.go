@@ -22,6 +22,23 @@ func admit(line []byte) ([]byte, Reject) {
 	return line, ""
 }
 
+// rules read a line of one format that admit let in.
+type rules interface {
+	parse(f *Fields, line []byte) Reject
+}
+
+// parseLine is what is the same for every format.
+func parseLine(p rules, f *Fields, line []byte) error {
+	f.reset()
+	line, r := admit(line)
+	if r == "" {
+		if r = p.parse(f, line); r == "" {
+			return nil
+		}
+	}
+	return refuse(r, line)
+}
+
 // refuse makes r the error for line, or a better reason when the line is no
 // text at all. It does not allocate.
 func refuse(r Reject, line []byte) error {

@@ -438,12 +438,12 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 		}
 		var members []string
 		properties, _ := schema["properties"].(map[string]any)
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			members = append(members, name)
 			looked++
 			if p, ok := properties[name].(map[string]any); ok {
-				walk(where+"."+name, p, typ.Field(i).Type)
+				walk(where+"."+name, p, field.Type)
 			}
 		}
 		var required []string

@@ -10,7 +10,7 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 	if s.cfg.Watch == nil {
 		return dst
 	}
-	text, line := s.cfg.Watch.Notice()
+	text, _ := s.cfg.Watch.Notice()
 	if text == "" && s.noticed == "" {
 		return dst // nobody is suspect, nor was
 	}
@@ -33,16 +33,22 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 			}
 		}
 	}
-	if text == "" || text == s.noticed {
-		return dst
+	if f, ok := s.notice(at); ok {
+		return s.number(dst, f)
 	}
-	first := s.noticed == ""
+	return dst
+}
+
+// notice is the case for telling weir of a proxy; ok only the first time that
+// there is one.
+func (s *Set) notice(at pipeline.Time) (f pipeline.Finding, ok bool) {
+	text, line := s.cfg.Watch.Notice()
+	if text == "" || s.noticed != "" {
+		return f, false
+	}
 	s.noticed = text
-	if !first {
-		return dst
-	}
 	who := pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: "client identity"}
-	return s.number(dst, pipeline.Finding{
+	return pipeline.Finding{
 		ID: findingID("health", who.Hash(), 0), Time: at, Detector: "health.identity", Level: "endpoint", Who: who,
 		Onset: at, First: at, Last: at, FirstSeen: at, Sampled: 1, Edition: s.hash,
 		Facts:          pipeline.FindingFacts{Notice: true},
@@ -52,5 +58,5 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 		Next:           []string{line},
 		BenignIf:       []string{"the address is one very busy client"},
 		WouldNotFireIf: "the proxy were configured as trusted, or its share of the requests were small",
-	})
+	}, true
 }

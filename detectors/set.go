@@ -231,17 +231,20 @@ func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []plac
 	if watched {
 		watch.Rewind()
 	}
-	kept := all[:0]
+	var kept []placed
 	for i := range batch {
 		watch.Observe(batch[i].Request)
 		for len(all) > 0 && all[0].at == i {
 			p := all[0]
 			all = all[1:]
-			if p.f.Who.Kind == pipeline.PrincipalIP && (watch.Suspect(p.owner) || watch.Hold(p.owner)) {
-				s.unopen(p)
+			if p.f.Who.Kind != pipeline.PrincipalIP || !watch.Suspect(p.owner) && !watch.Hold(p.owner) {
+				kept = append(kept, p)
 				continue
 			}
-			kept = append(kept, p)
+			s.unopen(p)
+			if notice, ok := s.notice(p.f.Time); ok {
+				kept = append(kept, placed{at: i, f: notice})
+			}
 		}
 	}
 	return kept
@@ -515,6 +518,9 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 	if f.Onset == 0 {
 		f.Onset = c.First
 	}
+	// The case file opens with the first evidence worth keeping; what the
+	// detector counted before belongs to it too.
+	f.Outcome.Requests = max(f.Outcome.Requests, f.Outcome.Attempted)
 	if c.ID == "" {
 		c.ID = findingID(family(f.Detector), p.Owner, f.Onset)
 	}

@@ -84,8 +84,8 @@ func BenchmarkProcess(b *testing.B) {
 	run := func(name string, workers int, keep func(string) bool) {
 		b.Run(name, func(b *testing.B) {
 			s := newSet(b, Config{Workers: workers, Watch: pipeline.NewProxyWatch()}, e)
-			for i := len(s.entries) - 1; i >= 0; i-- {
-				if !keep(s.entries[i].name) {
+			for i, entry := range slices.Backward(s.entries) {
+				if !keep(entry.name) {
 					s.entries, s.detectors = slices.Delete(s.entries, i, i+1), slices.Delete(s.detectors, i, i+1)
 				}
 			}

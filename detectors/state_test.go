@@ -281,7 +281,7 @@ func TestFlood(t *testing.T) {
 			r.Seal()
 			s.Process(nil, []pipeline.Ordered{{Request: &r, Block: block}})
 		}
-		for i := 0; i < 30; i++ {
+		for i := range 30 {
 			at = at.Add(3 * time.Hour)
 			send(attacker, c.path(i))
 			if page == 0 && scoresOf(s, attacker.Owner())[0] >= pipeline.PageAt {

@@ -89,8 +89,10 @@ func TestPrincipal(t *testing.T) {
 	f("jwt azp", 200, Clear{Authorization: "Bearer " + jwt(`{"sub":"","azp":"app"}`)}, PrincipalSubject, user("app"))
 	f("jwt nested", 200, Clear{Authorization: "Bearer " + jwt(`{"a":{"sub":"evil"},"sub":"bob\u0021"}`)}, PrincipalSubject, user("bob!"))
 	f("jwt and user", 200, Clear{User: "alice", Authorization: "Bearer " + jwt(`{"sub":"victim"}`)}, PrincipalAccount, user("alice"))
-	for _, opaque := range []string{"abcdef", "eyJ.x.y", "eyJhbGciOiJIUzI1NiJ9.e30.x", jwt(`[1]`), jwt(`{"sub":`), jwt(`{"sub":{"a":1}}`), "a.b.c.d.e", jwt(`{"sub":"x"}`) + ".more",
-		"eyJ." + strings.Repeat("A", maxPayload+1) + ".x"} {
+	for _, opaque := range []string{
+		"abcdef", "eyJ.x.y", "eyJhbGciOiJIUzI1NiJ9.e30.x", jwt(`[1]`), jwt(`{"sub":`), jwt(`{"sub":{"a":1}}`), "a.b.c.d.e", jwt(`{"sub":"x"}`) + ".more",
+		"eyJ." + strings.Repeat("A", maxPayload+1) + ".x",
+	} {
 		f("opaque", 200, Clear{Authorization: "Bearer " + opaque}, PrincipalSession, k.SessionToken(opaque))
 	}
 	f("own session first", 200, Clear{Session: "s1", Authorization: "Bearer abc"}, PrincipalSession, k.SessionToken("s1"))
@@ -255,17 +257,25 @@ func TestIdentityConfigProblems(t *testing.T) {
 		TrustedProxies:   []string{"192.0.2.10/24", "proxy.example.org", "0.0.0.0/0", "::/0"},
 		InternalNetworks: []string{"10.0.0.0/33", "unix:"},
 		APIKeyPrefix:     99,
-		KnownClients: []KnownClient{{Key: "x"}, {Name: "a"}, {Name: "b", Key: "x", IP: "192.0.2.1"}, {Name: "c", IP: "nope"},
-			{Name: "d", Key: pasted}, {Name: "e", Key: "a b"}},
+		KnownClients: []KnownClient{
+			{Key: "x"},
+			{Name: "a"},
+			{Name: "b", Key: "x", IP: "192.0.2.1"},
+			{Name: "c", IP: "nope"},
+			{Name: "d", Key: pasted},
+			{Name: "e", Key: "a b"},
+		},
 	}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"identity.trusted_proxies[0]: \"192.0.2.10/24\" has bits behind its mask; write 192.0.2.0/24, or 192.0.2.10/32",
+	for _, want := range []string{
+		"identity.trusted_proxies[0]: \"192.0.2.10/24\" has bits behind its mask; write 192.0.2.0/24, or 192.0.2.10/32",
 		"identity.trusted_proxies[1]:", "identity.trusted_proxies[2]:", "identity.trusted_proxies[3]:", "identity.internal_networks[0]:", "identity.internal_networks[1]:",
 		"identity.api_key_prefix:", "identity.known_clients[0].name:", "identity.known_clients[1]:", "identity.known_clients[2]:",
-		"identity.known_clients[3].ip:", "identity.known_clients[4].key:", "identity.known_clients[5].key:"} {
+		"identity.known_clients[3].ip:", "identity.known_clients[4].key:", "identity.known_clients[5].key:",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)
 		}

@@ -98,8 +98,10 @@ func TestLoginRuleProblems(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"endpoints[0].match", "endpoints[1].role", "endpoints[1].weight", "endpoints[2].match",
-		"endpoints[2].failure.status[1]", "endpoints[2].failure.or_size", "endpoints[3].match", "endpoints[3].failure.or_size", "endpoints[4].match"} {
+	for _, want := range []string{
+		"endpoints[0].match", "endpoints[1].role", "endpoints[1].weight", "endpoints[2].match",
+		"endpoints[2].failure.status[1]", "endpoints[2].failure.or_size", "endpoints[3].match", "endpoints[3].failure.or_size", "endpoints[4].match",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in:\n%v", want, err)
 		}

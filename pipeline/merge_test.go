@@ -76,13 +76,13 @@ func play(m *Merge, steps ...step) []out {
 func describe(list []out) string {
 	s := ""
 	for _, o := range list {
-		switch at := float64(o.At-mergeStart) / 60e6; {
-		case o.At == year9999:
+		switch o.At {
+		case year9999:
 			s += " 9999"
-		case o.At == year0001:
+		case year0001:
 			s += " 0001"
 		default:
-			s += " " + strconv.FormatFloat(at, 'f', -1, 64)
+			s += " " + strconv.FormatFloat(float64(o.At-mergeStart)/60e6, 'f', -1, 64)
 		}
 		if o.Flags&FlagSkew != 0 {
 			s += "!"

@@ -129,19 +129,12 @@ func (c *proxyCrowd) recurring() (n int) {
 	return n
 }
 
-// various counts families that come and go in turn and are mostly served; 0
-// where all are used alike, as a rotated list is.
+// various counts families that come and go in turn and are mostly served.
 func (c *proxyCrowd) various() (n int) {
-	var sum, squares uint64
 	for i := range c.Families {
 		if f := &c.Families[i]; f.Requests >= 3 && f.Returns >= 2 && f.Accepted*2 >= f.Requests {
 			n++
-			sum += uint64(f.Requests)
-			squares += uint64(f.Requests) * uint64(f.Requests)
 		}
-	}
-	if squares*uint64(n)*100 < sum*sum*105 {
-		return 0
 	}
 	return n
 }

@@ -40,8 +40,15 @@ func TestTimeRoundTrip(t *testing.T) {
 // TestPrincipalRoundTrip: a principal survives JSON with its hash.
 func TestPrincipalRoundTrip(t *testing.T) {
 	list := []Principal{
-		{PrincipalNone, ""}, {PrincipalIP, "203.0.113.7"}, {PrincipalIP, "2001:db8:1:2::/64"}, {PrincipalSession, "s1"}, {PrincipalKey, "acme_x"},
-		{PrincipalAccount, "a\x00b"}, {PrincipalSubject, "Ünï"}, {PrincipalCohort, "c"}, {PrincipalEndpoint, "POST /login"},
+		{PrincipalNone, ""},
+		{PrincipalIP, "203.0.113.7"},
+		{PrincipalIP, "2001:db8:1:2::/64"},
+		{PrincipalSession, "s1"},
+		{PrincipalKey, "acme_x"},
+		{PrincipalAccount, "a\x00b"},
+		{PrincipalSubject, "Ünï"},
+		{PrincipalCohort, "c"},
+		{PrincipalEndpoint, "POST /login"},
 	}
 	seen := map[uint64]Principal{}
 	for _, p := range list {

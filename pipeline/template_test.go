@@ -111,8 +111,15 @@ func TestNormalPath(t *testing.T) {
 func shopTemplates() *Templates {
 	return newTemplates([]hostTemplates{
 		{name: "shop.example", lines: []templateLine{
-			{text: "/"}, {text: "/users/{int}"}, {text: "/users/{int}/orders"}, {text: "/users/{int}/orders/{uuid}"}, {text: "/users/me"}, {text: "/p/{str}"},
-			{text: "/static/{file}.js"}, {text: "/invoices/{int}.pdf"}, {text: "/{slug}"},
+			{text: "/"},
+			{text: "/users/{int}"},
+			{text: "/users/{int}/orders"},
+			{text: "/users/{int}/orders/{uuid}"},
+			{text: "/users/me"},
+			{text: "/p/{str}"},
+			{text: "/static/{file}.js"},
+			{text: "/invoices/{int}.pdf"},
+			{text: "/{slug}"},
 		}},
 		{name: sharedHost, lines: []templateLine{{text: "/health"}}},
 	})

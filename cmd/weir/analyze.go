@@ -237,7 +237,7 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 	readers := map[uint64]*collector.Reader{}
 	owners := map[*pipeline.Block]*collector.Reader{}
 	for i, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, NewIdentify: identify(id), Workers: a.o.workers})
+		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: a.o.workers})
 		defer r.Close()
 		// Ties between inputs go to the one named first.
 		key := uint64(i) + 1

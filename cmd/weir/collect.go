@@ -83,7 +83,7 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 	s.log.Info("reading", zap.String("source", name), zap.String("format", chosen))
 	src.follow = name != "-" && !compressed(name)
 	if !src.follow {
-		r := collector.NewReader(collector.ReaderConfig{Path: src.path, Source: name, Format: f, NewIdentify: identify(s.id), Workers: s.workers})
+		r := collector.NewReader(collector.ReaderConfig{Path: src.path, Source: name, Format: f, Timed: true, NewIdentify: identify(s.id), Workers: s.workers})
 		src.next, src.release, src.close = r.Next, r.Release, r.Close
 		return src, nil
 	}
@@ -103,7 +103,7 @@ func (s *service) follower(ctx context.Context, src *source, history bool) (*col
 		return nil, err
 	}
 	return collector.NewFollower(collector.FollowConfig{
-		Path: src.name, Format: src.format, NewIdentify: identify(s.id), Workers: s.workers, Cursor: cursor, Backfill: history, Log: s.log,
+		Path: src.name, Format: src.format, Timed: true, NewIdentify: identify(s.id), Workers: s.workers, Cursor: cursor, Backfill: history, Log: s.log,
 	})
 }
 
@@ -230,6 +230,11 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 			}
 			s.log.Error("cannot read on", zap.String("source", src.name), zap.Error(err))
 			continue
+		}
+		if !src.follow && src.name != "-" {
+			for i := range b.Requests {
+				b.Requests[i].Flags |= pipeline.FlagBackfill // a finished file is history
+			}
 		}
 		if n := len(b.Requests); n > 0 {
 			last, heard, said = b.Requests[n-1].Time, time.Now(), false

@@ -246,11 +246,25 @@ func (c *config) modes() map[string]detectors.Mode {
 // hash names what of the configuration alerts depend on: detection, identity
 // and endpoints.
 func (c *config) hash() string {
+	id, endpoints := c.Identity, c.Endpoints
+	// An empty list and none are the same configuration.
+	if len(id.TrustedProxies) == 0 {
+		id.TrustedProxies = nil
+	}
+	if len(id.InternalNetworks) == 0 {
+		id.InternalNetworks = nil
+	}
+	if len(id.KnownClients) == 0 {
+		id.KnownClients = nil
+	}
+	if len(endpoints) == 0 {
+		endpoints = nil
+	}
 	data, err := json.Marshal(struct {
 		Identity  pipeline.IdentityConfig
 		Endpoints []pipeline.EndpointRule
 		Detect    map[string]detectors.Mode
-	}{c.Identity, c.Endpoints, c.modes()})
+	}{id, endpoints, c.modes()})
 	if err != nil {
 		return ""
 	}

@@ -87,7 +87,7 @@ func lookAt(ctx context.Context, ins []input) (*sighting, error) {
 	s := &sighting{logins: map[string]*loginSeen{}}
 	watch := pipeline.NewProxyWatch()
 	for _, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, NewIdentify: identify(id), Workers: 1})
+		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: 1})
 		for s.requests < initLines {
 			b, err := r.Next(ctx)
 			if errors.Is(err, io.EOF) {

@@ -142,7 +142,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 	fitter.Expect(expectedLines(ins))
 	var worst pipeline.Time
 	for _, in := range ins {
-		cfg := collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, NewIdentify: identify(id), Workers: workers}
+		cfg := collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers}
 		if prefilter {
 			cfg.Keep = func(prefix []byte) bool {
 				// The text is not kept, so it need not be copied.

@@ -185,7 +185,7 @@ func (s *script) run(text string) error {
 		}
 		ok, err := s.step(w)
 		if err != nil || ok == not {
-			return fmt.Errorf("line %d: %s: want %v (%v)\nexit %d\nstdout:\n%.3000s\nstderr:\n%.3000s", i+1, line, !not, err, s.code, s.out, s.errs)
+			return fmt.Errorf("line %d: %s: want %v (%v)\nexit %d\nstdout:\n%.3000s\nstderr:\n%.3000s", i+1, line, !not, fmt.Sprint(err), s.code, s.out, s.errs)
 		}
 	}
 	if s.weirs == 0 {

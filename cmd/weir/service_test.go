@@ -164,11 +164,6 @@ func (d *daemon) metric(name string) float64 {
 	return sum
 }
 
-// hasRead reports whether this or an earlier process has stored a line.
-func (d *daemon) hasRead() bool {
-	return d.metric("weir_log_position") > 1 && d.metric("weir_lines_total") > 0
-}
-
 // patience is how long a test waits for what must come.
 const patience = 40 * time.Second
 
@@ -513,7 +508,7 @@ func TestServiceHTTP(t *testing.T) {
 	count("/api/v1/requests?principal=ip:"+guesserAddress+"&status=302", 1)
 	count("/api/v1/requests?path="+url.QueryEscape("/api/orders/5")+"&principal=ip:"+walkerAddress, 150)
 	count("/api/v1/requests?status=599", 0)
-	problem("/api/v1/requests?principl=ip:"+guesserAddress, 400, "principl")
+	problem("/api/v1/requests?principle=ip:"+guesserAddress, 400, "principle")
 	problem("/api/v1/requests?limit=1000000", 400, "limit")
 	problem("/api/v1/requests?until=1", 400, "until")
 	var r struct{ IP, Method, Path, Source string }

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,26 +20,28 @@ func (db *DB) AlertsAfter(ctx context.Context, seq int64, limit int) ([]storage.
 
 // alerts runs a query for seq, body and backfill.
 func (db *DB) alerts(ctx context.Context, query string, args ...any) ([]storage.StoredAlert, error) {
-	rows, err := db.readers.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read alerts: %w", db.wrap(err))
-	}
-	defer rows.Close()
-	var out []storage.StoredAlert
-	for rows.Next() {
-		var a storage.StoredAlert
+	return readAll(ctx, db, "read alerts", func(rows *sql.Rows, a *storage.StoredAlert) error {
 		if err := rows.Scan(&a.Seq, &a.Body, &a.Backfill); err != nil {
-			return nil, fmt.Errorf("read alerts: %w", db.wrap(err))
+			return err
 		}
 		if err := json.Unmarshal(a.Body, &a.Alert); err != nil {
-			return nil, fmt.Errorf("read alert at %d of the feed: %w", a.Seq, err)
+			return fmt.Errorf("%d of the feed: %w", a.Seq, err)
 		}
-		out = append(out, a)
+		return nil
+	}, query, args...)
+}
+
+// SinkPosition returns how far a sink's delivery got; known is false for a sink
+// never seen.
+func (db *DB) SinkPosition(ctx context.Context, sink string) (seq int64, known bool, err error) {
+	err = db.readers.QueryRowContext(ctx, "SELECT seq FROM sink_cursors WHERE sink = ?", sink).Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read alerts: %w", db.wrap(err))
+	if err != nil {
+		return 0, false, fmt.Errorf("read cursor of sink %s: %w", sink, db.wrap(err))
 	}
-	return out, nil
+	return seq, true, nil
 }
 
 // SetSinkCursor stores that sink has everything through seq, taken or kept as a
@@ -46,6 +50,33 @@ func (db *DB) SetSinkCursor(ctx context.Context, sink string, seq int64) error {
 	return db.writeFirst(ctx, "store cursor of sink "+sink, func(t *tx) error {
 		_, _, err := t.exec(`INSERT INTO sink_cursors (sink, seq, attempts, next_time) VALUES (?, ?, 0, 0)
 			ON CONFLICT DO UPDATE SET seq = excluded.seq`, sink, seq)
+		return err
+	})
+}
+
+// SaveRetry remembers that the revision at seq failed attempts times at sink
+// and is due at next.
+func (db *DB) SaveRetry(ctx context.Context, sink string, seq int64, attempts int, next pipeline.Time) error {
+	return db.writeFirst(ctx, "store retry of sink "+sink, func(t *tx) error {
+		_, _, err := t.exec(`INSERT INTO sink_retries (sink, seq, attempts, next_time) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET attempts = excluded.attempts, next_time = excluded.next_time`, sink, seq, attempts, int64(next))
+		return err
+	})
+}
+
+// DueRetries returns up to limit retries of sink that are due at now, the
+// longest due first.
+func (db *DB) DueRetries(ctx context.Context, sink string, now pipeline.Time, limit int) ([]storage.SinkRetry, error) {
+	return readAll(ctx, db, "list retries of sink "+sink, func(rows *sql.Rows, r *storage.SinkRetry) error {
+		return rows.Scan(&r.Seq, &r.Attempts, &r.Next)
+	}, `SELECT seq, attempts, next_time FROM sink_retries
+		WHERE sink = ? AND next_time <= ? ORDER BY next_time, seq LIMIT ?`, sink, int64(now), limit)
+}
+
+// DropRetry forgets a retry; one that is gone is no error.
+func (db *DB) DropRetry(ctx context.Context, sink string, seq int64) error {
+	return db.writeFirst(ctx, "drop retry of sink "+sink, func(t *tx) error {
+		_, _, err := t.exec("DELETE FROM sink_retries WHERE sink = ? AND seq = ?", sink, seq)
 		return err
 	})
 }
@@ -64,21 +95,10 @@ func (db *DB) DeadLetter(ctx context.Context, sink string, seq int64, reason str
 // DeadLetters lists up to limit dead letters with an ID above after, of one
 // sink or, for "", of all.
 func (db *DB) DeadLetters(ctx context.Context, sink string, after int64, limit int) ([]storage.DeadLetter, error) {
-	rows, err := db.readers.QueryContext(ctx, `SELECT id, sink, seq, reason, attempts, time FROM dead_letters
+	return readAll(ctx, db, "list dead letters", func(rows *sql.Rows, d *storage.DeadLetter) error {
+		return rows.Scan(&d.ID, &d.Sink, &d.Seq, &d.Reason, &d.Attempts, &d.Time)
+	}, `SELECT id, sink, seq, reason, attempts, time FROM dead_letters
 		WHERE id > ? AND (? = '' OR sink = ?) ORDER BY id LIMIT ?`, after, sink, sink, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", db.wrap(err))
-	}
-	defer rows.Close()
-	var out []storage.DeadLetter
-	for rows.Next() {
-		var d storage.DeadLetter
-		if err := rows.Scan(&d.ID, &d.Sink, &d.Seq, &d.Reason, &d.Attempts, &d.Time); err != nil {
-			return nil, fmt.Errorf("list dead letters: %w", db.wrap(err))
-		}
-		out = append(out, d)
-	}
-	return out, db.wrap(rows.Err())
 }
 
 // RemoveDeadLetter removes a dead letter, after a replay say; removing one that

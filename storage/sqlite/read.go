@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -174,23 +175,35 @@ func (db *DB) Minutes(ctx context.Context, since, until pipeline.Time) ([]storag
 	if until <= since {
 		return nil, errors.New("read minutes: the range is empty")
 	}
-	rows, err := db.readers.QueryContext(ctx, `SELECT minute, source_id, status_class, requests, bytes FROM request_minutes
+	return readAll(ctx, db, "read minutes", func(rows *sql.Rows, m *storage.Minute) error {
+		var minute, source int64
+		err := rows.Scan(&minute, &source, &m.StatusClass, &m.Requests, &m.Bytes)
+		m.Time, m.SourceID = pipeline.Time(minute*minuteSize), uint64(source)
+		return err
+	}, `SELECT minute, source_id, status_class, requests, bytes FROM request_minutes
 		WHERE minute >= ? AND minute <= ? ORDER BY minute, source_id, status_class LIMIT 1000000`, minuteOf(since), minuteOf(until-1))
+}
+
+// readAll returns all rows of a query as scan reads them; what says what an error
+// kept it from.
+func readAll[T any](ctx context.Context, db *DB, what string, scan func(*sql.Rows, *T) error, query string, args ...any) ([]T, error) {
+	rows, err := db.readers.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read minutes: %w", db.wrap(err))
+		return nil, fmt.Errorf("%s: %w", what, db.wrap(err))
 	}
 	defer rows.Close()
-	var out []storage.Minute
+	var out []T
 	for rows.Next() {
-		var m storage.Minute
-		var minute, source int64
-		if err := rows.Scan(&minute, &source, &m.StatusClass, &m.Requests, &m.Bytes); err != nil {
-			return nil, fmt.Errorf("read minutes: %w", db.wrap(err))
+		var v T
+		if err := scan(rows, &v); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, db.wrap(err))
 		}
-		m.Time, m.SourceID = pipeline.Time(minute*minuteSize), uint64(source)
-		out = append(out, m)
+		out = append(out, v)
 	}
-	return out, db.wrap(rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, db.wrap(err))
+	}
+	return out, nil
 }
 
 // Stats describes the store.

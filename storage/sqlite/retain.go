@@ -60,7 +60,7 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 	if err := db.vacuum(ctx); err != nil {
 		return r, err
 	}
-	db.reserve.arm()
+	db.rearm()
 	return r, nil
 }
 
@@ -69,9 +69,6 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 // and takes the reserve again. Less was freed when no more blocks may go.
 func (db *DB) Shed(ctx context.Context, bytes, keepFrom int64) (r storage.Retained, err error) {
 	db.reserve.release()
-	if db.reserve.size > 0 {
-		bytes += db.reserve.size // to be taken again
-	}
 	// Room that the log takes and the file has already; on a disk without any
 	// left this may be all there is.
 	if err := db.truncateLog(ctx); err != nil && !errors.Is(err, storage.ErrFull) {
@@ -85,8 +82,17 @@ func (db *DB) Shed(ctx context.Context, bytes, keepFrom int64) (r storage.Retain
 	if err := db.vacuum(ctx); err != nil {
 		return r, err
 	}
-	db.reserve.arm()
+	db.rearm()
 	return r, nil
+}
+
+// rearm takes the reserve again when that leaves room for what waits to be
+// stored.
+func (db *DB) rearm() {
+	const room = 1 << 20
+	if free, ok := freeBytes(db.path); !ok || free >= db.reserve.size+room {
+		db.reserve.arm()
+	}
 }
 
 // newest is the earlier of the wall clock and the newest stored request.

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+
+	"weir/alerts"
+	"weir/collector"
+	"weir/pipeline"
+)
+
+// TestExamples: every example is a configuration that the program starts from.
+// Secrets lie where it says, and a line that it calls its log's is read.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(repositoryRoot(t), "deploy", "examples", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	lines, sinks := 0, 0
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, s := tryExample(t, string(data))
+			lines, sinks = lines+l, sinks+s
+		})
+	}
+	if lines < 2 || sinks < 2 {
+		t.Errorf("the examples show %d log lines and %d sinks: want two at least", lines, sinks)
+	}
+}
+
+// tryExample starts from an example as far as that goes without its machine,
+// and returns how many log lines and sinks it tried.
+func tryExample(t *testing.T, text string) (lines, sinks int) {
+	t.Helper()
+	const etc = "/etc/weir/"
+	dir := t.TempDir() + "/"
+	for _, name := range regexp.MustCompile(`secret_file: `+etc+`(\S+)`).FindAllStringSubmatch(text, -1) {
+		if err := os.WriteFile(dir+name[1], []byte(hookSecret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "weir.yaml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, etc, dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"check", "-c", file}, nil, &out, &errs); code != exitOK || errs.Len() > 0 {
+		t.Fatalf("weir check ends with %d: %s%s", code, out.String(), errs.String())
+	}
+	cfg, err := loadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Collect) == 0 {
+		t.Fatal("it reads nothing")
+	}
+	keys, err := pipeline.LoadOrCreatePrivacyKeys(filepath.Join(dir, "weir.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := pipeline.NewIdentity(cfg.Identity, keys, logins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newEngine(cfg, pipeline.ShippedEdition(), keys, nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range cfg.Alerts.Sinks {
+		sinks++
+		if _, err := alerts.OpenSink(s, version); err != nil {
+			t.Errorf("sink %s: %v", name, err)
+		}
+	}
+	for line := range strings.Lines(text) {
+		line, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "# line: ")
+		if !ok {
+			continue
+		}
+		lines++
+		f, _, err := cfg.Collect[0].format(func() ([][]byte, error) { return [][]byte{[]byte(line)}, nil }, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields collector.Fields
+		if err := f.New().Parse(&fields, []byte(line)); err != nil {
+			t.Fatalf("its line is rejected: %v", err)
+		}
+		r := pipeline.Request{Method: fields.Method, Path: fields.Path, Status: fields.Status}
+		id.NewResolver().Resolve(&r, &fields.Clear)
+		if !fields.HasTime || fields.Path == "" || fields.Status != 200 || fields.Bytes != 512 || r.Address.PrincipalValue() != "203.0.113.9" {
+			t.Errorf("its line is read as %s %s %d, %d bytes, of %s", fields.Method, fields.Path, fields.Status, fields.Bytes, r.Address.PrincipalValue())
+		}
+	}
+	return lines, sinks
+}
+
+// TestSystemdUnit: what the unit starts is what the program takes, and stopping
+// may take as long as the program allows itself.
+func TestSystemdUnit(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(repositoryRoot(t), "deploy", "systemd", "weir.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := regexp.MustCompile(`(?m)^Exec\w+=/usr/local/bin/(weir .*)$`).FindAllStringSubmatch(string(data), -1)
+	if len(calls) < 2 {
+		t.Fatalf("the unit starts %d times weir", len(calls))
+	}
+	for _, c := range calls {
+		if problem := wrongCall(c[1]); problem != "" {
+			t.Error(problem)
+		}
+	}
+	stop := regexp.MustCompile(`(?m)^TimeoutStopSec=(\S+)$`).FindStringSubmatch(string(data))
+	var grace duration
+	if stop == nil || grace.UnmarshalText([]byte(stop[1])) != nil || grace <= duration(stopGrace) {
+		t.Errorf("TimeoutStopSec %v: want more than the %s that the stages may take", stop, stopGrace)
+	}
+}
+
+// TestPrometheusRules: the rules are whole, and ask for metrics that exist.
+func TestPrometheusRules(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(repositoryRoot(t), "deploy", "prometheus", "weir.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Groups []struct {
+			Name  string `yaml:"name"`
+			Rules []struct {
+				Alert       string            `yaml:"alert"`
+				Expr        string            `yaml:"expr"`
+				For         string            `yaml:"for"`
+				Labels      map[string]string `yaml:"labels"`
+				Annotations map[string]string `yaml:"annotations"`
+			} `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	if err := yaml.Load(data, &file, yaml.WithKnownFields()); err != nil {
+		t.Fatal(err)
+	}
+	have, asked := metricNames(t), map[string]bool{}
+	seen := map[string]bool{}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			var held duration
+			switch {
+			case r.Alert == "" || seen[r.Alert]:
+				t.Errorf("rule %q has no name of its own", r.Alert)
+			case r.Expr == "" || strings.Count(r.Expr, "(") != strings.Count(r.Expr, ")"):
+				t.Errorf("%s: expr %q", r.Alert, r.Expr)
+			case r.For != "" && held.UnmarshalText([]byte(r.For)) != nil:
+				t.Errorf("%s: for %q", r.Alert, r.For)
+			case r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["action"] == "":
+				t.Errorf("%s: want a severity, a summary and an action", r.Alert)
+			}
+			seen[r.Alert] = true
+			for _, name := range regexp.MustCompile(`weir_\w+`).FindAllString(r.Expr, -1) {
+				asked[name] = true
+				if !have[name] {
+					t.Errorf("%s asks for %s, which is no metric", r.Alert, name)
+				}
+			}
+		}
+	}
+	for _, name := range []string{
+		"weir_detect_lag_records", "weir_rejects_total", "weir_store_full_total", "weir_dead_letters_total",
+	} {
+		if !asked[name] {
+			t.Errorf("no rule watches %s", name)
+		}
+	}
+}
