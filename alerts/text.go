@@ -113,7 +113,7 @@ func (p *page) layOut() {
 func (p *page) head(a *pipeline.Alert) {
 	word := strings.ToUpper(printable(a.Severity))
 	if a.Status == "resolved" {
-		word = "RESOLVED"
+		word += " (resolved)"
 	}
 	title := printable(a.Title)
 	if p.opt.Width > 0 {
@@ -358,23 +358,9 @@ func big(n uint64) string {
 	return thousands(int64(n))
 }
 
-// silence is the command that stops this alert, safe to paste into a shell.
+// silence is the line of configuration that stops alerts like this one.
 func silence(a *pipeline.Alert) string {
-	s := "weir suppress --detector " + quoted(a.Detector)
-	if isScan(a) {
-		s += " --severity low"
-	} else {
-		s += " --client " + quoted(a.Principal.Kind.String()+":"+a.Principal.Value)
-	}
-	return s + " --for 7d"
-}
-
-// quoted writes s as one word of a POSIX shell.
-func quoted(s string) string {
-	if s != "" && strings.Trim(s, wordRunes+"./:@%+=") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
 }
 
 // detail is what only some want to see.

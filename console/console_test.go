@@ -31,6 +31,7 @@ type fakeStore struct {
 	requests []pipeline.Request
 	err      error
 	wait     chan struct{} // not nil: answers come when it is closed
+	holding  int           // answers that wait
 	alertsBy AlertFilter   // last asked
 	sought   RequestFilter
 }
@@ -39,6 +40,9 @@ func (s *fakeStore) hold(ctx context.Context) error {
 	if s.wait == nil {
 		return s.err
 	}
+	s.mu.Lock()
+	s.holding++
+	s.mu.Unlock()
 	select {
 	case <-s.wait:
 		return s.err
@@ -327,6 +331,9 @@ func TestAnswersTakeTurns(t *testing.T) {
 		go func() { codes <- ask(h, "GET", "/api/v1/alerts").Code }()
 		synctest.Wait()
 		time.Sleep(answerWithin / 2) // of the bubble's clock
+		if s.holding != maxAnswering {
+			t.Errorf("%d answers are in the making, want %d", s.holding, maxAnswering)
+		}
 		close(s.wait)
 		synctest.Wait()
 		for range maxAnswering + 1 {
@@ -393,6 +400,9 @@ func TestPaging(t *testing.T) {
 				}
 				if n == 0 {
 					first = p.After
+					if *first != 13 || *p.Before > 13 || size > 1 && *p.Before == 13 {
+						t.Errorf("size %d: after %d, before %d", size, *first, *p.Before)
+					}
 				}
 				if !p.More {
 					if (p.Before == nil) != (len(p.Data) == 0) {

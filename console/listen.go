@@ -68,8 +68,5 @@ func hostOf(s string) string {
 			return ""
 		}
 	}
-	if strings.ContainsAny(host, "[]@/ ") {
-		return ""
-	}
 	return strings.ToLower(host)
 }

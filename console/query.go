@@ -154,19 +154,18 @@ func (q *query) principal(name string) (p pipeline.Principal) {
 
 // err is what is wrong, all of it; ask when everything known was read.
 func (q *query) err() error {
-	var unknown []string
-	for name := range q.values {
-		if !slices.Contains(q.known, name) {
-			unknown = append(unknown, name)
-		}
-	}
-	slices.Sort(unknown)
-	var said []string
+	var said, unknown []string
 	for _, e := range q.errs {
 		said = append(said, e.Error())
 	}
-	for _, name := range unknown {
-		s := "no parameter " + quote(name)
+	for name := range q.values {
+		if !slices.Contains(q.known, name) {
+			unknown = append(unknown, quote(name))
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		s := "no parameter " + some(unknown, ", ")
 		if len(q.known) > 0 {
 			s += "; there are " + strings.Join(q.known, ", ")
 		}
@@ -175,11 +174,16 @@ func (q *query) err() error {
 	if len(said) == 0 {
 		return nil
 	}
+	return &problem{Status: http.StatusBadRequest, Detail: some(said, "; ")}
+}
+
+// some joins a list, of a long one its beginning.
+func some(list []string, between string) string {
 	const most = 8
-	if len(said) > most {
-		said = append(said[:most], fmt.Sprintf("and %d more", len(said)-most))
+	if len(list) > most {
+		list = append(slices.Clone(list[:most]), fmt.Sprintf("and %d more", len(list)-most))
 	}
-	return &problem{Status: http.StatusBadRequest, Detail: strings.Join(said, "; ")}
+	return strings.Join(list, between)
 }
 
 // Limits of lists: what is given without one, and the most.

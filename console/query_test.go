@@ -17,7 +17,7 @@ func badQueries() map[string]string { // query: what the problem must name
 	return map[string]string{
 		"severty=high":                    `no parameter "severty"; there are `,
 		"limit=1&Limit=2":                 `"Limit"`,
-		"a=1&b=2":                         `"a"; there are since, until,`,
+		"a=1&b=2":                         `no parameter "a", "b"; there are since, until,`,
 		"=1":                              `no parameter ""`,
 		"limit":                           "limit=\"\"",
 		"limit=":                          "limit=\"\"",
@@ -57,7 +57,7 @@ func badQueries() map[string]string { // query: what the problem must name
 		"principal=ip:1.1.1.1&principal=ip:1.1.1.2":       "principal is given 2 times",
 		strings.Repeat("limit=1&", maxValues) + "limit=2": "65 parameters",
 		strings.Repeat("x", 9000):                         `xxx"...`,
-		"a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&i=1&j=1":         "and 2 more",
+		"e=1&b=1&c=1&d=1&a=1&f=1&g=1&h=1&i=1&j=1":         `no parameter "a", "b", "c", "d", "e", "f", "g", "h", and 2 more; there are`,
 	}
 }
 

@@ -104,7 +104,7 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 	case failed:
 		st.failures++
 		st.shows = true
-	case o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
+	case o.Has(pipeline.ObsWorked), o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
 		st.successes++
 		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2
 		if st.failures >= 3 {

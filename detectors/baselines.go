@@ -102,7 +102,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 		return nil, fmt.Errorf("read baselines: %w", err)
 	}
 	if b.Version != baselinesVersion {
-		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out", b.Version, baselinesVersion)
+		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out: %w", b.Version, baselinesVersion, ErrLayout)
 	}
 	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login} {
 		if p.A == 0 || p.B == 0 {

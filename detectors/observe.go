@@ -110,6 +110,8 @@ func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request) {
 		if failed, known, _ := v.logins.Failed(r.Method, r.Path, r.Status, r.Bytes, false); known {
 			if failed {
 				o.Flags |= pipeline.ObsFailed
+			} else {
+				o.Flags |= pipeline.ObsWorked
 			}
 			return
 		}
@@ -189,9 +191,7 @@ func pageNumber(query string) int32 {
 		if !ok || len(value) == 0 || len(value) > 9 {
 			continue
 		}
-		switch name {
-		case "page", "p", "pg", "offset", "start", "paged", "skip", "from":
-		default:
+		if !pipeline.PageParameter(name) {
 			continue
 		}
 		if n, err := strconv.Atoi(value); err == nil && n >= 0 {

@@ -26,6 +26,7 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 			if fresh || st.full == 0 {
 				continue
 			}
+			sh.dirty = true
 			if p := sh.profile(st.full - 1); s.cfg.Watch.Suspect(d.Owner) {
 				p.Flags |= profileSuspect
 			} else {

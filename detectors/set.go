@@ -299,6 +299,7 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 	for _, w := range s.workers {
 		for n := range w.hot {
 			sh := s.shards[n]
+			sh.dirty = true // what was told is state too
 			for _, d := range sh.cases {
 				for i, c := range d.Cases {
 					if c == nil || !c.Changed || !c.Opened {
@@ -445,8 +446,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 // opens or changes in kind.
 func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *Profile, r *pipeline.Ordered, as role) {
 	s := w.set
-	switch s.cfg.Modes[s.entries[k].name] {
-	case ModeOff, ModeShadow:
+	if s.cfg.Modes[s.entries[k].name] == ModeOff {
 		return
 	}
 	if p.Flags&profileSuspect != 0 {
@@ -501,7 +501,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		Accounts: slices.Clone(c.Accounts), Objects: slices.Clone(c.Objects), Truncated: c.Truncated,
 		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
 		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
-		Edition: s.hash, Backfill: c.Backfill, Labels: maps.Clone(d.Labels),
+		Edition: s.hash, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
 	}
 	if len(d.Addresses) < maxAddresses {
 		f.AddressesTotal = len(d.Addresses)

@@ -62,6 +62,7 @@ type Finding struct {
 	Edition        string            `json:"edition"`    // hash of the edition in force
 	Labels         map[string]string `json:"labels"`
 	Backfill       bool              `json:"backfill"` // history: not sent to sinks
+	Shadow         bool              `json:"shadow"`   // of a detector on trial: stored, never an alert
 }
 
 // FindingFacts is what severity is decided from.

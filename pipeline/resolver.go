@@ -28,6 +28,7 @@ type Resolver struct {
 	counts   IdentityCounts
 	scratch  []byte // decoded credentials; cleared after use
 	json     fastjson.Parser
+	query    []byte // scratch
 }
 
 // NewResolver returns a Resolver for one worker.
@@ -77,6 +78,7 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 		}
 	}
 	r.own(req, subject)
+	r.reduce(req)
 }
 
 // own decides the principal.

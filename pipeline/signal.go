@@ -68,6 +68,7 @@ const (
 	ObsAuto                                  // what software asks on its own: favicons, robots.txt, well-known
 	ObsSlot                                  // the template has an id slot
 	ObsBorrowed                              // seen at the address, owned by a credential
+	ObsWorked                                // a login attempt that worked, as the configuration tells
 	ObsRead                                  // GET or HEAD
 )
 

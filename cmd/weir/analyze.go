@@ -170,6 +170,9 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 		a.labels.Alias(a.token)
 		a.traffic = NewTrafficStats(a.labels)
 	}
+	if a.o.pseudonyms && a.keys.Public() {
+		fmt.Fprintln(a.stderr, "weir analyze: --pseudonyms without privacy.key_file: everybody can open these tokens")
+	}
 	ins, notes, problems, cleanup := openInputs(args, a.o.how, stdin)
 	defer cleanup()
 	for _, p := range problems {
@@ -392,6 +395,9 @@ func (a *analysis) summary(n int) {
 	fmt.Fprintf(a.stderr, "%d lines read, %d parsed, %d rejected%s\n", t.lines, t.parsed, t.rejected(), reasonList(t.reasons))
 	fmt.Fprintf(a.stderr, "%d clients, %d alerts; %.2f s, %.0f lines/s, %.1f MB/s\n",
 		st.Principals, n, took, float64(t.lines)/max(took, 1e-9), float64(t.bytes)/1e6/max(took, 1e-9))
+	if n := len(a.engine.shadow); n > 0 {
+		fmt.Fprintf(a.stderr, "%d findings of detectors in shadow mode, no alerts\n", n)
+	}
 	if late, skewed := a.engine.merge.Late(); late+skewed > 0 {
 		fmt.Fprintf(a.stderr, "%d requests came too late for their place, %d carried a time far ahead of their neighbours\n", late, skewed)
 	}

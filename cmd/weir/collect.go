@@ -209,7 +209,7 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 
 // idleAfter is how long a source must be silent before others stop waiting for
 // it, and before a live log's event time follows the clock.
-const idleAfter = 5 * time.Second
+const idleAfter = 10 * time.Second
 
 // liveWithin is how close to the clock a log's stamps must be for the clock to
 // say anything about its event time.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,9 +150,15 @@ func parseConfig(data []byte) (*config, error) {
 	}
 	c := defaultConfig()
 	if strings.TrimSpace(expanded) != "" {
-		if err := yaml.Load([]byte(expanded), c, yaml.WithKnownFields()); err != nil {
+		var tree yaml.Node
+		if err := yaml.Load([]byte(expanded), &tree); err != nil {
 			return nil, err
 		}
+		unknown := unknownKeys(&tree, reflect.TypeFor[config](), "")
+		if err := tree.Load(c); err != nil {
+			return nil, errors.Join(append(unknown, err)...)
+		}
+		return c, errors.Join(append(unknown, c.validate())...)
 	}
 	return c, c.validate()
 }

@@ -13,14 +13,10 @@ import (
 	"go.uber.org/zap"
 
 	"weir/alerts"
-	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
 	"weir/storage/sqlite"
 )
-
-// requestView is a request as the API shows it.
-type requestView = console.Request
 
 // consoleService is a service with nothing but a store in a directory of the
 // test.

@@ -238,13 +238,17 @@ func (d *detect) commit(ctx context.Context, out []pipeline.Alert, force bool) e
 	if len(out) == 0 && !force && time.Since(d.committed) < commitEvery {
 		return nil
 	}
-	o := storage.Output{Stage: detectStage, Position: d.position}
+	o := storage.Output{Stage: detectStage, Position: d.position, Findings: d.e.shadow}
 	for i := range out {
 		o.Alerts = append(o.Alerts, storage.AlertRevision{Alert: out[i], Backfill: alerts.Backfill(&out[i])})
 	}
 	if err := d.s.whileFull(ctx, func() error { return d.s.db.Commit(ctx, o) }); err != nil {
 		return err
 	}
+	for i := range d.e.shadow {
+		d.s.metrics.shadow.WithLabelValues(d.e.shadow[i].Detector).Inc()
+	}
+	d.e.shadow = d.e.shadow[:0]
 	for i := range out {
 		d.s.metrics.alerts.WithLabelValues(out[i].Detector, out[i].Severity, out[i].Change.Kind).Inc()
 	}

@@ -250,7 +250,7 @@ func mustBeSame(t *testing.T, what string, want, got []string) {
 	t.Helper()
 	for i := range min(len(want), len(got)) {
 		if want[i] != got[i] {
-			t.Fatalf("%s: revision %d of %d differs:\n%s", what, i+1, len(want), cmp.Diff(indented(want[i]), indented(got[i])))
+			t.Fatalf("%s: revision %d of %d differs:\n%s\nwant:%s\ngot:%s", what, i+1, len(want), cmp.Diff(indented(want[i]), indented(got[i])), listed(want), listed(got))
 		}
 	}
 	if len(want) != len(got) {
@@ -260,6 +260,19 @@ func mustBeSame(t *testing.T, what string, want, got []string) {
 		}
 		t.Fatalf("%s: %d revisions, want %d; %s: %s", what, len(got), len(want), side, longer[min(len(want), len(got))])
 	}
+}
+
+// listed is one line a revision.
+func listed(list []string) string {
+	var b strings.Builder
+	for _, s := range list {
+		var a pipeline.Alert
+		if err := json.Unmarshal([]byte(s), &a); err != nil {
+			return err.Error()
+		}
+		fmt.Fprintf(&b, "\n  %.6s.%d %s %s last %s %s: %s", a.ID, a.Revision, a.Detector, a.Principal.Value, a.Window.Last.Std().Format(time.TimeOnly), a.Change.Kind, a.Change.Text)
+	}
+	return b.String()
 }
 
 func indented(s string) string {

@@ -22,6 +22,7 @@ type engine struct {
 
 	batch    []pipeline.Ordered
 	findings []pipeline.Finding
+	shadow   []pipeline.Finding // of detectors on trial, since the last commit
 	requests int64
 	first    pipeline.Time
 	last     pipeline.Time
@@ -91,7 +92,11 @@ func (e *engine) advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Ale
 
 func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 	for i := range e.findings {
-		dst = e.book.Take(dst, &e.findings[i])
+		if f := &e.findings[i]; f.Shadow {
+			e.shadow = append(e.shadow, *f)
+		} else {
+			dst = e.book.Take(dst, f)
+		}
 	}
 	return dst
 }

@@ -11,10 +11,11 @@ import (
 )
 
 // When a running weir learns anew: first as soon as there is something to learn
-// from, then once a day of the clock.
+// from, then once a day of event time.
 const (
 	learnFirst  = 5_000 // requests
 	learnEvery  = 24 * time.Hour
+	learnAgain  = time.Hour      // of the clock, at the soonest
 	learnWindow = 24 * time.Hour // of event time
 )
 
@@ -26,21 +27,22 @@ func (s *service) relearn(ctx context.Context) {
 	}
 	tick := time.NewTicker(20 * time.Second)
 	defer tick.Stop()
-	next := time.Now().Add(learnEvery)
+	var tried time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		_, _, _, known, err := s.db.LatestEdition(ctx)
-		if err != nil || known && time.Now().Before(next) {
+		_, effective, _, known, err := s.db.LatestEdition(ctx)
+		if err != nil || time.Since(tried) < learnAgain {
 			continue
 		}
 		st, err := s.db.Stats(ctx)
-		if err != nil || st.Requests < learnFirst {
+		if err != nil || st.Requests < learnFirst || known && st.Newest.Sub(effective) < learnEvery {
 			continue
 		}
+		tried = time.Now()
 		edition, err := s.fitStored(ctx, st.First, st.Newest)
 		if err == nil {
 			err = s.publish(ctx, edition)
@@ -48,7 +50,6 @@ func (s *service) relearn(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("cannot learn a new edition; the old one stays", zap.Error(err))
 		}
-		next = time.Now().Add(learnEvery)
 	}
 }
 
@@ -56,6 +57,7 @@ func (s *service) relearn(ctx context.Context) {
 func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Time) (*pipeline.Edition, error) {
 	fitter := detectors.NewFitter()
 	since := newest.Add(-learnWindow)
+	disorders := map[uint64]*disorder{}
 	for {
 		records, err := s.db.ReadRecords(ctx, from, detectRecords)
 		if err != nil {
@@ -69,12 +71,26 @@ func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Tim
 			if r.Block == nil {
 				continue
 			}
+			d := disorders[r.Block.SourceID]
+			if d == nil {
+				d = &disorder{}
+				disorders[r.Block.SourceID] = d
+			}
 			for i := range r.Block.Requests {
+				d.observe(r.Block.Requests[i].Time)
 				if q := &r.Block.Requests[i]; q.Time >= since {
 					fitter.Add(q)
 				}
 			}
 		}
 	}
-	return fitter.Fit(0)
+	var worst pipeline.Time
+	for _, d := range disorders {
+		worst = max(worst, d.worst)
+	}
+	edition, err := fitter.Fit(worst.Sub(0))
+	if err == nil {
+		edition.Effective = newest
+	}
+	return edition, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"time"
 
 	"weir/pipeline"
@@ -90,7 +91,7 @@ func (db *DB) Shed(ctx context.Context, bytes, keepFrom int64) (r storage.Retain
 // stored.
 func (db *DB) rearm() {
 	const room = 1 << 20
-	if free, ok := freeBytes(db.path); !ok || free >= db.reserve.size+room {
+	if free, ok := diskFree(filepath.Dir(db.path)); !ok || free >= db.reserve.size+room {
 		db.reserve.arm()
 	}
 }
