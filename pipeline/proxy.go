@@ -15,6 +15,7 @@ type ProxyWatch struct {
 	cdn    [2]networks
 	s      proxyState
 	marked *proxyState
+	hints  [256]uint8       // where owners were found last, by hash; not state
 	agents [1024]proxyAgent // what recent agents came to, by hash; not state
 	edges  [4096]proxyEdge  // the providers of recent addresses, by owner; not state
 }
@@ -37,6 +38,9 @@ const (
 	proxyFamilies = 24 // agent families by address
 	cdnOwners     = 2048
 
+	// When all slots are taken, every so many requests one of an address without
+	// a slot takes the least one's: an address with a real share soon has one.
+	proxyAdmit       = 8
 	proxyMinRequests = 128
 	proxyShare       = 30 // of all requests
 	proxySmallShare  = 5  // or this, as one node of several, with
@@ -70,6 +74,7 @@ type proxyState struct {
 	Owners         [cdnOwners]uint64
 	OwnerOf        [cdnOwners]uint8 // provider + 1
 	OwnerCount     uint32
+	Full           bool // every slot is taken
 }
 
 // proxySlot is one watched address.
@@ -100,14 +105,15 @@ func (w *ProxyWatch) Observe(req *Request) {
 	family, bot := w.family(req)
 	served := req.Status >= 200 && req.Status < 400 && req.Flags&FlagLogin == 0
 
-	slot := s.slot(owner, req.Address)
-	slot.Crowd.add(family, bot, served)
-	if claims {
-		slot.Claimed++
-		slot.claim(req.Forwarded.Owner(), family, served)
-	}
-	if slot.Crowd.Requests%proxyLookEvery == 0 {
-		slot.Crowd.Basis = s.look(slot)
+	if slot := w.slot(owner, req.Address); slot != nil {
+		slot.Crowd.add(family, bot, served)
+		if claims {
+			slot.Claimed++
+			slot.claim(req.Forwarded.Owner(), family, served)
+		}
+		if slot.Crowd.Requests%proxyLookEvery == 0 {
+			slot.Crowd.Basis = s.look(slot)
+		}
 	}
 	e := &w.edges[owner&4095]
 	if e.owner != owner {
@@ -147,12 +153,22 @@ func (w *ProxyWatch) provider(a Address) uint8 {
 
 // slot returns the slot of an address, taking over the lightest one for an
 // address that has none (space-saving: a heavy address always has one).
-func (s *proxyState) slot(owner uint64, a Address) *proxySlot {
+func (w *ProxyWatch) slot(owner uint64, a Address) *proxySlot {
+	s := &w.s
+	hint := &w.hints[owner&255]
+	if i := *hint; s.Owner[i] == owner && s.Weight[i] > 0 {
+		s.Weight[i]++
+		return &s.Slots[i]
+	}
 	for i, o := range s.Owner {
 		if o == owner && s.Weight[i] > 0 {
+			*hint = uint8(i)
 			s.Weight[i]++
 			return &s.Slots[i]
 		}
+	}
+	if s.Full && s.Total%proxyAdmit != 0 {
+		return nil
 	}
 	least := 0
 	for i, n := range s.Weight {
@@ -160,6 +176,8 @@ func (s *proxyState) slot(owner uint64, a Address) *proxySlot {
 			least = i
 		}
 	}
+	s.Full = s.Weight[least] > 0
+	*hint = uint8(least)
 	s.Owner[least] = owner
 	s.Weight[least]++
 	s.Slots[least] = proxySlot{Address: a}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"strings"
+	"unsafe"
 )
 
 // What a request's text says beyond what detection needs stops at collect:
@@ -76,7 +77,7 @@ func digits(s string) bool {
 func (r *Resolver) reduce(req *Request) {
 	if req.Query != "" {
 		r.query = AppendQuery(r.query[:0], req.Query)
-		req.Query = string(r.query)
+		req.Query = unsafe.String(unsafe.SliceData(r.query), len(r.query)) // valid until the next call
 	}
 	if i := strings.IndexByte(req.Referer, '?'); i >= 0 {
 		req.Referer = req.Referer[:i]

@@ -104,6 +104,6 @@ func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 // limitMemory keeps Go's heap from doubling: state is bounded by design, and
 // the collector runs a little more often instead.
 func limitMemory() {
-	debug.SetGCPercent(60)
+	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(900 << 20)
 }

@@ -125,7 +125,7 @@ func (d *disorder) observe(t pipeline.Time) {
 // expectedLines is a number of lines that the inputs hold at least, 0 when that
 // cannot be told without reading them.
 func expectedLines(ins []input) (n int64) {
-	const longLine = 600 // bytes; ordinary lines are shorter
+	const longLine = 400 // bytes; ordinary lines are shorter
 	for _, in := range ins {
 		st, err := os.Stat(in.path)
 		if err != nil || compressed(in.path) {
