@@ -324,6 +324,7 @@ func order(t testing.TB, events []event) []pipeline.Ordered {
 		*r = events[i].r
 		r.Line = int64(i) + 1
 		resolver.Resolve(r, &events[i].c)
+		r.Query = strings.Clone(r.Query) // it was valid until the next one
 		r.Seal()
 		out[i] = pipeline.Ordered{Request: r, Block: block}
 	}

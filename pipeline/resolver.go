@@ -54,7 +54,9 @@ func (r *Resolver) Counts() IdentityCounts { return r.counts }
 
 // Resolve sets Address, Forwarded, Account, Key, Session, LoginUser, Kind,
 // Owner and the flags FlagLogin and FlagRefused of req from c and from Method,
-// Path and Status, which must be set already. It keeps nothing of c.
+// Path and Status, which must be set already, and reduces Query, Referer and
+// Path to what may leave collect; Query is then valid until the next call. It
+// keeps nothing of c.
 //
 // A login attempt belongs to the address. Else, where the server accepted the
 // request (2xx, 3xx), it belongs to the subject or account it carries, else to

@@ -36,9 +36,9 @@ func keysOf(typ reflect.Type, at string, add func(string)) {
 	case typ.Kind() == reflect.Pointer:
 		keysOf(typ.Elem(), at, add)
 	case typ.Kind() == reflect.Struct:
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
-			keysOf(typ.Field(i).Type, strings.TrimPrefix(at+"."+name, "."), add)
+		for f := range typ.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			keysOf(f.Type, strings.TrimPrefix(at+"."+name, "."), add)
 		}
 	case typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct:
 		add(at)
