@@ -45,6 +45,7 @@ func rarity(path string) pipeline.Nats {
 		"/cgi-bin/", "/hnap1", "/boaform", "/gponform", "/actuator/", "/_ignition/", "/solr/admin", "/jmx-console", "/manager/html", "/web-inf/",
 		"..%2f", "%2e%2e", "/../", "..\\", "%00", "/wlwmanifest", "/phpmyadmin", "/pma/", "/adminer", "/ecp/", "/owa/auth", "/autodiscover/", "/telescope/",
 		"/server-status", "/server-info", "/.ds_store", "/xmlrpc", "<script", "%3cscript", "/remote/login", "/dana-na/", "/vendor/composer", "/console/login",
+		"/fckeditor/", "/kcfinder/", "/elfinder", "/filemanager/connectors", "/uploadify",
 	} {
 		if strings.Contains(p, s) {
 			return rareAlways
