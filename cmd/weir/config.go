@@ -154,11 +154,13 @@ func parseConfig(data []byte) (*config, error) {
 		if err := yaml.Load([]byte(expanded), &tree); err != nil {
 			return nil, err
 		}
-		unknown := unknownKeys(&tree, reflect.TypeFor[config](), "")
-		if err := tree.Load(c); err != nil {
-			return nil, errors.Join(append(unknown, err)...)
+		wrong := misfits(&tree, reflect.TypeFor[config](), "")
+		if err := tree.Load(c); err != nil && len(wrong) == 0 {
+			return nil, err
+		} else if err != nil {
+			return nil, errors.Join(wrong...)
 		}
-		return c, errors.Join(append(unknown, c.validate())...)
+		return c, errors.Join(append(wrong, c.validate())...)
 	}
 	return c, c.validate()
 }

@@ -10,32 +10,38 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// unknownKeys lists the keys of a YAML tree that the type t has no field for,
-// each with its path and line, and what there is instead.
-func unknownKeys(n *yaml.Node, t reflect.Type, path string) (errs []error) {
+// misfits lists what of a YAML tree does not fit the type t: keys without a
+// field, with what there is instead, and texts that their type does not read. Each
+// has its path and line.
+func misfits(n *yaml.Node, t reflect.Type, path string) (errs []error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if n.Kind == yaml.DocumentNode || n.Kind == yaml.AliasNode {
 		if n.Kind == yaml.AliasNode {
-			return unknownKeys(n.Alias, t, path)
+			return misfits(n.Alias, t, path)
 		}
 		for _, c := range n.Content {
-			errs = append(errs, unknownKeys(c, t, path)...)
+			errs = append(errs, misfits(c, t, path)...)
 		}
 		return errs
 	}
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
-		return nil
+	if v, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+		if n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+			if err := v.UnmarshalText([]byte(n.Value)); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w (line %d)", path, err, n.Line))
+			}
+		}
+		return errs
 	}
 	switch {
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		for i, c := range n.Content {
-			errs = append(errs, unknownKeys(c, t.Elem(), fmt.Sprintf("%s[%d]", path, i))...)
+			errs = append(errs, misfits(c, t.Elem(), fmt.Sprintf("%s[%d]", path, i))...)
 		}
 	case t.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			errs = append(errs, unknownKeys(n.Content[i+1], t.Elem(), join(path, n.Content[i].Value))...)
+			errs = append(errs, misfits(n.Content[i+1], t.Elem(), join(path, n.Content[i].Value))...)
 		}
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		fields := yamlFields(t)
@@ -51,7 +57,7 @@ func unknownKeys(n *yaml.Node, t reflect.Type, path string) (errs []error) {
 				errs = append(errs, fmt.Errorf("%s: no such key (line %d); there are %s", join(path, key.Value), key.Line, strings.Join(names, ", ")))
 				continue
 			}
-			errs = append(errs, unknownKeys(n.Content[i+1], f, join(path, key.Value))...)
+			errs = append(errs, misfits(n.Content[i+1], f, join(path, key.Value))...)
 		}
 	}
 	return errs

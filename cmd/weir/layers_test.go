@@ -155,7 +155,7 @@ func checkClock(name string, f *ast.File) (problems []string) {
 }
 
 // repositoryRoot is the directory of go.mod, seen from this package.
-func repositoryRoot(t *testing.T) string {
+func repositoryRoot(t testing.TB) string {
 	t.Helper()
 	root := filepath.Join("..", "..")
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {

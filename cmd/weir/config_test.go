@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+func TestConfigProblemsHavePlaces(t *testing.T) {
+	f := func(text string, want ...string) {
+		t.Helper()
+		_, err := parseConfig([]byte(text))
+		if err == nil {
+			t.Fatalf("%q is accepted", text)
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: no %q in: %v", text, w, err)
+			}
+		}
+	}
+	f("collekt: []\nlog: {level: loud}", "collekt: no such key (line 1)", "log.level")
+	f("collect: [{file: a}, {fil: b}]", "collect[1].fil: no such key", "collect[1].file")
+	f("detect: {probe.pat: {mode: on}, probe.path: {mode: maybe}}", "detect.probe.pat: no such detector", "detect.probe.path.mode")
+	f("alerts: {sinks: {a: {webhook: {url: 'https://x.example', secre: 1}}}}", "alerts.sinks.a.webhook.secre: no such key")
+	f("store: {max_bytes: 200%}", "max_bytes")
+	f("privacy: {key_file: ${WEIR_TEST_NOT_SET}}", "line 1: environment variable WEIR_TEST_NOT_SET is not set")
+}
+
+// FuzzConfig: no text makes the loader panic, and what it accepts can be
+// written and read again.
+func FuzzConfig(f *testing.F) {
+	examples, err := filepath.Glob(filepath.Join(repositoryRoot(f), "deploy/examples/*.yaml"))
+	if err != nil || len(examples) == 0 {
+		f.Fatalf("no examples found: %v", err)
+	}
+	for _, e := range examples {
+		text, err := os.ReadFile(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add("collect: [{file: a, format: json, fields: {path: p}}]\nidentity: {trusted_proxies: [10.0.0.0/8]}\ndetect: {scrape.crawl: {mode: shadow}}")
+	f.Add("a: &a [*a]")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseConfig([]byte(text))
+		if err != nil {
+			return
+		}
+		out, err := yaml.Dump(c)
+		if err != nil {
+			t.Fatalf("write what was read: %v", err)
+		}
+		if _, err := parseConfig(out); err != nil && !strings.Contains(err.Error(), "environment variable") {
+			t.Fatalf("read what was written: %v\n%s", err, out)
+		}
+	})
+}
