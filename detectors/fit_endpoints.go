@@ -1,0 +1,156 @@
+package detectors
+
+import (
+	"slices"
+
+	"weir/pipeline"
+)
+
+// maxItems is how many popular items an edition names.
+const maxItems = 8192
+
+// fitItems learns how popular items are, catalogue by catalogue: among objects
+// that everybody has their own of, none is popular and none says anything.
+func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline.Nats {
+	type catalogue struct{ items, contacts uint64 }
+	counts := map[fitItem]uint64{}
+	catalogues := map[uint64]*catalogue{}
+	for i := range clients {
+		for _, item := range clients[i].items {
+			c := catalogues[item.template]
+			if c == nil {
+				c = &catalogue{}
+				catalogues[item.template] = c
+			}
+			if _, ok := counts[item]; !ok {
+				c.items++
+				counts[item] = 0
+			}
+			// A suspect's items exist, but it says nothing of their popularity.
+			if !clients[i].suspect {
+				counts[item]++
+				c.contacts++
+			}
+		}
+	}
+	b.Catalogue = int64(len(counts))
+	tailOf := func(item fitItem, n uint64) pipeline.Nats {
+		c := catalogues[item.template]
+		return min(max(lnRatio(c.contacts, c.items*max(n, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
+	}
+	items := make([]fitItem, 0, len(counts))
+	for item, c := range counts {
+		if c >= 2 {
+			items = append(items, item)
+		}
+	}
+	slices.SortFunc(items, func(x, y fitItem) int {
+		if counts[x] != counts[y] {
+			return compare(counts[y], counts[x])
+		}
+		return compare(x.item, y.item)
+	})
+	items = items[:min(len(items), maxItems)]
+	slices.SortFunc(items, func(x, y fitItem) int { return compare(x.item, y.item) })
+	for _, item := range items {
+		b.Items = append(b.Items, ItemBaseline{item.item, tailOf(item, counts[item])})
+	}
+	rare := map[uint64]pipeline.Nats{}
+	for t := range catalogues {
+		rare[t] = max(0, tailOf(fitItem{template: t}, 1))
+	}
+	b.RareTail = rare[0]
+	return rare
+}
+
+// fitGuarded finds the endpoints that serve accounts only.
+func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBaseline) {
+	type use struct {
+		accounts  bool
+		anonymous map[uint64]struct{} // clients, up to a few
+	}
+	uses := map[uint64]*use{}
+	for i := range f.rows {
+		r := &f.rows[i]
+		p := &facts[r.path]
+		if r.flags&fitLogin != 0 || p.is(pipeline.ObsUnknown|pipeline.ObsStatic) || (r.status < 200 || r.status >= 300) && r.status != 304 {
+			continue
+		}
+		u := uses[p.template]
+		if u == nil {
+			u = &use{anonymous: map[uint64]struct{}{}}
+			uses[p.template] = u
+		}
+		if r.flags&fitAccount != 0 {
+			u.accounts = true
+		} else if len(u.anonymous) < 2 {
+			u.anonymous[r.client] = struct{}{}
+		}
+	}
+	for t, u := range uses {
+		if u.accounts && len(u.anonymous) < 2 {
+			endpointOf(endpoints, t).Guarded = true
+		}
+	}
+}
+
+// maxEndpoints bounds an edition's endpoint table.
+const maxEndpoints = 8192
+
+func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline, rare map[uint64]pipeline.Nats) []EndpointBaseline {
+	for t := range rare {
+		if t != 0 {
+			endpointOf(endpoints, t)
+		}
+	}
+	miss, near := map[uint64][]fitClient{}, map[uint64][]fitClient{}
+	for i := range clients {
+		c := &clients[i]
+		if c.suspect {
+			continue
+		}
+		for _, w := range c.walks {
+			endpointOf(endpoints, w.template)
+			miss[w.template] = append(miss[w.template], fitClient{object: w.miss})
+			near[w.template] = append(near[w.template], fitClient{near: w.near})
+		}
+	}
+	shipped := ShippedBaselines()
+	templates := make([]uint64, 0, len(endpoints))
+	for t := range endpoints {
+		templates = append(templates, t)
+	}
+	slices.Sort(templates)
+	var out []EndpointBaseline
+	for _, t := range templates[:min(len(templates), maxEndpoints)] {
+		e := *endpoints[t]
+		if !e.Refuses {
+			e.RareTail = rare[t]
+		}
+		e.Miss = fitBeta(miss[t], func(c *fitClient) share { return c.object }, shipped.Object)
+		e.Near = fitBeta(near[t], func(c *fitClient) share { return c.near }, shipped.Near)
+		out = append(out, e)
+	}
+	return out
+}
+
+// fitAsked finds wordlist paths that several ordinary clients are served here.
+func (f *Fitter) fitAsked(facts []pathFacts, clients []fitClient) []uint64 {
+	served := map[uint64]int{}
+	for i := range clients {
+		if clients[i].suspect {
+			continue
+		}
+		for _, item := range clients[i].items {
+			served[item.item]++
+		}
+	}
+	var out []uint64
+	for i := range facts {
+		if facts[i].rarity > 0 && served[facts[i].path] >= 3 {
+			out = append(out, facts[i].path)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
