@@ -26,7 +26,7 @@ func misfits(n *yaml.Node, t reflect.Type, path string) (errs []error) {
 		}
 		return errs
 	}
-	if v, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+	if v, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t)); ok {
 		if n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
 			if err := v.UnmarshalText([]byte(n.Value)); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w (line %d)", path, err, n.Line))
