@@ -49,8 +49,9 @@ type Reader struct {
 	split splitter
 	broke error // why the reading ended; the chunk before it is delivered first
 
-	order   chan *chunk // what the feeder has started, in order; nil with one worker
-	fed     error       // why the feeder ended; read after order is closed
+	order   chan *chunk // what the workers read, in order; nil with one worker
+	reading sync.Mutex  // held by the worker that reads
+	fed     error       // why the reading ended; for others once order is closed
 	stopped chan struct{}
 	wg      sync.WaitGroup
 
@@ -80,7 +81,7 @@ func NewReader(cfg ReaderConfig) *Reader {
 
 // lookAhead is how many chunks a worker may parse ahead of the consumer: enough
 // to keep it busy while the consumer works through a batch.
-const lookAhead = 8
+const lookAhead = 4
 
 // sourceID is stable for a file wherever weir is started.
 func sourceID(name string) uint64 {
@@ -183,34 +184,50 @@ func (r *Reader) open() error {
 	r.file = f
 	r.size.Store(f.Size())
 	r.split = splitter{src: f, limit: lineLimit, c: r.pump.chunk(chunkSize)}
-	depth := lookAhead * r.cfg.Workers
-	r.pump.open(depth)
-	if r.cfg.Workers == 1 && f.file != nil {
+	if r.pump.open(r.cfg.Workers == 1 && f.file != nil) {
 		return nil // everything happens in Next
 	}
-	r.order = make(chan *chunk, depth)
-	r.wg.Go(func() {
-		r.fed = r.feed()
-		close(r.order)
-		r.pump.stop()
-	})
+	r.order = make(chan *chunk, lookAhead*r.cfg.Workers)
+	for range r.cfg.Workers {
+		r.wg.Go(r.work)
+	}
 	return nil
 }
 
-// feed reads ahead until the input ends or the Reader is closed.
-func (r *Reader) feed() error {
+// work reads and parses chunk after chunk until the input ends or the Reader is
+// closed. Reading is one worker's at a time; it parses what it read, which is
+// still in its cache.
+func (r *Reader) work() {
+	w := r.pump.newWorker()
 	for {
-		c, err := r.read()
+		c := r.take()
 		if c == nil {
-			return err
+			return
 		}
+		w.parse(c)
+		c.done <- struct{}{}
+	}
+}
+
+// take reads the next chunk and gives it its place in the order; nil at the end.
+func (r *Reader) take() *chunk {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.fed != nil {
+		return nil
+	}
+	c, err := r.read()
+	if c != nil {
 		select {
 		case r.order <- c:
+			return c
 		case <-r.stopped:
-			return io.EOF
+			err = io.EOF
 		}
-		r.pump.start(c)
 	}
+	r.fed = err
+	close(r.order)
+	return nil
 }
 
 // read returns the next chunk, or nil and why there is none.

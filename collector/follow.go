@@ -116,7 +116,9 @@ func NewFollower(cfg FollowConfig) (*Follower, error) {
 		source: cfg.Path, sourceID: sourceID(cfg.Path), format: cfg.Format,
 		identify: cfg.NewIdentify, timed: cfg.Timed, workers: cfg.Workers, limit: lineLimit,
 	}
-	f.pump.open(f.depth)
+	if !f.pump.open(f.cfg.Workers == 1) {
+		f.pump.staff(f.depth)
+	}
 	return f, nil
 }
 

@@ -61,8 +61,8 @@ type pump struct {
 	workers  int
 	limit    int
 
-	jobs   chan *chunk // nil with one worker: wait parses
-	inline *worker
+	jobs   chan *chunk // of a staff; nil without one
+	inline *worker     // parses in wait
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
@@ -71,13 +71,18 @@ type pump struct {
 	given map[*pipeline.Block]*chunk
 }
 
-// open makes the workers. depth is how many chunks are under way at most.
-func (p *pump) open(depth int) {
+// open makes ready. With inline, whoever waits for a chunk parses it.
+func (p *pump) open(inline bool) bool {
 	p.given = make(map[*pipeline.Block]*chunk)
-	if p.workers == 1 {
+	if inline {
 		p.inline = p.newWorker()
-		return
 	}
+	return inline
+}
+
+// staff makes the workers that start hands chunks to. depth is how many chunks
+// are under way at most.
+func (p *pump) staff(depth int) {
 	p.jobs = make(chan *chunk, depth)
 	for range p.workers {
 		w := p.newWorker()
@@ -101,7 +106,7 @@ func (p *pump) start(c *chunk) {
 // wait returns when c is parsed, or with the context's error, and may then be
 // called again.
 func (p *pump) wait(ctx context.Context, c *chunk) error {
-	if p.jobs == nil {
+	if p.inline != nil {
 		p.inline.parse(c)
 		return nil
 	}

@@ -187,9 +187,9 @@ func (t *trial) score() pipeline.Nats {
 // one cache line (a blocked filter, Putze et al. 2007): the older generation is
 // dropped when the younger is half full or a week old.
 type bloom struct {
-	block [2][2][8]uint64 // block, generation
 	used  uint16          // distinct items put into generation 0
 	born  uint32          // event second
+	block [2][2][8]uint64 // block, generation
 }
 
 // bloomFull is where 1,024 bits are half set with three probes.

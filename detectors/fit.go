@@ -1,8 +1,10 @@
 package detectors
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,10 +65,11 @@ func NewFitter() *Fitter {
 	return &Fitter{index: map[uint64]uint32{}, perKey: map[uint64]uint32{}, first: pipeline.NoTime}
 }
 
-// Expect tells the fitter that at least n requests will come, so that it need
-// not begin with clients that it would drop later.
+// Expect tells the fitter that about n requests will come, so that it need not
+// begin with clients that it would drop later.
 func (f *Fitter) Expect(n int64) {
-	for n > 2*FitLimit && f.level.Load() < 40 {
+	f.rows = slices.Grow(f.rows, int(min(n, FitLimit+1)))
+	for n > FitLimit+FitLimit/8 && f.level.Load() < 40 {
 		n /= 2
 		f.level.Add(1)
 	}
@@ -183,6 +186,9 @@ type fitWalk struct {
 
 // Fit builds the edition. lateness is the disorder that was seen in the input.
 func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
+	var order []int32
+	var wg sync.WaitGroup
+	wg.Go(func() { order = f.order() })
 	learner := pipeline.NewTemplateLearner()
 	for i := range f.rows {
 		r := &f.rows[i]
@@ -197,7 +203,8 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	}
 	b.Since = first
 	facts := f.pathFacts(templates, b)
-	clients, endpoints := f.clients(facts)
+	wg.Wait()
+	clients, endpoints := f.clients(order, facts)
 	b.Clients = int64(len(clients))
 	for range 3 {
 		for i := range clients {
@@ -232,13 +239,31 @@ func (f *Fitter) pathFacts(t *pipeline.Templates, b *Baselines) []pathFacts {
 	return out
 }
 
-// clients sums the rows up, in the order of the clients' hashes.
-func (f *Fitter) clients(facts []pathFacts) ([]fitClient, map[uint64]*EndpointBaseline) {
-	order := make([]int32, len(f.rows))
-	for i := range order {
-		order[i] = int32(i)
+// order is the rows by the client's hash; one client's stay in their order.
+func (f *Fitter) order() []int32 {
+	type key struct {
+		owner uint64
+		row   int32
 	}
-	slices.SortStableFunc(order, func(a, b int32) int { return compare(f.rows[a].owner, f.rows[b].owner) })
+	keys := make([]key, len(f.rows))
+	for i := range keys {
+		keys[i] = key{f.rows[i].owner, int32(i)}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if c := cmp.Compare(a.owner, b.owner); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.row, b.row)
+	})
+	order := make([]int32, len(keys))
+	for i := range keys {
+		order[i] = keys[i].row
+	}
+	return order
+}
+
+// clients sums the rows up, in the order of the clients' hashes.
+func (f *Fitter) clients(order []int32, facts []pathFacts) ([]fitClient, map[uint64]*EndpointBaseline) {
 	endpoints := map[uint64]*EndpointBaseline{}
 	var clients []fitClient
 	for from := 0; from < len(order); {

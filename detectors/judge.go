@@ -1,6 +1,10 @@
 package detectors
 
-import "weir/pipeline"
+import (
+	"slices"
+
+	"weir/pipeline"
+)
 
 // owns reports whether the credential that r names is its owner. An account is
 // a name that anybody can send; it counts where servers are known to ask for
@@ -61,7 +65,14 @@ func (s *Set) watch(batch []pipeline.Ordered) {
 	if s.cfg.Watch == nil {
 		return
 	}
-	for i := range batch {
-		s.cfg.Watch.Observe(batch[i].Request)
+	for part := range slices.Chunk(batch, readAhead) {
+		sum := s.warm
+		for _, r := range part {
+			sum += uint64(r.Status) + uint64(r.Forwarded[0])
+		}
+		s.warm = sum
+		for _, r := range part {
+			s.cfg.Watch.Observe(r.Request)
+		}
 	}
 }

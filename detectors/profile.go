@@ -9,28 +9,28 @@ import (
 // million of them cost the garbage collector nothing and a checkpoint is a
 // copy. Each detector has a part of its own.
 type Profile struct {
+	// What every request touches comes first, in few cache lines.
 	Owner    uint64
 	First    pipeline.Time
 	Last     pipeline.Time
 	Requests uint32
 	Kind     pipeline.PrincipalKind
 	Flags    profileFlags
-
-	seen    bloom // first contacts with paths, templates and items
-	objects bloom // first contacts with objects
-
-	agents      linear64 // distinct user agents
-	credentials linear64 // distinct credentials seen from this address
-	borrowed    uint32   // requests that came with them
-	agent       uint64   // of the last request
-
-	rate   [6]uint16 // requests in each of the last six minutes
-	rateAt int64     // minute of rate[0]
+	rate     [6]uint16 // requests in each of the last six minutes
+	rateAt   int64     // minute of rate[0]
+	agents   linear64  // distinct user agents
+	agent    uint64    // of the last request
 
 	probe probeState
+	crawl crawlState
+	seen  bloom // first contacts with paths, templates and items
+
+	objects     bloom    // first contacts with objects
+	credentials linear64 // distinct credentials seen from this address
+	borrowed    uint32   // requests that came with them
+
 	walk  [2]walkState
 	login loginState
-	crawl crawlState
 }
 
 type profileFlags uint8

@@ -41,19 +41,22 @@ type Set struct {
 	minute    int64 // of the last tick
 	begun     bool
 	noticed   string // the proxy notice given last
+	warm      uint64 // see worker.warm
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
 // workers.
 type worker struct {
-	set  *Set
-	id   int
-	v    *observer
-	out  []placed
-	mine []visit // of the batch at hand
-	obs  pipeline.Observation
-	sc   scope
-	hot  map[uint16]int // shards with changed cases → how many
+	set   *Set
+	id    int
+	v     *observer
+	out   []placed
+	mine  []visit // of the batch at hand
+	obs   pipeline.Observation
+	sc    scope
+	hot   map[uint16]int // shards with changed cases → how many
+	arena arena
+	warm  uint64 // keeps what was read ahead from being optimized away
 }
 
 // placed is a finding with the place in the batch that caused it.
@@ -290,9 +293,24 @@ const (
 	asLender       // the address, where a credential owns it
 )
 
+// readAhead is how many visits are looked up before the first of them is made:
+// what each waits for in memory, it waits for together with the others.
+const readAhead = 16
+
 func (w *worker) take(batch []pipeline.Ordered) {
-	for _, v := range w.mine {
-		w.visit(int(v.i), &batch[v.i], v.owner, v.as)
+	for mine := range slices.Chunk(w.mine, readAhead) {
+		sum := w.warm
+		for _, v := range mine {
+			r := batch[v.i].Request
+			sum += w.v.paths[r.PathKey&(pathCache-1)].key + uint64(r.Status) + uint64(len(r.Referer))
+		}
+		for _, v := range mine {
+			sum += w.set.shards[pipeline.Shard(v.owner)].warm(v.owner)
+		}
+		w.warm = sum
+		for _, v := range mine {
+			w.visit(int(v.i), &batch[v.i], v.owner, v.as)
+		}
 	}
 }
 
@@ -330,7 +348,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	o.Owner = owner
 	var p *Profile
 	if st.full == 0 {
-		p = sh.promote(st)
+		p = sh.promote(st, &w.arena)
 		p.Kind = r.Kind
 		if as != asOwner {
 			p.Kind = pipeline.PrincipalIP

@@ -97,15 +97,16 @@ func (s *Set) Restore(h SnapshotHead, chunk func(n uint32) ([]byte, error)) erro
 		if data == nil {
 			continue
 		}
+		w := s.workers[n%len(s.workers)]
 		sh := new(shard)
-		if err := sh.decode(data, len(s.detectors)); err != nil {
+		if err := sh.decode(data, len(s.detectors), &w.arena); err != nil {
 			return fmt.Errorf("read shard %d: %w", n, err)
 		}
 		s.shards[n] = sh
 		for _, d := range sh.cases {
 			for _, c := range d.Cases {
 				if c != nil && c.Changed {
-					s.workers[n%len(s.workers)].hot[uint16(n)] = 1
+					w.hot[uint16(n)] = 1
 				}
 			}
 		}
@@ -150,7 +151,7 @@ func (sh *shard) encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (sh *shard) decode(data []byte, detectors int) error {
+func (sh *shard) decode(data []byte, detectors int, a *arena) error {
 	var h shardHead
 	r := bytes.NewReader(data)
 	if err := binary.Read(r, binary.LittleEndian, &h); err != nil {
@@ -168,7 +169,7 @@ func (sh *shard) decode(data []byte, detectors int) error {
 	sh.buckets = make([]stub, h.Buckets)
 	sh.count = int(h.Profiles)
 	for i := 0; i < sh.count; i += slabProfiles {
-		sh.slabs = append(sh.slabs, new([slabProfiles]Profile))
+		sh.slabs = append(sh.slabs, a.slab())
 	}
 	if len(sh.buckets) > 0 {
 		if err := read(raw(sh.buckets)); err != nil {

@@ -45,7 +45,7 @@ type grave struct {
 type shard struct {
 	buckets []stub // len is a power of two times stubWays
 	used    int
-	slabs   []*[slabProfiles]Profile
+	slabs   []*slab
 	count   int
 	hand    int
 	graves  []grave
@@ -64,19 +64,14 @@ func (s *shard) find(owner uint64) (st *stub, fresh bool) {
 	}
 	for {
 		b := s.bucket(owner)
-		free := -1
-		for i := range b {
-			if b[i].owner == owner && b[i].requests > 0 {
-				return &b[i], false
-			}
-			if b[i].requests == 0 && free < 0 {
-				free = i
-			}
+		at, found := place(b, owner)
+		if found {
+			return &b[at], false
 		}
-		if free >= 0 {
+		if at >= 0 {
 			s.used++
-			b[free] = stub{owner: owner}
-			return &b[free], true
+			b[at] = stub{owner: owner}
+			return &b[at], true
 		}
 		if len(s.buckets) < stubBuckets*stubWays {
 			s.grow()
@@ -102,6 +97,39 @@ func (s *shard) find(owner uint64) (st *stub, fresh bool) {
 	}
 }
 
+// place returns where owner is in bucket b, or the free slot that it would take,
+// -1 if there is none. Each owner has a slot where the search for it begins, and
+// slots never become free again, so that the first free one ends it.
+func place(b []stub, owner uint64) (at int, found bool) {
+	b = b[:stubWays]
+	for k := range uint64(stubWays) {
+		i := (owner>>16 + k) % stubWays
+		if b[i].requests == 0 {
+			return int(i), false
+		}
+		if b[i].owner == owner {
+			return int(i), true
+		}
+	}
+	return -1, false
+}
+
+// warm reads what a visit of owner will need, so that the cache misses of
+// several visits overlap; the sum only keeps the reads from being optimized
+// away. It changes nothing.
+func (s *shard) warm(owner uint64) (sum uint64) {
+	if s == nil || s.buckets == nil {
+		return 0
+	}
+	b := s.bucket(owner)
+	at, found := place(b, owner)
+	if !found || b[at].full == 0 {
+		return 0
+	}
+	p := s.profile(b[at].full - 1)
+	return p.Owner + uint64(p.rateAt) + uint64(p.probe.onset) + uint64(p.crawl.bytes) + p.seen.block[0][0][0] + p.seen.block[1][0][0]
+}
+
 // bucket returns the slots where owner may be. The top 12 bits of a hash chose
 // the shard; the next ones choose here.
 func (s *shard) bucket(owner uint64) []stub {
@@ -118,31 +146,30 @@ func (s *shard) grow() {
 			continue
 		}
 		b := s.bucket(old[i].owner)
-		for j := range b {
-			if b[j].requests == 0 {
-				b[j] = old[i]
-				break
-			}
-		}
+		at, _ := place(b, old[i].owner)
+		b[at] = old[i]
 	}
 }
 
-// promote gives st a profile.
-func (s *shard) promote(st *stub) *Profile {
-	var at int32
+// promote gives st a profile, with memory of a if need be.
+func (s *shard) promote(st *stub, a *arena) *Profile {
+	var p *Profile
 	if s.count < maxProfiles {
-		at = int32(s.count)
+		at := int32(s.count)
 		if s.count%slabProfiles == 0 {
-			s.slabs = append(s.slabs, new([slabProfiles]Profile))
+			s.slabs = append(s.slabs, a.slab())
 		}
 		s.count++
+		st.full = at + 1
+		p = s.profile(at)
 	} else {
-		at = s.victim()
+		at := s.victim()
 		s.drop(at)
+		st.full = at + 1
+		p = s.profile(at)
+		*p = Profile{}
 	}
-	st.full = at + 1
-	p := s.profile(at)
-	*p = Profile{Owner: st.owner}
+	p.Owner = st.owner
 	s.exhume(p)
 	return p
 }

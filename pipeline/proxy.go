@@ -69,6 +69,7 @@ type proxyState struct {
 	Total, Claimed uint32             // halved now and then, like all counts here
 	Owner          [proxySlots]uint64 // the keys of Slots, beside them for speed
 	Weight         [proxySlots]uint32 // requests, over-estimated by at most 1/64 of the total; 0 free
+	Present        [1024]uint8        // how many slots have an owner with these low bits
 	Slots          [proxySlots]proxySlot
 	CDN            [2]proxyCrowd // by provider
 	Owners         [cdnOwners]uint64
@@ -160,11 +161,13 @@ func (w *ProxyWatch) slot(owner uint64, a Address) *proxySlot {
 		s.Weight[i]++
 		return &s.Slots[i]
 	}
-	for i, o := range s.Owner {
-		if o == owner && s.Weight[i] > 0 {
-			*hint = uint8(i)
-			s.Weight[i]++
-			return &s.Slots[i]
+	if s.Present[owner&1023] > 0 {
+		for i, o := range s.Owner {
+			if o == owner && s.Weight[i] > 0 {
+				*hint = uint8(i)
+				s.Weight[i]++
+				return &s.Slots[i]
+			}
 		}
 	}
 	if s.Full && s.Total%proxyAdmit != 0 {
@@ -177,8 +180,12 @@ func (w *ProxyWatch) slot(owner uint64, a Address) *proxySlot {
 		}
 	}
 	s.Full = s.Weight[least] > 0
+	if s.Full {
+		s.Present[s.Owner[least]&1023]--
+	}
 	*hint = uint8(least)
 	s.Owner[least] = owner
+	s.Present[owner&1023]++
 	s.Weight[least]++
 	s.Slots[least] = proxySlot{Address: a}
 	return &s.Slots[least]

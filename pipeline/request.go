@@ -13,34 +13,37 @@ import (
 // are valid as long as the block is; whoever keeps one clones it. Secrets never
 // get here: Account, Key, Session and LoginUser are tokens (see Identity).
 type Request struct {
-	Time      Time   // the source's own stamp
-	Effective Time   // set by Merge: never goes back within a source
-	Line      int64  // 1-based line (or record) in its source, for display only
-	Bytes     int64  // of the response body as sent; -1 unknown
-	Duration  int64  // microseconds; -1 unknown
-	Owner     uint64 // hash of the principal, see Principal
-	PathKey   uint64 // hash of host and path, see Seal
-	AgentKey  uint64 // hash of the agent, 0 without one, see Seal
+	// The first 128 bytes are what detection reads of every request, whichever
+	// goroutine parsed it: two cache lines.
+	Time      Time    // the source's own stamp
+	Effective Time    // set by Merge: never goes back within a source
+	Owner     uint64  // hash of the principal, see Principal
+	PathKey   uint64  // hash of host and path, see Seal
+	AgentKey  uint64  // hash of the agent, 0 without one, see Seal
+	Address   Address // of the client, after trusted proxies
+	Status    uint16  // 0 unknown
+	Flags     RequestFlags
 	Kind      PrincipalKind
 	Verb      Verb // Method as a number, see Seal
-	Flags     RequestFlags
-	Status    uint16 // 0 unknown
 
-	Address   Address // of the client, after trusted proxies
 	Forwarded Address // what an untrusted forwarding header claims (rightmost); zero if none
+	Query     string  // without '?'
+	Referer   string
+	Bytes     int64 // of the response body as sent; -1 unknown
+	Line      int64 // 1-based line (or record) in its source, for display only
 
+	Duration  int64 // microseconds; -1 unknown
 	Method    string
 	Host      string // lower case, without port; empty when the log does not carry it
 	Path      string // as received, without query; percent-encoding kept
-	Query     string // without '?'
 	Agent     string
-	Referer   string
 	Account   string // token of the authenticated account or JWT subject
 	Key       string // token of the API key
 	Session   string // token of the session
 	LoginUser string // token of the account a login request tried
 	JA3, JA4  string
 	RequestID string
+	_         uint64 // whole cache lines
 }
 
 // Verb is a request method as a number: detection compares it without touching
@@ -261,33 +264,46 @@ func ParseAddress(s string) (Address, bool) {
 	return Address(a.As16()), true
 }
 
-func parseIPv4(s string) (a Address, ok bool) {
-	var v, dots, digits uint32
-	a[10], a[11] = 0xff, 0xff
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c >= '0' && c <= '9':
-			v = v*10 + uint32(c-'0')
-			digits++
-			if digits > 3 || v > 255 || (digits > 1 && v < 10) {
-				return Address{}, false
-			}
-		case c == '.':
-			if digits == 0 || dots == 3 {
-				return Address{}, false
-			}
-			a[12+dots] = byte(v)
-			dots++
-			v, digits = 0, 0
-		default:
+func parseIPv4(s string) (Address, bool) {
+	var ip uint32
+	i := 0
+	for octet := 0; ; octet++ {
+		if i == len(s) {
 			return Address{}, false
 		}
+		v := uint32(s[i]) - '0'
+		if v > 9 {
+			return Address{}, false
+		}
+		i++
+		for n := 1; i < len(s); n++ {
+			d := uint32(s[i]) - '0'
+			if d > 9 {
+				break
+			}
+			if n == 3 || v == 0 {
+				return Address{}, false // four digits, or a leading zero
+			}
+			v = v*10 + d
+			i++
+		}
+		if v > 255 {
+			return Address{}, false
+		}
+		ip = ip<<8 | v
+		if octet == 3 {
+			break
+		}
+		if i == len(s) || s[i] != '.' {
+			return Address{}, false
+		}
+		i++
 	}
-	if dots != 3 || digits == 0 {
+	if i != len(s) {
 		return Address{}, false
 	}
-	a[15] = byte(v)
+	a := Address{10: 0xff, 11: 0xff}
+	binary.BigEndian.PutUint32(a[12:], ip)
 	return a, true
 }
 

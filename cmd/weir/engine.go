@@ -30,7 +30,7 @@ type engine struct {
 }
 
 // engineBatch is how many requests are detected at a time.
-const engineBatch = 8192
+const engineBatch = 4096
 
 // newEngine builds the chain for one edition; labels are those of each source.
 func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, labels map[string]map[string]string, workers int) (*engine, error) {
