@@ -72,6 +72,8 @@ type scope struct {
 	freshPath bool
 	// endpoint is the baseline of the observation's template, nil if none.
 	endpoint *EndpointBaseline
+	// r is the request behind the observation; nothing of it may be kept.
+	r *pipeline.Request
 }
 
 // Mode says what becomes of a detector's findings.

@@ -23,6 +23,9 @@ type Config struct {
 	Labels map[string]map[string]string
 	// Workers is how many goroutines share the virtual shards (0: one).
 	Workers int
+	// Cross takes the set's signals as they come, where both are one process; its
+	// findings come out in their place among the set's. Nil: see Signals.
+	Cross *Correlator
 }
 
 // Set asks every detector about every request. It is the state of the detect
@@ -40,8 +43,10 @@ type Set struct {
 	seq       uint64
 	minute    int64 // of the last tick
 	begun     bool
-	noticed   string // the proxy notice given last
-	warm      uint64 // see worker.warm
+	noticed   string            // the proxy notice given last
+	told      []told            // of the segment at hand
+	signals   []pipeline.Signal // of the last Process, for another process
+	warm      uint64            // see worker.warm
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -51,6 +56,7 @@ type worker struct {
 	id    int
 	v     *observer
 	out   []placed
+	told  []told
 	mine  []visit // of the batch at hand
 	obs   pipeline.Observation
 	sc    scope
@@ -108,13 +114,14 @@ func (s *Set) Edition() *pipeline.Edition { return s.edition }
 // Process detects over a batch that is in order and appends the findings to
 // dst, in an order that depends on the requests alone.
 func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
+	s.signals = s.signals[:0]
 	for len(batch) > 0 {
 		minute := int64(batch[0].Effective) / 60e6
 		if !s.begun {
 			s.begun, s.minute = true, minute
 		}
 		if minute > s.minute {
-			dst = s.tick(dst, minute)
+			dst = s.Advance(dst, batch[0].Effective)
 		}
 		end := (s.minute + 1) * 60e6
 		n := len(batch)
@@ -138,6 +145,9 @@ func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
 	if minute := int64(now) / 60e6; s.begun && minute > s.minute {
 		dst = s.tick(dst, minute)
+	}
+	if s.cfg.Cross != nil {
+		dst = s.cfg.Cross.Advance(dst, now)
 	}
 	return dst
 }
@@ -192,9 +202,13 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		all = append(all, w.out...)
 		w.out = w.out[:0]
 	}
+	signals := s.gather()
 	if len(all) == 0 {
 		if !parallel {
 			s.watch(batch)
+		}
+		for i := range signals {
+			dst = s.relay(dst, &signals[i].Signal)
 		}
 		return dst
 	}
@@ -208,7 +222,14 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		return compareStrings(a.f.ID, b.f.ID)
 	})
 	for _, p := range s.judge(batch, all, parallel) {
+		for len(signals) > 0 && signals[0].at < p.at {
+			dst = s.relay(dst, &signals[0].Signal)
+			signals = signals[1:]
+		}
 		dst = s.number(dst, p.f)
+	}
+	for i := range signals {
+		dst = s.relay(dst, &signals[i].Signal)
 	}
 	return dst
 }
@@ -375,7 +396,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		p.Flags |= profileKnown
 	}
 	sc := &w.sc
-	sc.endpoint = endpoint
+	sc.endpoint, sc.r = endpoint, r.Request
 	sc.freshItem, sc.freshPath = false, false
 	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
 		sc.freshItem = p.seen.add(o.Item, now)
@@ -393,6 +414,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		if counted && score >= dossierAt {
 			w.counted(i, k, score, sh, n, p, r, as)
 		}
+	}
+	if as != asLender {
+		w.tell(i, p, r)
 	}
 }
 

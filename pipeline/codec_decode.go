@@ -99,6 +99,23 @@ func setNumbers(num protowire.Number, vs []uint64, rs []Request) error {
 				return fmt.Errorf("status %d", v)
 			}
 			r.Status = uint16(v)
+		case columnSlot:
+			r.Slot = v
+		case columnASN:
+			if v > math.MaxUint32 {
+				return fmt.Errorf("AS number %d", v)
+			}
+			r.ASN = uint32(v)
+		case columnPayloads:
+			if v > math.MaxUint32 {
+				return fmt.Errorf("payloads %d", v)
+			}
+			r.Payloads = Payloads(v)
+		case columnCountry:
+			if v > math.MaxUint16 {
+				return fmt.Errorf("country %d", v)
+			}
+			r.Country = Country{byte(v >> 8), byte(v)}
 		}
 	}
 	return nil

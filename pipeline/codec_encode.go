@@ -22,6 +22,10 @@ const (
 	columnStatus
 	columnAddress
 	columnForwarded
+	columnSlot
+	columnASN
+	columnPayloads
+	columnCountry
 	columnText // the first of the text columns, in the order of textColumns
 )
 
@@ -41,6 +45,7 @@ var textColumns = [...]func(*Request) *string{
 	func(r *Request) *string { return &r.JA3 },
 	func(r *Request) *string { return &r.JA4 },
 	func(r *Request) *string { return &r.RequestID },
+	func(r *Request) *string { return &r.Operation },
 }
 
 // blockEncoder holds the memory that encoding uses, between two blocks too.
@@ -107,6 +112,10 @@ func (e *blockEncoder) columns(rs []Request) {
 	e.number(columnStatus, rs, func(r *Request) uint64 { return uint64(r.Status) })
 	e.address(columnAddress, rs, func(r *Request) *Address { return &r.Address })
 	e.address(columnForwarded, rs, func(r *Request) *Address { return &r.Forwarded })
+	e.number(columnSlot, rs, func(r *Request) uint64 { return r.Slot })
+	e.number(columnASN, rs, func(r *Request) uint64 { return uint64(r.ASN) })
+	e.number(columnPayloads, rs, func(r *Request) uint64 { return uint64(r.Payloads) })
+	e.number(columnCountry, rs, func(r *Request) uint64 { return uint64(r.Country[0])<<8 | uint64(r.Country[1]) })
 	for i, field := range textColumns {
 		e.text(columnText+protowire.Number(i), rs, field)
 	}

@@ -229,7 +229,7 @@ func TestBlockRefused(t *testing.T) {
 	decode("kind 256", nil, field(columnKind, 0x80, 2))
 	decode("status 65536", nil, field(columnStatus, 0x80, 0x80, 4))
 	decode("column 3 after column 3", nil, both(field(columnLine, 1), field(columnLine, 1)))
-	decode("column 3 after column 12", nil, both(field(columnText, 10, 1, 0), field(columnLine, 1)))
+	decode("column 3 after column 16", nil, both(field(columnText, 10, 1, 0), field(columnLine, 1)))
 	decode("values of 16", nil, field(columnAddress, 18, 2, 1, 1))
 	decode("at most 1 is possible", nil, field(columnText, 10, 1, 2, 18, 1, 'a'))
 	decode("longer than their data", nil, field(columnText, 10, 2, 1, 1, 18, 1, 'a'))

@@ -32,7 +32,11 @@ type Request struct {
 	Bytes     int64 // of the response body as sent; -1 unknown
 	Line      int64 // 1-based line (or record) in its source, for display only
 
-	Duration  int64 // microseconds; -1 unknown
+	Duration  int64  // microseconds; -1 unknown
+	Slot      uint64 // hash of the parameter in which Payloads was seen
+	ASN       uint32 // of Address; 0 unknown
+	Payloads  Payloads
+	Country   Country
 	Method    string
 	Host      string // lower case, without port; empty when the log does not carry it
 	Path      string // as received, without query; percent-encoding kept
@@ -43,8 +47,24 @@ type Request struct {
 	LoginUser string // token of the account a login request tried
 	JA3, JA4  string
 	RequestID string
-	_         uint64 // whole cache lines
+	// Operation is what the request does where its path does not say it: the
+	// GraphQL operation, the JSON-RPC method. It is part of the endpoint.
+	Operation string
 }
+
+// Country is a two-letter ISO 3166 code; zero if unknown.
+type Country [2]byte
+
+// String is the code, "" when unknown.
+func (c Country) String() string {
+	if c == (Country{}) {
+		return ""
+	}
+	return string(c[:])
+}
+
+// Payloads is a set of attack shapes seen in a request's text.
+type Payloads uint32
 
 // Verb is a request method as a number: detection compares it without touching
 // the request's text.
@@ -90,6 +110,9 @@ func (r *Request) Seal() {
 	if r.Host != "" {
 		r.PathKey = Mix64(r.PathKey, Hash64(r.Host))
 	}
+	if r.Operation != "" {
+		r.PathKey = Mix64(r.PathKey, Hash64(r.Operation))
+	}
 	r.AgentKey = 0
 	if r.Agent != "" {
 		r.AgentKey = Hash64(r.Agent)
@@ -113,6 +136,19 @@ const (
 	FlagBackfill
 	// FlagKnown marks a client that the configuration names.
 	FlagKnown
+	// FlagBlocked marks a request that a WAF or a gateway stopped before the
+	// application saw it.
+	FlagBlocked
+	// FlagAppFailed marks an answer that failed inside a 2xx: GraphQL errors, a
+	// gRPC status, a JSON-RPC error.
+	FlagAppFailed
+	// FlagAppStatus says that the source tells whether an answer failed so.
+	FlagAppStatus
+	// FlagCrawler marks an address inside the published ranges of the crawler
+	// that the agent names.
+	FlagCrawler
+	// FlagListed marks an address on a threat-intelligence list.
+	FlagListed
 )
 
 // Block is a run of requests of one source in the order they were read.

@@ -1,30 +1,32 @@
 package pipeline
 
 // Signal is what detect tells correlate about one request: enough for a view
-// wider than one principal, small enough to send for first contacts only. It
-// travels by its meeting key.
+// wider than one principal, and sent seldom enough (first contacts, logins) to
+// cost little. It travels by its meeting key. Request and what it points to are
+// valid during the call that takes the signal.
 type Signal struct {
-	Seq     uint64      `json:"seq"` // of its producer: orders signals of one time
-	Time    Time        `json:"time"`
-	Meeting Meeting     `json:"meeting"`
-	Key     uint64      `json:"key"`    // hash of what is met: an address, an account ...
-	Sender  uint64      `json:"sender"` // owner hash of the principal that sends
-	Score   Nats        `json:"score"`  // the sender's evidence so far
-	Facts   Observation `json:"facts"`
+	Meeting Meeting
+	Key     uint64  // hash of what is met: an object, an account, an endpoint ...
+	Sender  uint64  // owner hash of the principal that sends
+	Weight  uint32  // what it counts, in 1/256; 256 for a plain fact
+	Kind    uint8   // what it says, by Meeting
+	Score   Nats    // the sender's highest evidence so far
+	Request Ordered // the request behind it
+	Facts   Observation
 }
 
 // Meeting names the kind of place where signals meet.
-type Meeting string
+type Meeting uint8
 
 // The meeting keys.
 const (
-	MeetResource Meeting = "resource"
-	MeetAccount  Meeting = "account"
-	MeetAddress  Meeting = "address"
-	MeetKey      Meeting = "key"
-	MeetCohort   Meeting = "cohort"
-	MeetEndpoint Meeting = "endpoint"
-	MeetClass    Meeting = "class"
+	MeetResource  Meeting = iota // an object: its Observation.Object
+	MeetAccount                  // an account: its Observation.User, or the hash of the account's token
+	MeetPrincipal                // a principal: its owner hash
+	MeetCohort                   // clients that have something in common
+	MeetEndpoint                 // an endpoint: its Observation.Endpoint
+	MeetTemplate                 // a template, whatever the method: its Observation.Template
+	Meetings                     // how many there are
 )
 
 // Observation is a request reduced to what detectors read: fixed size, no

@@ -43,6 +43,7 @@ const (
 	chunkBook
 	chunkWatch
 	chunkEdition
+	chunkCross uint32 = 1 << 17 // the first of correlate's shards
 )
 
 // manifest is the head of a checkpoint.
@@ -52,6 +53,8 @@ type manifest struct {
 	Last     int64                  `json:"last"`
 	Requests int64                  `json:"requests"`
 	Set      detectors.SnapshotHead `json:"set"`
+
+	Cross detectors.CorrelatorHead `json:"cross"`
 }
 
 // newDetect builds the stage from the last checkpoint, or from the beginning.
@@ -104,6 +107,9 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 		return err
 	}
 	if err := d.e.set.Restore(m.Set, chunks); err != nil {
+		return err
+	}
+	if err := d.e.cross.Restore(m.Cross, func(n uint32) ([]byte, error) { return chunks(chunkCross + n) }); err != nil {
 		return err
 	}
 	for _, part := range []struct {
@@ -285,8 +291,14 @@ func (d *detect) checkpoint(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := e.cross.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
+		chunks[chunkCross+n] = data
+		return nil
+	}); err != nil {
+		return err
+	}
 	head, err := json.Marshal(manifest{
-		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(),
+		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 type engine struct {
 	merge *pipeline.Merge
 	set   *detectors.Set
+	cross *detectors.Correlator
 	watch *pipeline.ProxyWatch
 	book  *alerts.Book
 	keys  *pipeline.PrivacyKeys
@@ -39,13 +40,19 @@ func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKey
 		return nil, err
 	}
 	watch := pipeline.NewProxyWatch()
-	set, err := detectors.NewSet(detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers}, edition)
+	how := detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers}
+	cross, err := detectors.NewCorrelator(how, edition)
+	if err != nil {
+		return nil, err
+	}
+	how.Cross = cross
+	set, err := detectors.NewSet(how, edition)
 	if err != nil {
 		return nil, err
 	}
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	return &engine{
-		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, watch: watch, keys: keys,
+		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys,
 		book: alerts.NewBook(cfg.Alerts, versions), versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
 	}, nil
@@ -54,7 +61,10 @@ func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKey
 // setEdition makes edition the one in force.
 func (e *engine) setEdition(edition *pipeline.Edition) error {
 	e.merge.SetLateness(edition.Lateness)
-	return e.set.SetEdition(edition)
+	if err := e.set.SetEdition(edition); err != nil {
+		return err
+	}
+	return e.cross.SetEdition(edition)
 }
 
 // drain takes every request whose place is certain through the chain and

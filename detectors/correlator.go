@@ -1,0 +1,285 @@
+package detectors
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"weir/pipeline"
+)
+
+// Correlator is the state of the correlate stage: it sees together what several
+// principals did to one object, one account, one endpoint. It is sharded by
+// meeting key like detect is by principal, so that no result depends on how many
+// processes share the work. One goroutine uses it.
+type Correlator struct {
+	cfg       Config
+	edition   *pipeline.Edition
+	hash      string
+	baselines *Baselines
+	junctions []junction
+	shards    [pipeline.Shards]*crossing
+	seq       uint64
+	minute    int64
+	begun     bool
+	k         knot
+}
+
+// junction is one question about what meets. Its state is one table for each
+// virtual shard of meeting keys.
+type junction interface {
+	// name is the detector whose findings it makes.
+	name() string
+	// wants reports whether signals of this meeting are its own.
+	wants(m pipeline.Meeting) bool
+	// open makes an empty table.
+	open() table
+}
+
+// table is the state of one junction in one virtual shard: bounded, and a
+// function of the signals in their order.
+type table interface {
+	// meet takes the next signal.
+	meet(k *knot, s *pipeline.Signal)
+	// tick ends a minute at the given time; it is called when the table asked for
+	// it with wake since the last one.
+	tick(k *knot, at pipeline.Time)
+	// encode appends the state to dst, for a checkpoint; decode is its inverse,
+	// on an empty table. Wakes are kept by the correlator.
+	encode(dst []byte) ([]byte, error)
+	decode(data []byte) error
+}
+
+// crossing is one virtual shard of the correlator.
+type crossing struct {
+	tables []table // by junction; nil where nothing met
+	awake  []bool  // by junction: wants a tick
+	dirty  bool
+}
+
+// knot is what a table may use during a call.
+type knot struct {
+	c        *Correlator
+	n        uint16 // the shard at hand
+	junction int
+	now      pipeline.Time
+	b        *Baselines
+	out      []pipeline.Finding
+	queue    []pipeline.Signal // sent on by tables, to be taken next
+}
+
+// junctions lists what correlate asks, in the order in which signals are taken.
+// To add one: a file with its doc and code, and a line here.
+func junctions() []junction {
+	return nil
+}
+
+// NewCorrelator returns a correlator that works under edition.
+func NewCorrelator(cfg Config, edition *pipeline.Edition) (*Correlator, error) {
+	c := &Correlator{cfg: cfg, junctions: junctions()}
+	return c, c.SetEdition(edition)
+}
+
+// SetEdition makes e the edition in force from the next signal on.
+func (c *Correlator) SetEdition(e *pipeline.Edition) error {
+	b, err := DecodeBaselines(e.Detectors)
+	if err != nil {
+		return err
+	}
+	c.edition, c.hash, c.baselines = e, e.Hash(), b
+	c.k.c, c.k.b = c, b
+	return nil
+}
+
+// Process takes the next signal and appends the findings to dst.
+func (c *Correlator) Process(dst []pipeline.Finding, s *pipeline.Signal) []pipeline.Finding {
+	dst = c.Advance(dst, s.Facts.Time)
+	c.k.now = s.Facts.Time
+	c.take(s)
+	// What tables send on is taken before the next signal. It cannot run on: a
+	// table that answers a sent signal with another is a mistake.
+	for j := 0; j < len(c.k.queue) && j < maxSentOn; j++ {
+		next := c.k.queue[j]
+		c.take(&next)
+	}
+	clear(c.k.queue)
+	c.k.queue = c.k.queue[:0]
+	return c.flush(dst)
+}
+
+// maxSentOn bounds what one signal can set off.
+const maxSentOn = 64
+
+// Advance tells the correlator that event time reached now.
+func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
+	minute := int64(now) / 60e6
+	if !c.begun {
+		c.begun, c.minute = true, minute
+	}
+	if minute <= c.minute {
+		return dst
+	}
+	at := pipeline.Time((c.minute + 1) * 60e6)
+	c.minute = minute
+	c.k.now = at
+	for n, x := range c.shards {
+		if x == nil {
+			continue
+		}
+		for j := range x.awake {
+			if !x.awake[j] {
+				continue
+			}
+			x.awake[j], x.dirty = false, true
+			c.k.n, c.k.junction = uint16(n), j
+			x.tables[j].tick(&c.k, at)
+		}
+	}
+	return c.flush(dst)
+}
+
+func (c *Correlator) take(s *pipeline.Signal) {
+	n := pipeline.Shard(s.Key)
+	for j, of := range c.junctions {
+		if !of.wants(s.Meeting) || c.cfg.Modes[of.name()] == ModeOff {
+			continue
+		}
+		x := c.shards[n]
+		if x == nil {
+			x = &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
+			c.shards[n] = x
+		}
+		if x.tables[j] == nil {
+			x.tables[j] = of.open()
+		}
+		x.dirty = true
+		c.k.n, c.k.junction = n, j
+		x.tables[j].meet(&c.k, s)
+	}
+}
+
+func (c *Correlator) flush(dst []pipeline.Finding) []pipeline.Finding {
+	for i := range c.k.out {
+		f := &c.k.out[i]
+		c.seq++
+		f.Seq = c.seq
+		f.Edition, f.Shadow = c.hash, c.cfg.Modes[f.Detector] == ModeShadow
+		dst = append(dst, *f)
+	}
+	clear(c.k.out)
+	c.k.out = c.k.out[:0]
+	return dst
+}
+
+// send passes a signal on to where it meets others.
+func (k *knot) send(s pipeline.Signal) { k.queue = append(k.queue, s) }
+
+// emit gives out a finding. Its Seq, Edition and Shadow are set by the
+// correlator.
+func (k *knot) emit(f pipeline.Finding) { k.out = append(k.out, f) }
+
+// wake asks for a tick at the end of the minute.
+func (k *knot) wake() { k.c.shards[k.n].awake[k.junction] = true }
+
+// templates are those of the edition in force.
+func (k *knot) templates() *pipeline.Templates { return k.c.edition.Templates }
+
+// CorrelatorHead is the part of the state outside the shards.
+type CorrelatorHead struct {
+	Layout string `json:"layout"`
+	Seq    uint64 `json:"seq"`
+	Minute int64  `json:"minute"`
+	Begun  bool   `json:"begun"`
+}
+
+// correlatorLayout is changed with the bytes of any table.
+const correlatorLayout = "1"
+
+// Head returns the state outside the shards.
+func (c *Correlator) Head() CorrelatorHead {
+	return CorrelatorHead{Layout: correlatorLayout, Seq: c.seq, Minute: c.minute, Begun: c.begun}
+}
+
+// crossingState is a shard in a checkpoint.
+type crossingState struct {
+	Tables map[string][]byte `json:"tables"` // by the junction's index and name
+	Awake  []string          `json:"awake"`
+}
+
+// Changed calls f with every shard that changed since its last checkpoint (all,
+// if all is set), and counts it as written when f returns nil.
+func (c *Correlator) Changed(all bool, f func(n uint32, data []byte) error) error {
+	for n, x := range c.shards {
+		if x == nil || !x.dirty && !all {
+			continue
+		}
+		st := crossingState{Tables: map[string][]byte{}}
+		for j, t := range x.tables {
+			if t == nil {
+				continue
+			}
+			data, err := t.encode(nil)
+			if err != nil {
+				return fmt.Errorf("write %s: %w", c.junctions[j].name(), err)
+			}
+			st.Tables[c.label(j)] = data
+			if x.awake[j] {
+				st.Awake = append(st.Awake, c.label(j))
+			}
+		}
+		data, err := json.Marshal(st)
+		if err != nil {
+			return err
+		}
+		if err := f(uint32(n), data); err != nil {
+			return err
+		}
+		x.dirty = false
+	}
+	return nil
+}
+
+func (c *Correlator) label(j int) string { return fmt.Sprintf("%d %s", j, c.junctions[j].name()) }
+
+// Restore takes over a head and the shards that chunk returns; nil is a shard
+// that was never used. The correlator must be new.
+func (c *Correlator) Restore(h CorrelatorHead, chunk func(n uint32) ([]byte, error)) error {
+	if h.Layout != correlatorLayout {
+		return ErrLayout
+	}
+	for n := range c.shards {
+		data, err := chunk(uint32(n))
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			continue
+		}
+		var st crossingState
+		if err := json.Unmarshal(data, &st); err != nil {
+			return fmt.Errorf("read crossing %d: %w", n, err)
+		}
+		x := &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
+		known := 0
+		for j := range c.junctions {
+			data, ok := st.Tables[c.label(j)]
+			if !ok {
+				continue
+			}
+			known++
+			t := c.junctions[j].open()
+			if err := t.decode(data); err != nil {
+				return fmt.Errorf("read crossing %d of %s: %w", n, c.junctions[j].name(), errors.Join(ErrLayout, err))
+			}
+			x.tables[j] = t
+			x.awake[j] = slices.Contains(st.Awake, c.label(j))
+		}
+		if known != len(st.Tables) {
+			return ErrLayout
+		}
+		c.shards[n] = x
+	}
+	c.seq, c.minute, c.begun = h.Seq, h.Minute, h.Begun
+	return nil
+}

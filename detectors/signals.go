@@ -1,0 +1,56 @@
+package detectors
+
+import (
+	"slices"
+
+	"weir/pipeline"
+)
+
+// told is a signal with the place in the batch that caused it.
+type told struct {
+	at int
+	pipeline.Signal
+}
+
+// tell sends what a wider view needs of request i. Every kind of signal is
+// listed here: what is not sent, correlate cannot know.
+func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
+	o := &w.obs
+	send := func(m pipeline.Meeting, key uint64, kind uint8) {
+		score, _ := p.worstScore()
+		w.told = append(w.told, told{i, pipeline.Signal{Meeting: m, Key: key, Sender: p.Owner, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o}})
+	}
+	if o.Has(pipeline.ObsLogin) {
+		if o.User != 0 {
+			send(pipeline.MeetAccount, o.User, 0)
+		}
+		send(pipeline.MeetEndpoint, o.Endpoint, 0)
+	}
+}
+
+// gather puts the workers' signals in the order of the requests.
+func (s *Set) gather() []told {
+	clear(s.told)
+	s.told = s.told[:0]
+	for _, w := range s.workers {
+		s.told = append(s.told, w.told...)
+		clear(w.told)
+		w.told = w.told[:0]
+	}
+	slices.SortStableFunc(s.told, func(a, b told) int { return a.at - b.at })
+	return s.told
+}
+
+// relay hands a signal to correlate.
+func (s *Set) relay(dst []pipeline.Finding, sig *pipeline.Signal) []pipeline.Finding {
+	if s.cfg.Cross == nil {
+		s.signals = append(s.signals, *sig)
+		return dst
+	}
+	return s.cfg.Cross.Process(dst, sig)
+}
+
+// Signals returns what the last call of Process has for correlate, where that
+// is another process, in the order of the requests; valid until the next call,
+// and no longer than its batch.
+func (s *Set) Signals() []pipeline.Signal { return s.signals }
