@@ -22,6 +22,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"weir/bench/fixed"
 )
 
 // maxLog bounds what is held in memory.
@@ -47,10 +49,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	var events []event
+	var events []fixed.Event
 	rejected := 0
 	for line := range bytes.Lines(data) {
-		var e event
+		var e fixed.Event
 		if !parseLine(&e, bytes.TrimRight(line, "\r\n")) {
 			rejected++
 			continue
@@ -60,19 +62,20 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if len(events) == 0 {
 		return fmt.Errorf("none of %d lines is in combined or common format", rejected)
 	}
-	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.time, b.time) })
-	watch := newWatch()
+	slices.SortStableFunc(events, func(a, b fixed.Event) int { return cmp.Compare(a.Time, b.Time) })
+	watch := fixed.New()
 	for i := range events {
-		watch.observe(&events[i])
+		watch.Observe(&events[i])
 	}
 	enc := json.NewEncoder(stdout)
 	enc.SetEscapeHTML(false)
-	for _, a := range watch.finish() {
+	raised := watch.Finish()
+	for _, a := range raised {
 		if err := enc.Encode(a); err != nil {
 			return fmt.Errorf("write alert: %w", err)
 		}
 	}
-	_, err = fmt.Fprintf(stderr, "%d lines, %d rejected, %d alerts\n", len(events)+rejected, rejected, len(watch.incidents))
+	_, err = fmt.Fprintf(stderr, "%d lines, %d rejected, %d alerts\n", len(events)+rejected, rejected, len(raised))
 	return err
 }
 

@@ -1,4 +1,7 @@
-package main
+// Package fixed plays the fixed "N in M seconds" rules that most tools ship, with
+// their published numbers, so that weir can be measured beside them on the same
+// traffic.
+package fixed
 
 import (
 	"fmt"
@@ -79,8 +82,8 @@ type incidentKey struct {
 	owner uint64
 }
 
-// watch plays the rules over events in order of time.
-type watch struct {
+// Watch plays the rules over events in order of time. One goroutine uses it.
+type Watch struct {
 	rules     []rule
 	buckets   map[bucketKey]*bucket
 	open      map[incidentKey]int // → incidents
@@ -88,12 +91,14 @@ type watch struct {
 	fired     []int // overflows of each incident
 }
 
-func newWatch() *watch {
-	return &watch{rules: rules(), buckets: make(map[bucketKey]*bucket), open: make(map[incidentKey]int)}
+// New returns a watch that saw nothing.
+func New() *Watch {
+	return &Watch{rules: rules(), buckets: make(map[bucketKey]*bucket), open: make(map[incidentKey]int)}
 }
 
-func (w *watch) observe(e *event) {
-	owner := e.address.Owner()
+// Observe takes the next event; times never go back.
+func (w *Watch) Observe(e *Event) {
+	owner := e.Address.Owner()
 	for i := range w.rules {
 		r := &w.rules[i]
 		value, key, ok := r.match(e)
@@ -104,19 +109,19 @@ func (w *watch) observe(e *event) {
 		b := w.buckets[k]
 		if b == nil {
 			if len(w.buckets) >= maxBuckets {
-				w.sweep(e.time)
+				w.sweep(e.Time)
 			}
-			b = &bucket{leaked: e.time, deaf: pipeline.NoTime}
+			b = &bucket{leaked: e.Time, deaf: pipeline.NoTime}
 			w.buckets[k] = b
 		}
-		if b.add(r, e.time, value) {
+		if b.add(r, e.Time, value) {
 			w.raise(i, owner, e)
 		}
 	}
 }
 
 // sweep drops the buckets that are empty and listening.
-func (w *watch) sweep(now pipeline.Time) {
+func (w *Watch) sweep(now pipeline.Time) {
 	for k, b := range w.buckets {
 		b.drain(&w.rules[k.rule], now)
 		if b.drops == 0 && b.deaf <= now {
@@ -125,30 +130,30 @@ func (w *watch) sweep(now pipeline.Time) {
 	}
 }
 
-func (w *watch) raise(i int, owner uint64, e *event) {
+func (w *Watch) raise(i int, owner uint64, e *Event) {
 	r := &w.rules[i]
 	k := incidentKey{i, owner}
-	if n, ok := w.open[k]; ok && e.time.Sub(w.incidents[n].Window.Last) <= ban {
-		w.incidents[n].Window.Last = e.time
+	if n, ok := w.open[k]; ok && e.Time.Sub(w.incidents[n].Window.Last) <= ban {
+		w.incidents[n].Window.Last = e.Time
 		w.fired[n]++
 		return
 	}
-	who := e.address.PrincipalValue()
+	who := e.Address.PrincipalValue()
 	// A leaky bucket keeps no start; what it can have seen began at most
 	// capacity leaks ago.
-	first := e.time.Add(-max(r.window, time.Duration(r.capacity)*r.leak))
+	first := e.Time.Add(-max(r.window, time.Duration(r.capacity)*r.leak))
 	w.open[k] = len(w.incidents)
 	w.fired = append(w.fired, 1)
 	w.incidents = append(w.incidents, pipeline.Alert{
 		Schema:   pipeline.AlertSchema,
-		ID:       fmt.Sprintf("%016x", pipeline.Mix64(pipeline.Mix64(owner, uint64(i)), uint64(e.time))),
+		ID:       fmt.Sprintf("%016x", pipeline.Mix64(pipeline.Mix64(owner, uint64(i)), uint64(e.Time))),
 		Revision: 1, Status: "open",
 		Change:   pipeline.AlertChange{Kind: "opened"},
 		Detector: r.detector, Severity: "high", Tier: "page", Level: "client",
 		Title:     r.name + " from " + who,
 		Principal: pipeline.Principal{Kind: pipeline.PrincipalIP, Value: who},
-		Addresses: []string{e.address.String()}, AddressesTotal: 1,
-		Window: pipeline.AlertWindow{Onset: first, First: first, Last: e.time, DetectedAt: e.time},
+		Addresses: []string{e.Address.String()}, AddressesTotal: 1,
+		Window: pipeline.AlertWindow{Onset: first, First: first, Last: e.Time, DetectedAt: e.Time},
 		Next:   []string{}, BenignIf: []string{}, Members: []pipeline.Principal{}, Signals: []pipeline.AlertSignal{},
 		Exemplars: []pipeline.Exemplar{}, Attack: []string{}, OWASP: []string{}, OAT: []string{},
 		Affected: pipeline.AlertAffected{Accounts: []pipeline.AffectedAccount{}, Objects: []string{}},
@@ -158,8 +163,8 @@ func (w *watch) raise(i int, owner uint64, e *event) {
 	})
 }
 
-// finish returns the incidents with how often their rule fired.
-func (w *watch) finish() []pipeline.Alert {
+// Finish returns the incidents with how often their rule fired.
+func (w *Watch) Finish() []pipeline.Alert {
 	for i := range w.incidents {
 		w.incidents[i].Reason = "the threshold was passed " + strconv.Itoa(w.fired[i]) + " times"
 	}

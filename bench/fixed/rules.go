@@ -1,4 +1,4 @@
-package main
+package fixed
 
 import (
 	"strings"
@@ -19,7 +19,7 @@ type rule struct {
 	blackhole time.Duration
 	// match returns what distinguishes the event ("" counts each) and what
 	// beside the address makes the key.
-	match func(e *event) (value, key string, ok bool)
+	match func(e *Event) (value, key string, ok bool)
 }
 
 // rules are the published numbers of widely used rule sets.
@@ -28,36 +28,36 @@ func rules() []rule {
 		{
 			name: "http-probing", detector: "probe.path",
 			capacity: 10, leak: 10 * time.Second, blackhole: 5 * time.Minute,
-			match: func(e *event) (string, string, bool) {
-				return e.path, "", (e.status == 404 || e.status == 403 || e.status == 400) && !static(e.path)
+			match: func(e *Event) (string, string, bool) {
+				return e.Path, "", (e.Status == 404 || e.Status == 403 || e.Status == 400) && !static(e.Path)
 			},
 		},
 		{
 			name: "http-crawl-non_statics", detector: "scrape.crawl",
 			capacity: 40, leak: 500 * time.Millisecond, blackhole: time.Minute,
-			match: func(e *event) (string, string, bool) {
-				_, file := splitPath(e.path)
+			match: func(e *Event) (string, string, bool) {
+				_, file := splitPath(e.Path)
 				if file == "" {
-					file = e.path
+					file = e.Path
 				}
-				return file, "", (e.method == "GET" || e.method == "HEAD") && !static(e.path)
+				return file, "", (e.Method == "GET" || e.Method == "HEAD") && !static(e.Path)
 			},
 		},
 		{
 			name: "http-generic-bf", detector: "auth.bruteforce",
 			capacity: 5, leak: 10 * time.Second, blackhole: time.Minute,
-			match: func(e *event) (string, string, bool) {
-				return "", "", e.method == "POST" && (e.status == 401 || e.status == 403)
+			match: func(e *Event) (string, string, bool) {
+				return "", "", e.Method == "POST" && (e.Status == 401 || e.Status == 403)
 			},
 		},
 		{
 			name: "param-enumeration", detector: "enum.object",
 			capacity: 50, window: 5 * time.Minute, blackhole: 5 * time.Minute,
-			match: func(e *event) (string, string, bool) {
-				if !strings.ContainsAny(e.path, "0123456789") || static(e.path) {
+			match: func(e *Event) (string, string, bool) {
+				if !strings.ContainsAny(e.Path, "0123456789") || static(e.Path) {
 					return "", "", false
 				}
-				tmpl, id := template(e.path)
+				tmpl, id := template(e.Path)
 				return id, tmpl, id != ""
 			},
 		},
