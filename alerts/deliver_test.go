@@ -111,7 +111,9 @@ func (s *memoryStore) DeadLetter(_ context.Context, _ string, seq int64, reason 
 }
 
 // sinkFunc is a sink made of a rule: what to answer for the n-th try of an alert.
+// mu is the test's while it looks: it lets go of it only in pass.
 type sinkFunc struct {
+	mu    sync.Mutex
 	rule  func(id string, try int) error
 	tries map[string]int
 	sent  []string
@@ -120,6 +122,8 @@ type sinkFunc struct {
 }
 
 func (s *sinkFunc) Send(_ context.Context, batch []pipeline.Alert) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	id := batch[0].ID
 	s.tries[id]++
 	s.all++
@@ -151,14 +155,18 @@ func deliver(t *testing.T, st *memoryStore, rule func(id string, try int) error,
 		var wg sync.WaitGroup
 		wg.Go(func() { d.Run(ctx) })
 		synctest.Wait()
+		s.mu.Lock()
 		f(s, d, logs)
+		s.mu.Unlock()
 		cancel()
 		wg.Wait()
 	})
 }
 
 // pass lets d go by and waits until all is still.
-func pass(d time.Duration) {
+func (s *sinkFunc) pass(d time.Duration) {
+	s.mu.Unlock()
+	defer s.mu.Lock()
 	time.Sleep(d) // the bubble's clock: takes no time
 	synctest.Wait()
 }
@@ -183,12 +191,12 @@ func TestDeliversInOrder(t *testing.T) {
 		}
 		st.add(pipeline.Alert{Severity: "critical"})
 		d.Wake()
-		synctest.Wait()
+		s.pass(0)
 		if len(s.sent) != 198 {
 			t.Error("a wake-up delivers nothing")
 		}
 		st.add(pipeline.Alert{Severity: "low"})
-		pass(2 * pollEvery)
+		s.pass(2 * pollEvery)
 		if st.cursor["siem"] != 202 {
 			t.Error("the cursor stays at what is skipped")
 		}
@@ -203,7 +211,7 @@ func TestNewSinkStartsNow(t *testing.T) {
 			t.Error("where it starts is not stored")
 		}
 		st.add(pipeline.Alert{Severity: "high"})
-		pass(2 * pollEvery)
+		s.pass(2 * pollEvery)
 		if diff := cmp.Diff([]string{"a6"}, s.sent); diff != "" {
 			t.Error(diff)
 		}
@@ -214,7 +222,7 @@ func TestNewSinkStartsNow(t *testing.T) {
 func TestSchedule(t *testing.T) {
 	st := newStore(1)
 	deliver(t, st, func(string, int) error { return errDown }, func(s *sinkFunc, d *Deliverer, logs *observer.ObservedLogs) {
-		pass(100 * time.Hour)
+		s.pass(100 * time.Hour)
 		plan := schedule()
 		if len(s.log) != len(plan) {
 			t.Fatalf("%d tries, want %d", len(s.log), len(plan))
@@ -243,11 +251,11 @@ func TestPoisonedAlertBlocksNobody(t *testing.T) {
 		}
 		return nil
 	}, func(s *sinkFunc, d *Deliverer, _ *observer.ObservedLogs) {
-		pass(10 * time.Minute) // two at once look like an outage, once
+		s.pass(10 * time.Minute) // two at once look like an outage, once
 		if len(s.sent) < 48 || st.cursor["siem"] != 50 {
 			t.Errorf("after 10 minutes %d of 48 are sent, cursor %d", len(s.sent), st.cursor["siem"])
 		}
-		pass(8 * time.Hour)
+		s.pass(8 * time.Hour)
 		sent := slices.Clone(s.sent)
 		slices.Sort(sent)
 		if len(sent) != 50 || len(slices.Compact(sent)) != 50 || len(st.retries) != 0 || len(st.dead) != 0 {
@@ -268,7 +276,7 @@ func TestRetryEndsAsDeadLetter(t *testing.T) {
 		}
 		return nil
 	}, func(s *sinkFunc, _ *Deliverer, _ *observer.ObservedLogs) {
-		pass(100 * time.Hour)
+		s.pass(100 * time.Hour)
 		if len(st.dead) != 1 || s.tries["a1"] != len(schedule()) || len(st.retries) != 0 {
 			t.Errorf("dead %v after %d tries, %d retries", st.dead, s.tries["a1"], len(st.retries))
 		}
@@ -285,7 +293,7 @@ func TestOutage(t *testing.T) {
 		}
 		return errDown
 	}, func(s *sinkFunc, d *Deliverer, _ *observer.ObservedLogs) {
-		pass(7 * 24 * time.Hour)
+		s.pass(7 * 24 * time.Hour)
 		if d.Status()[0].State != "down" || d.Status()[0].Lag != 20 || len(st.dead) != 0 || len(st.retries) != 0 {
 			t.Errorf("%+v, dead %v, %d retries", d.Status()[0], st.dead, len(st.retries))
 		}
@@ -293,7 +301,7 @@ func TestOutage(t *testing.T) {
 			t.Errorf("%d tries in a week hammer the sink", s.all)
 		}
 		up = true
-		pass(40 * time.Minute)
+		s.pass(40 * time.Minute)
 		var want []string
 		for i := 1; i <= 20; i++ {
 			want = append(want, fmt.Sprint("a", i))
@@ -315,7 +323,7 @@ func TestPermanentAndGone(t *testing.T) {
 		}
 		return nil
 	}, func(s *sinkFunc, d *Deliverer, _ *observer.ObservedLogs) {
-		pass(time.Hour)
+		s.pass(time.Hour)
 		if diff := cmp.Diff([]string{"a1", "a3"}, s.sent); diff != "" {
 			t.Error(diff)
 		}
@@ -333,11 +341,11 @@ func TestRefusedIsDegraded(t *testing.T) {
 		}
 		return nil
 	}, func(s *sinkFunc, d *Deliverer, logs *observer.ObservedLogs) {
-		pass(time.Minute)
+		s.pass(time.Minute)
 		if d.Status()[0].State != "degraded" {
 			t.Errorf("%+v", d.Status())
 		}
-		pass(time.Hour)
+		s.pass(time.Hour)
 		if len(s.sent) != 1 || d.Status()[0].State != "ok" || logs.Len() != 2 {
 			t.Errorf("sent %v, %+v, %d log lines", s.sent, d.Status(), logs.Len())
 		}
@@ -352,11 +360,11 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		}
 		return nil
 	}, func(s *sinkFunc, _ *Deliverer, _ *observer.ObservedLogs) {
-		pass(3*time.Hour - time.Minute)
+		s.pass(3*time.Hour - time.Minute)
 		if s.all != 1 {
 			t.Errorf("%d tries though asked to wait", s.all)
 		}
-		pass(2 * time.Minute)
+		s.pass(2 * time.Minute)
 		if diff := cmp.Diff([]string{"a1", "a2", "a3"}, s.sent); diff != "" {
 			t.Error(diff)
 		}
@@ -367,14 +375,14 @@ func TestStoreTrouble(t *testing.T) {
 	st := newStore(3)
 	st.fail = errors.New("disk full")
 	deliver(t, st, func(string, int) error { return nil }, func(s *sinkFunc, _ *Deliverer, logs *observer.ObservedLogs) {
-		pass(time.Minute)
+		s.pass(time.Minute)
 		if len(s.sent) != 0 || logs.Len() != 1 || !strings.Contains(fmt.Sprint(logs.All()[0].ContextMap()), "disk full") {
 			t.Errorf("sent %v, logs %v", s.sent, logs.All())
 		}
 		st.mu.Lock()
 		st.fail = nil
 		st.mu.Unlock()
-		pass(10 * time.Second)
+		s.pass(10 * time.Second)
 		if len(s.sent) != 3 || st.cursor["siem"] != 3 {
 			t.Errorf("sent %v, cursor %d", s.sent, st.cursor["siem"])
 		}
@@ -395,7 +403,7 @@ func TestCrashSendsAgain(t *testing.T) {
 				st.mu.Unlock()
 			}
 			return nil
-		}, func(*sinkFunc, *Deliverer, *observer.ObservedLogs) { pass(time.Second) })
+		}, func(s *sinkFunc, _ *Deliverer, _ *observer.ObservedLogs) { s.pass(time.Second) })
 		st.fail = nil
 	}
 	if diff := cmp.Diff([]string{"a1", "a2", "a2", "a3"}, got); diff != "" {
