@@ -46,7 +46,9 @@ func Text(w io.Writer, a *pipeline.Alert, o TextOptions) error {
 	if len(a.BenignIf) > 0 {
 		p.add("benign", "if it is "+strings.Join(a.BenignIf[:min(len(a.BenignIf), 3)], ", or "), 8)
 	}
-	p.add("silence", silence(a), 0)
+	if !strings.HasPrefix(a.Detector, "health.") {
+		p.add("silence", silence(a), 0)
+	}
 	if o.Verbose {
 		p.add("detail", detail(a), 9)
 	}

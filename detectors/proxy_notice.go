@@ -57,7 +57,7 @@ func (s *Set) notice(at pipeline.Time) (f pipeline.Finding, ok bool) {
 		Title:          "Most clients hide behind one proxy that weir is not told about",
 		Reason:         text,
 		Next:           []string{line},
-		BenignIf:       []string{"the address is one very busy client"},
+		BenignIf:       []string{"one very busy client with several programs"},
 		WouldNotFireIf: "the proxy were configured as trusted, or its share of the requests were small",
 	}, true
 }

@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 // ProxyWatch tells from the traffic alone that an address is a proxy, a load
 // balancer or a CDN that the configuration does not name: all its clients then
 // look like one. It is fed in event order by one goroutine, keeps a fixed
@@ -12,12 +14,13 @@ package pipeline
 // is lost again when the ordinary traffic behind it thins out, and every
 // shielded address is named in Notice.
 type ProxyWatch struct {
-	cdn    [2]networks
-	s      proxyState
-	marked *proxyState
-	hints  [256]uint8       // where owners were found last, by hash; not state
-	agents [1024]proxyAgent // what recent agents came to, by hash; not state
-	edges  [4096]proxyEdge  // the providers of recent addresses, by owner; not state
+	cdn     [2]networks
+	trusted networks
+	s       proxyState
+	marked  *proxyState
+	hints   [256]uint8       // where owners were found last, by hash; not state
+	agents  [1024]proxyAgent // what recent agents came to, by hash; not state
+	edges   [4096]proxyEdge  // the providers of recent addresses, by owner; not state
 }
 
 type proxyEdge struct {
@@ -46,9 +49,11 @@ const (
 	proxySmallShare  = 5  // or this, as one node of several, with
 	proxyManyClients = 8  // so many ordinary clients
 	proxyBareShare   = 80 // of all requests, where the log has no header
-	// In a private network an address with so many agent families that come and
-	// go is enough.
-	proxyPrivateFamilies = 5
+	// A private address with so many agent families or claimed clients that come
+	// and go, and so many requests of theirs that are served, is a proxy however
+	// loud an abuser behind it is.
+	proxyPrivateFamilies = 3
+	proxyPrivateServed   = 24
 	proxyHalveEvery      = 1 << 17
 	proxyLookEvery       = 64 // requests of an address between two looks at it
 )
@@ -87,8 +92,12 @@ type proxySlot struct {
 	Claims  [proxyClaims]proxyClaim
 }
 
-// NewProxyWatch returns an empty one.
-func NewProxyWatch() *ProxyWatch { return &ProxyWatch{cdn: cdnNetworks()} }
+// NewProxyWatch returns an empty one. trusted are the proxies that the
+// configuration names, as in IdentityConfig; it must be valid.
+func NewProxyWatch(trusted ...string) *ProxyWatch {
+	trusted = slices.DeleteFunc(slices.Clone(trusted), func(s string) bool { return s == unixPeer })
+	return &ProxyWatch{cdn: cdnNetworks(), trusted: mustNetworks(trusted)}
+}
 
 // Observe takes the next request in event order. It keeps nothing of req and
 // does not allocate.
@@ -213,6 +222,8 @@ func (s *proxyState) look(t *proxySlot) proxyBasis {
 		// what was served is counted in full.
 		served := t.Crowd.Accepted
 		switch {
+		case population && private(t.Address) && share(n, s.Total, proxyShare) && v.ordinary >= proxyPrivateFamilies && v.ordinaryRequests >= proxyPrivateServed:
+			return proxyHeader
 		case !population:
 		case share(n, s.Total, proxyShare) && v.ordinary >= 3 && share(v.ordinaryRequests, v.requests, 20) && share(served, n, 20),
 			share(n, s.Total, proxySmallShare) && v.ordinary >= proxyManyClients && share(v.ordinaryRequests, v.requests, 50) && share(served, n, 50):
@@ -220,10 +231,13 @@ func (s *proxyState) look(t *proxySlot) proxyBasis {
 		}
 	}
 	// A log that shows headers would show this one's.
-	if share(s.Claimed, s.Total, 2) || !share(n, s.Total, proxyBareShare) || !share(t.Crowd.Accepted, n, 50) {
+	if share(s.Claimed, s.Total, 2) || !share(n, s.Total, proxyBareShare) {
 		return proxyNo
 	}
-	if t.Crowd.crowded() || private(t.Address) && t.Crowd.various() >= proxyPrivateFamilies {
+	if families, served := t.Crowd.various(); private(t.Address) && families >= proxyPrivateFamilies && served >= proxyPrivateServed {
+		return proxyAgents
+	}
+	if share(t.Crowd.Accepted, n, 50) && t.Crowd.crowded() {
 		return proxyAgents
 	}
 	return proxyNo
@@ -254,7 +268,8 @@ func (w *ProxyWatch) Hold(owner uint64) bool {
 				back++
 			}
 		}
-		return back >= 2 && t.Crowd.recurring() >= 2 || private(t.Address) && t.Crowd.various() >= 3
+		families, _ := t.Crowd.various()
+		return back >= 2 && t.Crowd.recurring() >= 2 || private(t.Address) && families >= 2
 	}
 	return false
 }

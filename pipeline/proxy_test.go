@@ -208,7 +208,7 @@ func TestProxyWatchRules(t *testing.T) {
 	background := func(i int) Request {
 		return Request{Address: at(fmt.Sprintf("203.0.113.%d", i%100+1)), Agent: "Mozilla/5.0", Status: 200}
 	}
-	front := at("127.0.0.1")
+	front := at("198.51.100.10")
 	f := func(name string, n int, want bool, gen func(i int) Request) {
 		t.Helper()
 		w := NewProxyWatch()
@@ -324,6 +324,29 @@ func TestProxyWatchRules(t *testing.T) {
 	f("an office of fourteen kinds of agent alone", 8000, false, func(i int) Request {
 		_, agent := visitor(agentList(14), 80, i)
 		return Request{Address: at("203.0.113.80"), Agent: agent, Status: 200}
+	})
+	// A private address is no client from the internet.
+	front = at("127.0.0.1")
+	f("a private proxy with an attacker who makes nine requests in ten", 8000, true, func(i int) Request {
+		r := Request{Address: front, Forwarded: host(99), Agent: agents[0], Status: 404}
+		if i%10 == 0 {
+			r = proxied(i / 10)
+		}
+		return r
+	})
+	f("the same, no header", 8000, true, func(i int) Request {
+		r := Request{Address: front, Agent: agents[0], Status: 401, Flags: FlagLogin}
+		if i%10 == 0 {
+			r = proxied(i / 10)
+			r.Forwarded = Address{}
+		}
+		return r
+	})
+	f("a private client that forges a header with each request and changes agents", 8000, false, func(i int) Request {
+		return Request{Address: front, Forwarded: host(i), Agent: agents[i%9], Status: 401, Flags: FlagLogin}
+	})
+	f("a private client with two programs", 8000, false, func(i int) Request {
+		return Request{Address: front, Agent: agents[i%2], Status: 200}
 	})
 	f("nine kinds of agent from a private address, which no client on the internet has", 8000, true, func(i int) Request {
 		return Request{Address: front, Agent: agentList(9)[i*7%9], Status: 200}

@@ -129,20 +129,22 @@ func (c *proxyCrowd) recurring() (n int) {
 	return n
 }
 
-// various counts families that come and go in turn and are mostly served.
-func (c *proxyCrowd) various() (n int) {
+// various counts families that come and go in turn and are mostly served, and
+// what they were served.
+func (c *proxyCrowd) various() (families int, served uint32) {
 	for i := range c.Families {
 		if f := &c.Families[i]; f.Requests >= 3 && f.Returns >= 2 && f.Accepted*2 >= f.Requests {
-			n++
+			families++
+			served += f.Accepted
 		}
 	}
-	return n
+	return families, served
 }
 
 // crowded reports whether the agents look like the public rather than one
-// house: at least twelve families that come and go in turn, with search
-// crawlers among them, which no office has, or twice as many; and some of them
-// much more used than others, which a rotated list is not.
+// house: at least eight families that come and go in turn, with search crawlers
+// among them, which no office has, or twelve; and some of them much more used
+// than others, which a rotated list is not.
 func (c *proxyCrowd) crowded() bool {
 	families, bots := 0, 0
 	var sum, squares uint64
@@ -158,7 +160,7 @@ func (c *proxyCrowd) crowded() bool {
 		sum += uint64(f.Requests)
 		squares += uint64(f.Requests) * uint64(f.Requests)
 	}
-	if families < 12 || bots == 0 && families < proxyFamilies {
+	if families < 8 || bots == 0 && families < 12 {
 		return false
 	}
 	return squares*uint64(families)*10 >= sum*sum*15

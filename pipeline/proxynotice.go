@@ -47,6 +47,10 @@ func (w *ProxyWatch) RestoreState(b []byte) error {
 	return nil
 }
 
+// missingHeader is what to do where a log shows no client behind a proxy.
+const missingHeader = "nginx: add \"$http_x_forwarded_for\" at the end of log_format; " +
+	"Apache: add \\\"%{X-Forwarded-For}i\\\" at the end of LogFormat."
+
 // Notice says in words which addresses look like proxies and gives the line of
 // configuration that declares them; both are empty when there are none. The
 // text ends with the log setting to add where the log shows no client behind
@@ -56,6 +60,8 @@ func (w *ProxyWatch) Notice() (text, configLine string) {
 		net  string
 		n    uint32
 		base proxyBasis
+
+		trusted bool
 	}
 	var list []found
 	for i := range w.s.Slots {
@@ -67,7 +73,7 @@ func (w *ProxyWatch) Notice() (text, configLine string) {
 			continue // its provider is named below
 		}
 		a := t.Address.Addr()
-		list = append(list, found{fmt.Sprintf("%s/%d", a, a.BitLen()), t.Crowd.Requests, t.Crowd.Basis})
+		list = append(list, found{fmt.Sprintf("%s/%d", a, a.BitLen()), t.Crowd.Requests, t.Crowd.Basis, w.trusted.contains(t.Address)})
 	}
 	slices.SortFunc(list, func(a, b found) int {
 		if a.n != b.n {
@@ -92,12 +98,20 @@ func (w *ProxyWatch) Notice() (text, configLine string) {
 	if len(names) == 0 {
 		return "", ""
 	}
+	known := header || slices.ContainsFunc(list, func(f found) bool { return !f.trusted })
+	for i := range w.s.CDN {
+		known = known || w.s.CDN[i].Basis != proxyNo
+	}
+	if !known {
+		text = "Many clients arrive through " + strings.Join(names, " and ") + ", which the configuration names as a trusted proxy, " +
+			"but the log does not show the clients behind it: they are taken for one client, and what is found against it does not page."
+		return text, missingHeader
+	}
 	configLine = "identity: {trusted_proxies: [" + strings.Join(nets, ", ") + "]}"
 	text = "Many clients arrive through " + strings.Join(names, " and ") + ", which the configuration does not name as a trusted proxy: " +
 		"they are taken for one client, and what is found against it does not page. Check that it is yours, then add it to trusted_proxies."
 	if !header {
-		text += " The log does not show the clients behind it. nginx: add \"$http_x_forwarded_for\" at the end of log_format; " +
-			"Apache: add \\\"%{X-Forwarded-For}i\\\" at the end of LogFormat."
+		text += " The log does not show the clients behind it. " + missingHeader
 	}
 	return text, configLine
 }

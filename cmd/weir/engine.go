@@ -39,7 +39,7 @@ func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKey
 	if err != nil {
 		return nil, err
 	}
-	watch := pipeline.NewProxyWatch()
+	watch := pipeline.NewProxyWatch(cfg.Identity.TrustedProxies...)
 	how := detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers}
 	cross, err := detectors.NewCorrelator(how, edition)
 	if err != nil {
