@@ -1,0 +1,137 @@
+package main
+
+import (
+	"time"
+
+	"weir/bench/simulate"
+)
+
+// evalFloor is one attack whose floor is measured: the slowest and quietest form
+// of it that weir promises to find, or a form that shows where the promise ends.
+type evalFloor struct {
+	name    string
+	want    string // what is promised, in words; "" for a form that is only reported
+	site    string
+	length  time.Duration
+	clients int // of the crowd around it
+	attack  simulate.Attack
+	change  func(*simulate.Scenario)
+}
+
+const (
+	perDay  = 1.0 / 86400
+	perHour = 1.0 / 3600
+	aDay    = 24 * time.Hour
+)
+
+// evalFloors lists the attacks, family by family.
+func evalFloors() []evalFloor {
+	hidden := func(s *simulate.Scenario) { s.Site.HideLoginUser = true }
+	login := func(way string) func(*simulate.Scenario) {
+		return func(s *simulate.Scenario) { s.Site.Login = way }
+	}
+	return []evalFloor{
+		{"foreign orders, ids in a row, 1 a second", "≤ 10 objects", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: 1, Requests: 200, Start: 3 * time.Hour, Success: 1}, nil},
+		{"foreign orders, shuffled, 1 a minute", "≤ 10 objects", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: 1.0 / 60, Requests: 200, Start: 3 * time.Hour, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}}, nil},
+		{"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 6 * time.Hour, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}}, nil},
+		{"the same, every other request for an own object", "", "saas", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 6 * time.Hour, Success: 1, Evade: simulate.Evade{Shuffle: true, Own: .5}}, nil},
+		{"orders guessed, nine in ten refused", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: .2, Requests: 200, Start: 3 * time.Hour, Success: .1, Evade: simulate.Evade{Shuffle: true}}, nil},
+		{"200 clients tile one range of orders, 5 each", "one campaign", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Variant: "sequential", Sources: 200, Rate: 5 * perHour / 4, Requests: 1000, Start: 4 * time.Hour, Success: 1}, nil},
+		{"a GraphQL API, foreign orders", "as on the shop", "graphql", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 6 * time.Hour, Success: 1}, nil},
+		{"a gRPC API, foreign orders", "as on the shop", "grpc", 12 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 6 * time.Hour, Success: 1}, nil},
+
+		{"which accounts exist, by the login's answer", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.user", Variant: "login", Rate: .5, Requests: 300, Start: 3 * time.Hour, Success: -1}, nil},
+		{"which accounts exist, by the password reset", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.user", Variant: "reset", Rate: .5, Requests: 300, Start: 3 * time.Hour, Success: -1}, nil},
+
+		{"word list, 5 a second", "≤ 17 misses or 3 known-bad paths", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 5, Requests: 300, Start: 3 * time.Hour, Success: 0}, nil},
+		{"word list, 8 a day", "≤ 17 misses or 3 known-bad paths", "shop", 8 * aDay, 40,
+			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 8 * perDay, Requests: 60, Start: time.Hour, Success: 0}, nil},
+		{"ordinary words, 1 a minute", "≤ 17 misses", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "probe.path", Variant: "guesses", Rate: 1.0 / 60, Requests: 200, Start: 3 * time.Hour, Success: 0}, nil},
+		{"word list on a site that answers 200 to everything", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 1, Requests: 300, Start: 3 * time.Hour, Success: 0}, func(s *simulate.Scenario) { s.Site.Soft404 = true }},
+
+		{"one account, 10,000 passwords, the log names no account", "≤ 30 attempts", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "auth.bruteforce", Rate: 2, Requests: 10000, Start: 3 * time.Hour, Success: 0}, hidden},
+		{"one account, a try a minute, the log names it", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 60, Requests: 300, Start: 3 * time.Hour, Success: 0}, nil},
+		{"one account from 200 addresses in turn", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 30, Requests: 600, Start: 3 * time.Hour, Success: 0, Evade: simulate.Evade{Addresses: 200}}, nil},
+		{"stuffing, one source, 12 a minute", "≤ 20 accounts", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "auth.stuffing", Rate: .2, Requests: 300, Start: 3 * time.Hour, Success: .01}, nil},
+		{"stuffing, one source, 10 a day", "≤ 20 accounts", "shop", 6 * aDay, 40,
+			simulate.Attack{Type: "auth.stuffing", Rate: 10 * perDay, Requests: 55, Start: time.Hour, Success: 0}, nil},
+		{"stuffing, one source, 2 a day", "≤ 40 accounts", "shop", 30 * aDay, 15,
+			simulate.Attack{Type: "auth.stuffing", Rate: 2 * perDay, Requests: 58, Start: time.Hour, Success: 0}, nil},
+		{"stuffing with one login in five into own accounts", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.stuffing", Rate: .05, Requests: 300, Start: 3 * time.Hour, Success: 0, Canary: .2}, nil},
+		{"stuffing, failures answer 200", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.stuffing", Rate: .05, Requests: 300, Start: 3 * time.Hour, Success: .02}, login("size")},
+		{"stuffing, 300 sources of one tool, 3 each", "one campaign", "shop", aDay, 600,
+			simulate.Attack{Type: "auth.stuffing", Variant: "fingerprint", Sources: 300, Rate: 3 * perDay, Requests: 900, Start: time.Hour, Success: .01}, nil},
+		{"stuffing, 300 sources that look like people, 3 each", "", "shop", aDay, 2000,
+			simulate.Attack{Type: "auth.stuffing", Variant: "diffuse", Sources: 300, Rate: 3 * perDay, Requests: 900, Start: time.Hour, Success: .01}, nil},
+		{"spraying, one source, four rounds", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.spraying", Rate: .1, Requests: 200, Start: 2 * time.Hour, Success: .01, Rounds: 4, Every: 2 * time.Hour}, nil},
+		{"takeover after stuffing", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.takeover", Variant: "stuffed", Start: 8 * time.Hour, Success: -1}, nil},
+		{"a stolen session", "", "shop", 12 * time.Hour, 300,
+			simulate.Attack{Type: "auth.takeover", Variant: "session", Start: 8 * time.Hour, Success: -1}, nil},
+
+		{"the catalogue, 2 a second", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "fast", Rate: 2, Requests: 3000, Start: 2 * time.Hour, Success: -1}, nil},
+		{"the catalogue, at human pace", "within a day at 10 × the cohort's p99", "shop", 2 * aDay, 200,
+			simulate.Attack{Type: "scrape.crawl", Variant: "human", Rate: 1.0 / 20, Requests: 6000, Start: time.Hour, Success: -1}, nil},
+		{"the catalogue, by 50 clients", "", "shop", aDay, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "human", Sources: 50, Rate: 1.0 / 100, Requests: 9000, Start: time.Hour, Success: -1}, nil},
+		{"a public read API, cursor pages", "", "public", 12 * time.Hour, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "cursor", Rate: .5, Requests: 3000, Start: 2 * time.Hour, Success: -1}, nil},
+
+		{"a leaked key", "", "saas", aDay, 300,
+			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 12 * time.Hour, Success: -1}, nil},
+		{"a leaked key, half of what it tries is refused", "", "saas", aDay, 300,
+			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 12 * time.Hour, Success: -1}, nil},
+		{"limit=100000", "", "saas", aDay, 300,
+			simulate.Attack{Type: "data.exposure", Variant: "limit", Start: 6 * time.Hour, Success: -1}, nil},
+		{"all pages of an export", "", "saas", aDay, 300,
+			simulate.Attack{Type: "data.exposure", Variant: "export", Start: 6 * time.Hour, Success: -1}, nil},
+		{"payloads of all kinds, 1 a second", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "inject.probe", Rate: 1, Requests: 120, Start: 3 * time.Hour, Success: -1}, nil},
+		{"SQL in parameters, 1 a minute", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "inject.probe", Variant: "sqli", Rate: 1.0 / 60, Requests: 120, Start: time.Hour, Success: -1}, nil},
+		{"a flood from two clients", "", "shop", 6 * time.Hour, 300,
+			simulate.Attack{Type: "volume.flood", Rate: 50, Duration: 2 * time.Minute, Sources: 2, Start: 3 * time.Hour, Success: 1}, nil},
+	}
+}
+
+// evalProfile is one kind of harmless client.
+type evalProfile struct {
+	profile string
+	site    string
+	count   int // 0: as the profile has it
+}
+
+// evalProfiles lists what detectors could mistake for an attack.
+func evalProfiles() []evalProfile {
+	return []evalProfile{
+		{"people", "shop", 300}, {"people", "saas", 300}, {"people", "public", 300}, {"people", "graphql", 300}, {"people", "grpc", 300},
+		{"office-nat", "shop", 500}, {"mobile-cgnat", "shop", 400}, {"private-relay", "shop", 100},
+		{"admin", "shop", 0}, {"support", "shop", 0}, {"partner-sync", "shop", 0}, {"batch", "shop", 0},
+		{"uptime", "shop", 0}, {"load-balancer", "shop", 0}, {"crawler", "shop", 0}, {"unfurlers", "shop", 60},
+		{"backups", "saas", 0}, {"spa-polling", "saas", 20}, {"offline-retry", "saas", 80}, {"refresh-storm", "saas", 60},
+		{"token-expiry", "saas", 0}, {"challenge", "saas", 15}, {"stuck-client", "shop", 0}, {"key-fleet", "saas", 1000},
+		{"iot", "public", 300}, {"flash-crowd", "shop", 600}, {"sale-day", "shop", 300}, {"load-test", "shop", 0},
+		{"bad-deploy", "shop", 100}, {"mass-logout", "shop", 150}, {"price-watch", "shop", 0},
+	}
+}
