@@ -97,7 +97,7 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		st.users.add(o.User)
 	}
 	failed := o.Has(pipeline.ObsFailed)
-	_, high := p.people()
+	_, high := p.people(s.b)
 	st.people = uint16(min(max(1, high-1), 1000))
 	st.slow.add(breadthOne, now, daySeconds)
 	switch {

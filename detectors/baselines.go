@@ -23,6 +23,8 @@ type Baselines struct {
 	Near   Prior `json:"near"`   // new ids close to ids already asked for
 	Login  Prior `json:"login"`  // login attempts that fail
 	Crawl  Rate  `json:"crawl"`  // distinct items a day
+	// Crowd is how many user agents people have.
+	Crowd CrowdCurve `json:"crowd"`
 
 	Endpoints []EndpointBaseline `json:"endpoints"` // sorted by Template
 	Items     []ItemBaseline     `json:"items"`     // sorted by Item; the popular ones
@@ -88,6 +90,7 @@ func ShippedBaselines() *Baselines {
 		Near:    Prior{Beta: betaOf(1.5, 6)},
 		Login:   Prior{Beta: betaOf(2, 8)},
 		Crawl:   Rate{Mean: 30 * 256, Shape: 192},
+		Crowd:   shippedCrowd(),
 	}
 }
 
@@ -111,6 +114,9 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	}
 	if b.Crawl.Mean == 0 || b.Crawl.Shape == 0 {
 		return nil, fmt.Errorf("read baselines: the crawl rate is empty")
+	}
+	if !b.Crowd.rising() {
+		return nil, fmt.Errorf("read baselines: the crowd curve does not rise")
 	}
 	byTemplate := func(a, b EndpointBaseline) int { return compare(a.Template, b.Template) }
 	byItem := func(a, b ItemBaseline) int { return compare(a.Item, b.Item) }

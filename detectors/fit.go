@@ -32,11 +32,12 @@ type fitPath struct {
 	host, path string
 }
 
-// fitRow is one request of the sample, 48 bytes.
+// fitRow is one request of the sample, 56 bytes.
 type fitRow struct {
 	owner  uint64
 	client uint64
 	time   pipeline.Time
+	agent  uint64
 	path   uint32
 	page   int32
 	status uint16
@@ -111,7 +112,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(r.Path, 2048)})
 		f.index[key] = id
 	}
-	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Status, method: f.method(r.Method)}
+	row := fitRow{owner: r.Owner, client: client, time: r.Time, agent: r.AgentKey, path: id, page: -1, status: r.Status, method: f.method(r.Method)}
 	if r.Flags&pipeline.FlagLogin != 0 {
 		row.flags |= fitLogin
 	}
@@ -217,6 +218,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
 		b.Crawl = fitRate(clients, shipped.Crawl)
 	}
+	b.Crowd = f.fitCrowd()
 	rare := f.fitItems(b, clients)
 	f.fitGuarded(facts, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)

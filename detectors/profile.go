@@ -25,9 +25,9 @@ type Profile struct {
 	crawl crawlState
 	seen  bloom // first contacts with paths, templates and items
 
-	objects     bloom    // first contacts with objects
-	credentials linear64 // distinct credentials seen from this address
-	borrowed    uint32   // requests that came with them
+	objects     bloom     // first contacts with objects
+	credentials linear256 // distinct credentials seen from this address
+	borrowed    uint32    // requests that came with them
 
 	walk  [2]walkState
 	login loginState
@@ -75,15 +75,18 @@ func (p *Profile) rate5m() (n int64) {
 	return n
 }
 
-// people estimates how many people are behind the principal, as a range:
-// agents that share an address are usually people, unless the client changes
-// its agent with every few requests.
-func (p *Profile) people() (low, high int) {
+// people estimates how many people are behind the principal, as a range: those
+// who show credentials are counted, the others go by their agents, unless the
+// client changes its agent with every few requests.
+func (p *Profile) people(b *Baselines) (low, high int) {
 	if p.rotates() {
 		return 1, 1
 	}
-	n := max(p.agents.count(), p.accounts())
-	return max(1, n/2), max(1, n*3/2)
+	n := b.Crowd.people(p.agents.count())
+	if shown := p.accounts(); shown > n || uint64(p.borrowed)*2 > uint64(p.Requests) && shown > 0 {
+		n = shown
+	}
+	return max(1, n*2/3), max(1, n*3/2)
 }
 
 func (p *Profile) accounts() int {

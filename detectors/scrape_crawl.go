@@ -75,7 +75,7 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	}
 	st.items.add(breadthOne, now, daySeconds)
 	st.got++
-	_, high := p.people()
+	_, high := p.people(s.b)
 	st.people = uint16(min(max(1, high-1), 1000))
 	if o.Bytes > 0 {
 		st.bytes += o.Bytes

@@ -470,7 +470,7 @@ func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
 // finding builds the whole case as it stands.
 func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *caseFile) pipeline.Finding {
 	s := w.set
-	low, high := p.people()
+	low, high := p.people(s.baselines)
 	f := pipeline.Finding{
 		Time: at, Detector: s.entries[k].name, Level: level(d.Who.Kind), Who: d.Who,
 		First: c.First, Last: c.Last, Endpoint: c.Endpoint,
