@@ -115,6 +115,7 @@ type floorResult struct {
 	requests           int64
 	clientDays         int64
 	misnamed           int
+	named              map[string]int // who was named wrongly: profile or episode, detector, severity
 	estimates          []evalEstimate
 }
 
@@ -232,6 +233,10 @@ func (e *evaluation) floor(ctx context.Context, i int, seed uint64) error {
 	r.misnamed += ev.Misnamed
 	r.falseAlerts += ev.False
 	for _, a := range ev.FalseAlerts {
+		if r.named == nil {
+			r.named = map[string]int{}
+		}
+		r.named[fmt.Sprintf("%s | %s | %s", a.About, a.Detector, a.Severity)]++
 		if !a.Misnamed && severityRank(a.Severity) >= severityRank("high") {
 			r.falsePages++
 		}

@@ -42,8 +42,21 @@ func (e *evaluation) reportFloors(p func(string, ...any)) {
 		requests += r.requests
 		days += r.clientDays
 	}
+	named := map[string]int{}
+	for i := range e.floors {
+		for k, n := range e.floors[i].named {
+			named[k] += n
+		}
+	}
 	p("\nIn the traffic around these attacks (%d requests, %d clean client-days) %d alerts named somebody harmless, %d of them pages; %d named an attacker by another family.\n\n",
 		requests, days, falseAlerts, falsePages, misnamed)
+	if len(named) > 0 {
+		p("| who | named by | severity | alerts |\n|---|---|---|---|\n")
+		for _, k := range slices.Sorted(maps.Keys(named)) {
+			p("| %s | %d |\n", k, named[k])
+		}
+		p("\n")
+	}
 }
 
 func (e *evaluation) reportProfiles(p func(string, ...any)) {
