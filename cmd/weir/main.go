@@ -36,6 +36,7 @@ func commands() []command {
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
+		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},
