@@ -595,3 +595,78 @@ func endpointText(t *pipeline.Templates, r *pipeline.Request) string {
 	}
 	return text
 }
+
+// hides reports whether this endpoint answers failures with a success code.
+func (v *observer) hides(e *EndpointBaseline, template uint64) bool {
+	failed := func(list []LoginAnswer) bool {
+		return slices.ContainsFunc(list, func(a LoginAnswer) bool { return a.Failed })
+	}
+	if e != nil && failed(e.Truth) {
+		return true
+	}
+	i, ok := slices.BinarySearchFunc(v.truth, template, func(t learnedTruth, key uint64) int { return compare(t.Template, key) })
+	return ok && failed(v.truth[i].Answers)
+}
+
+// hiddenTries are the attempts of a client whose outcome was not known when they
+// came, by their answers: they are told apart once the truth is learned.
+type hiddenTries struct {
+	template uint64
+	kinds    [3]hiddenKind
+	others   uint32 // that cannot be told apart any more
+}
+
+type hiddenKind struct {
+	size   int32
+	n      uint32
+	status uint16
+}
+
+func (h *hiddenTries) add(o *pipeline.Observation) {
+	if h.template == 0 {
+		h.template = o.Template
+	}
+	size := answerSize(o.Bytes)
+	for i := range h.kinds {
+		k := &h.kinds[i]
+		if k.n == 0 {
+			k.size, k.status = size, o.Status
+		}
+		if h.template == o.Template && k.status == o.Status && k.size == size {
+			k.n++
+			return
+		}
+	}
+	h.others++
+}
+
+// settle counts the hidden attempts as what they have turned out to be, if that
+// is known of all of them.
+func (st *loginState) settle(s *scope) {
+	h := &st.hidden
+	if h.others > 0 {
+		return
+	}
+	failures, successes := uint32(0), uint32(0)
+	for i := range h.kinds {
+		k := &h.kinds[i]
+		if k.n == 0 {
+			continue
+		}
+		failed, known := s.v.learned(s.endpoint, h.template, k.status, int64(k.size))
+		switch {
+		case !known:
+			return
+		case failed:
+			failures += k.n
+		default:
+			successes += k.n
+		}
+	}
+	st.failures += failures
+	st.successes += successes
+	if st.failures >= 3 {
+		st.after += successes
+	}
+	st.blind, st.hidden = false, hiddenTries{}
+}

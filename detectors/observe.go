@@ -13,7 +13,7 @@ type observer struct {
 	t      *pipeline.Templates
 	b      *Baselines
 	logins *pipeline.LoginRules
-	cold   bool        // no host has templates
+	cold   bool           // no host has templates
 	truth  []learnedTruth // of login endpoints, beyond what the baselines hold
 	path   []byte         // scratch
 	paths  []pathFacts    // direct mapped
