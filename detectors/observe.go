@@ -134,7 +134,7 @@ func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request, e *Endp
 	switch {
 	case o.Status == 400 || o.Status == 401 || o.Status == 403 || o.Status == 422 || o.Status == 429:
 		o.Flags |= pipeline.ObsFailed
-	case r.Flags&pipeline.FlagAppStatus != 0 && r.Status < 300:
+	case r.Flags&pipeline.FlagAppStatus != 0 && r.Status < 400:
 		tell(r.Flags&pipeline.FlagAppFailed != 0)
 	case o.Status >= 200 && o.Status < 400:
 		if failed, known := v.learned(e, o.Template, o.Status, r.Bytes); known {

@@ -93,9 +93,9 @@ func (r *Request) SetApp(status uint16) {
 }
 
 // Answer is the status that the answer amounts to: the HTTP status, unless that
-// says success and the application says failure.
+// says success or redirects and the application says failure.
 func (r *Request) Answer() uint16 {
-	if r.Flags&FlagAppFailed == 0 || r.Status >= 300 {
+	if r.Flags&FlagAppFailed == 0 || r.Status >= 400 {
 		return r.Status
 	}
 	switch r.Flags & FlagAppClass >> appShift {
@@ -113,9 +113,9 @@ func (r *Request) Answer() uint16 {
 	return 500
 }
 
-// loginOperation reports whether an operation logs somebody in, by the last
+// LoginOperation reports whether an operation logs somebody in, by the last
 // part of its name.
-func loginOperation(op string) bool {
+func LoginOperation(op string) bool {
 	var room [maxOperation]byte
 	if op == "" || len(op) > maxOperation {
 		return false

@@ -75,7 +75,7 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 	if refused && (req.Account != "" || req.Key != "" || req.Session != "") {
 		req.Flags |= FlagRefused
 	}
-	if r.id.logins.Attempt(req.Method, req.Path, status, basicUser) || loginOperation(req.Operation) {
+	if r.id.logins.Attempt(req.Method, req.Path, status, basicUser) || LoginOperation(req.Operation) {
 		req.Flags |= FlagLogin
 		if req.LoginUser == "" && basicUser && status == 401 {
 			req.LoginUser = req.Account
