@@ -47,6 +47,11 @@ func describe(f *Fields) string {
 	add("ja3", f.JA3)
 	add("ja4", f.JA4)
 	add("id", f.RequestID)
+	add("operation", f.Operation)
+	add("location", f.Location)
+	if f.Known {
+		add("app", fmt.Sprint(f.application.Status))
+	}
 	return strings.Join(out, " ")
 }
 

@@ -24,7 +24,8 @@ import (
 // before the common ones. The fields of the map are: time remote forwarded
 // forwarded_std real_ip method host path query request protocol agent referer
 // status bytes duration (or duration_ms, _us, _ns) user subject api_key session
-// cookies login_user authorization ja3 ja4 request_id.
+// cookies login_user authorization ja3 ja4 request_id operation request_body
+// location grpc_status graphql_errors error_code.
 func CompileJSON(opt ParseOptions) (Format, error) {
 	root := jsonRoot()
 	fields := make([]string, 0, len(opt.Map))
@@ -276,7 +277,7 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	case '[':
 		end := skipContainer(b, i)
 		if end >= 0 && what != nil && what.slot != slotNone {
-			if what.slot == slotForwarded {
+			if what.slot == slotForwarded || what.slot == slotAppErrors {
 				p.keep(what, b[i:end], false)
 			} else if j := skipSpace(b, i+1); b[j] == '"' {
 				if e := stringEnd(b, j+1); e >= 0 {
@@ -303,13 +304,16 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	if !isScalar(v) {
 		return -1
 	}
+	if what != nil && (what.slot == slotAppErrors || what.slot == slotAppError) && len(v) > 1 && string(v) != "null" {
+		p.keep(what, v, false) // true, false or a negative code
+	}
 	return end
 }
 
 // keep remembers a value unless a better name's is there; it reports whether
 // the scan should end.
 func (p *jsonParser) keep(what *jsonNode, v []byte, quoted bool) bool {
-	if len(v) == 0 || len(v) == 1 && v[0] == '-' || !quoted && string(v) == "[]" {
+	if len(v) == 0 || len(v) == 1 && v[0] == '-' || !quoted && what.slot != slotAppErrors && string(v) == "[]" {
 		return false
 	}
 	s := what.slot

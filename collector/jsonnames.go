@@ -154,6 +154,16 @@ func jsonNames() []jsonName {
 		{slotJA4, `ja4 tls.client.ja4 ssl_ja4 tls_ja4 ja4_fingerprint ja4_hash`},
 		{slotRequestID, `request_id http.request.id x-request-id x_request_id http_x_request_id requestid req_id
 			request.id trace_id rayid correlation_id`},
+		{slotOperation, `graphql_operation graphql.operation.name operation_name operationname graphql_operation_name
+			jsonrpc_method rpc_method rpc.method grpc_method http_x_apollo_operation_name http_x_graphql_operation
+			request_body.operationname`},
+		{slotBody, `request_body http.request.body.content requestbody`},
+		{slotLocation, `sent_http_location upstream_http_location http.response.header.location resp_headers.location
+			redirect_location`},
+		{slotGRPC, `grpc_status rpc.grpc.status_code grpc_status_number grpc_status_code sent_http_grpc_status
+			upstream_trailer_grpc_status sent_trailer_grpc_status`},
+		{slotAppErrors, `graphql_errors graphql.errors`},
+		{slotAppError, `error_code graphql_error_code rpc.jsonrpc.error_code jsonrpc_error_code`},
 	}
 }
 
@@ -210,6 +220,12 @@ func jsonFields() []jsonName {
 		{slotJA3, "ja3"},
 		{slotJA4, "ja4"},
 		{slotRequestID, "request_id"},
+		{slotOperation, "operation"},
+		{slotBody, "request_body"},
+		{slotLocation, "location"},
+		{slotGRPC, "grpc_status"},
+		{slotAppErrors, "graphql_errors"},
+		{slotAppError, "error_code"},
 	}
 }
 
@@ -236,6 +252,8 @@ func headerSlot(name string) slot {
 		return slotAPIKey
 	case "x-request-id", "x-correlation-id", "x-amzn-trace-id":
 		return slotRequestID
+	case "x-apollo-operation-name", "x-graphql-operation", "x-graphql-operation-name":
+		return slotOperation
 	case "cf-ja3-hash", "x-ja3", "ja3", "x-ja3-fingerprint", "cloudfront-viewer-ja3-fingerprint":
 		return slotJA3
 	case "x-ja4", "ja4", "x-ja4-fingerprint", "cloudfront-viewer-ja4-fingerprint":

@@ -211,6 +211,18 @@ func nginxValue(name string) op {
 	case "user", "api_key", "api_key_id", "session", "login_user":
 		s, _ := jsonField(name)
 		return op{slot: s}
+	case "sent_http_grpc_status", "upstream_trailer_grpc_status", "upstream_http_grpc_status", "sent_trailer_grpc_status":
+		return op{slot: slotGRPC}
+	case "sent_http_location", "upstream_http_location":
+		return op{slot: slotLocation}
+	case "request_body":
+		return op{slot: slotBody}
+	case "graphql_operation", "operation_name", "jsonrpc_method", "rpc_method":
+		return op{slot: slotOperation}
+	case "graphql_errors":
+		return op{slot: slotAppErrors}
+	case "error_code", "jsonrpc_error_code":
+		return op{slot: slotAppError}
 	case "arg_api_key", "arg_apikey", "arg_key":
 		return op{slot: slotAPIKey}
 	}

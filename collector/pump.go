@@ -296,8 +296,10 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 		Method: f.Method, Host: f.Host, Path: f.Path, Query: f.Query, Agent: f.Agent, Referer: f.Referer,
 		JA3: f.JA3, JA4: f.JA4, RequestID: f.RequestID,
 	}
+	f.apply(r)
 	if w.identify != nil {
 		w.identify(r, f)
+		f.applyLocation(r)
 		c.own(&r.Account)
 		c.own(&r.Key)
 		c.own(&r.Session)
@@ -312,6 +314,7 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	c.own(&r.JA3)
 	c.own(&r.JA4)
 	c.own(&r.RequestID)
+	c.own(&r.Operation)
 	r.Seal()
 	return nil
 }

@@ -48,7 +48,13 @@ const (
 	slotJA3
 	slotJA4
 	slotRequestID
-	slotTime // last: nothing depends on it
+	slotBody      // of the request: read for the operation's name
+	slotOperation // what the request does, where the path does not say it
+	slotLocation  // where the answer redirects to
+	slotAppErrors // the application's errors, or how many there are
+	slotAppError  // the code of one
+	slotGRPC      // status
+	slotTime      // last: nothing depends on it
 	slots
 )
 
@@ -114,6 +120,8 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.setDuration(b, 6)
 	case slotDuration:
 		f.setDurationText(b)
+	case slotBody, slotOperation, slotLocation, slotAppErrors, slotAppError, slotGRPC:
+		f.storeApplication(s, b, escaped)
 	case slotTime:
 		// The owner of a clock stores times.
 	default:

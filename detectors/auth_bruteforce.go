@@ -30,7 +30,7 @@ import (
 // client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
 type authBruteforce struct{}
 
-// loginState is 88 bytes.
+// loginState is 136 bytes.
 type loginState struct {
 	tries     trial
 	onset     pipeline.Time
@@ -46,6 +46,8 @@ type loginState struct {
 	users     linear64
 	shows     bool // a failure showed in the status: 2xx and 3xx are successes
 	blind     bool // the outcome is not known
+	learned   bool // an outcome was told by what was learned
+	hidden    hiddenTries
 }
 
 func newAuthBruteforce() detector { return authBruteforce{} }
@@ -97,13 +99,19 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		st.users.add(o.User)
 	}
 	failed := o.Has(pipeline.ObsFailed)
+	st.learned = st.learned || o.Flags&(pipeline.ObsFailed|pipeline.ObsWorked) != 0 && o.Status < 400 && s.v.hides(s.endpoint, o.Template)
+	if st.blind && o.Flags&(pipeline.ObsFailed|pipeline.ObsWorked) != 0 {
+		st.settle(s)
+	}
 	_, high := p.people(s.b)
 	st.people = uint16(min(max(1, high-1), 1000))
 	st.slow.add(breadthOne, now, daySeconds)
 	switch {
 	case failed:
 		st.failures++
-		st.shows = true
+		// Other statuses, and a gateway's refusal where failures answer 200, say
+		// nothing of how a wrong password is answered.
+		st.shows = st.shows || (o.Status == 401 || o.Status == 403 || o.Status == 422) && !s.v.hides(s.endpoint, o.Template)
 	case o.Has(pipeline.ObsWorked), o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
 		st.successes++
 		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2
@@ -114,6 +122,7 @@ func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pi
 		return st.score(), st.after > 0
 	default:
 		st.blind = true
+		st.hidden.add(o)
 		if gap > 1_500_000 {
 			return st.score(), st.slow.n > 10*256
 		}
@@ -200,6 +209,9 @@ func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *
 	f.Onset = st.onset
 	f.Outcome.Attempted = int64(st.attempts)
 	f.Outcome.Basis = "status"
+	if st.learned {
+		f.Outcome.Basis = "learned"
+	}
 	successes := int64(st.after)
 	known := !st.blind
 	if known {

@@ -65,9 +65,11 @@ type EndpointBaseline struct {
 	// server may not have looked at it, and anybody can send a name.
 	Guarded bool `json:"guarded,omitempty"`
 	// Answers401: a failed login shows in the status here.
-	Answers401 bool  `json:"answers_401,omitempty"`
-	Near       Prior `json:"near"`
-	Miss       Prior `json:"miss"`
+	Answers401 bool `json:"answers_401,omitempty"`
+	// Truth is what its answers to login attempts mean, where that was learned.
+	Truth []LoginAnswer `json:"login_truth,omitempty"`
+	Near  Prior         `json:"near"`
+	Miss  Prior         `json:"miss"`
 	// RareTail is the tail evidence of an object that is not in Items; 0 where
 	// objects are somebody's, so that none is popular.
 	RareTail pipeline.Nats `json:"rare_tail"`

@@ -139,7 +139,7 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 	c.Backfill = c.Backfill && r.Flags&pipeline.FlagBackfill != 0
 	if c.Template != o.Template {
 		c.Template = o.Template
-		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: string(t.AppendText(nil, r.Host, r.Path))}
+		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: endpointText(t, r.Request)}
 	}
 	address := r.Address.String()
 	d.Distinct.add(pipeline.Hash64(address))

@@ -24,6 +24,9 @@ type Correlator struct {
 	minute    int64
 	begun     bool
 	k         knot
+	truth     []learnedTruth // of all login endpoints, sorted by template
+	truthSeq  uint64         // counts its changes
+	relearn   bool           // a table learned something since the last tick
 }
 
 // junction is one question about what meets. Its state is one table for each
@@ -72,7 +75,9 @@ type knot struct {
 // junctions lists what correlate asks, in the order in which signals are taken.
 // To add one: a file with its doc and code, and a line here.
 func junctions() []junction {
-	return nil
+	return []junction{
+		loginTruth{},
+	}
 }
 
 // NewCorrelator returns a correlator that works under edition.
@@ -136,6 +141,7 @@ func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeli
 			x.tables[j].tick(&c.k, at)
 		}
 	}
+	c.gatherTruth()
 	return c.flush(dst)
 }
 
@@ -281,5 +287,7 @@ func (c *Correlator) Restore(h CorrelatorHead, chunk func(n uint32) ([]byte, err
 		c.shards[n] = x
 	}
 	c.seq, c.minute, c.begun = h.Seq, h.Minute, h.Begun
+	c.relearn = true
+	c.gatherTruth()
 	return nil
 }

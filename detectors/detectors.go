@@ -74,6 +74,8 @@ type scope struct {
 	endpoint *EndpointBaseline
 	// r is the request behind the observation; nothing of it may be kept.
 	r *pipeline.Request
+	// v knows what answers to login attempts mean.
+	v *observer
 }
 
 // Mode says what becomes of a detector's findings.

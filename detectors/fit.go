@@ -25,6 +25,7 @@ type Fitter struct {
 	level   atomic.Uint32     // clients whose hash has this many leading zero bits are kept
 	first   pipeline.Time
 	methods []string
+	path    []byte // scratch
 }
 
 type fitPath struct {
@@ -37,12 +38,13 @@ type fitRow struct {
 	owner  uint64
 	client uint64
 	time   pipeline.Time
-	agent  uint64
 	path   uint32
 	page   int32
 	status uint16
 	method uint8
 	flags  uint8
+	size   int32
+	agent  uint32
 }
 
 const (
@@ -50,6 +52,8 @@ const (
 	fitLinked
 	fitRead
 	fitAccount // names an account
+	fitStates  // the source says whether the application failed
+	fitAsks    // a preflight
 )
 
 const (
@@ -109,10 +113,13 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	id, ok := f.index[key]
 	if !ok {
 		id = uint32(len(f.paths))
-		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(r.Path, 2048)})
+		var path string
+		path, f.path = pipeline.EndpointPath(f.path, r)
+		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(path, 2048)})
 		f.index[key] = id
 	}
-	row := fitRow{owner: r.Owner, client: client, time: r.Time, agent: r.AgentKey, path: id, page: -1, status: r.Status, method: f.method(r.Method)}
+	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Answer(), method: f.method(r.Method)}
+	row.size, row.agent = answerSize(r.Bytes), uint32(r.AgentKey)
 	if r.Flags&pipeline.FlagLogin != 0 {
 		row.flags |= fitLogin
 	}
@@ -121,6 +128,12 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	}
 	if r.Account != "" {
 		row.flags |= fitAccount
+	}
+	if r.Flags&pipeline.FlagAppStatus != 0 {
+		row.flags |= fitStates
+	}
+	if preflight(r) {
+		row.flags |= fitAsks
 	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
@@ -205,7 +218,8 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	b.Since = first
 	facts := f.pathFacts(templates, b)
 	wg.Wait()
-	clients, endpoints := f.clients(order, facts)
+	endpoints := f.fitTruth(facts)
+	clients := f.clients(order, facts, endpoints)
 	b.Clients = int64(len(clients))
 	for range 3 {
 		for i := range clients {
@@ -265,8 +279,7 @@ func (f *Fitter) order() []int32 {
 }
 
 // clients sums the rows up, in the order of the clients' hashes.
-func (f *Fitter) clients(order []int32, facts []pathFacts) ([]fitClient, map[uint64]*EndpointBaseline) {
-	endpoints := map[uint64]*EndpointBaseline{}
+func (f *Fitter) clients(order []int32, facts []pathFacts, endpoints map[uint64]*EndpointBaseline) []fitClient {
 	var clients []fitClient
 	for from := 0; from < len(order); {
 		to := from
@@ -276,7 +289,7 @@ func (f *Fitter) clients(order []int32, facts []pathFacts) ([]fitClient, map[uin
 		clients = append(clients, f.client(order[from:to], facts, endpoints))
 		from = to
 	}
-	return clients, endpoints
+	return clients
 }
 
 func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*EndpointBaseline) (c fitClient) {
@@ -293,16 +306,15 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 		}
 		ok := r.status >= 200 && r.status < 400
 		if r.flags&fitLogin != 0 {
-			c.login.n++
-			failed := false
-			switch r.status {
-			case 400, 401, 403, 422, 429:
-				failed = true
-				c.login.k++
+			if failed, known := r.failed(endpoints[p.template]); known {
+				c.login.n++
+				if failed {
+					c.login.k++
+				}
 			}
-			if failed {
-				endpointOf(endpoints, p.template).Answers401 = true
-			}
+			continue
+		}
+		if r.flags&fitAsks != 0 {
 			continue
 		}
 		if p.is(pipeline.ObsSlot) && (r.status == 401 || r.status == 403) {

@@ -13,8 +13,10 @@ type observer struct {
 	t      *pipeline.Templates
 	b      *Baselines
 	logins *pipeline.LoginRules
-	cold   bool        // no host has templates
-	paths  []pathFacts // direct mapped
+	cold   bool           // no host has templates
+	truth  []learnedTruth // of login endpoints, beyond what the baselines hold
+	path   []byte         // scratch
+	paths  []pathFacts    // direct mapped
 	agents []agentFacts
 }
 
@@ -64,12 +66,15 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	if r.PathKey == 0 {
 		r.Seal()
 	}
-	f := v.facts(r.PathKey, r.Host, r.Path)
+	var path string
+	path, v.path = pipeline.EndpointPath(v.path, r)
+	f := v.facts(r.PathKey, r.Host, path)
+	status := r.Answer()
 	*o = pipeline.Observation{
 		Time: r.Effective, Owner: r.Owner,
 		Endpoint: pipeline.Mix64(f.template, uint64(r.Verb)), Template: f.template, Path: f.path,
 		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: pipeline.Nats(f.tail), Item: f.path,
-		Agent: r.AgentKey, Page: -1, Status: r.Status, Class: f.class, Flags: f.flags,
+		Agent: r.AgentKey, Page: -1, Status: status, Class: f.class, Flags: f.flags,
 	}
 	if r.Referer != "" {
 		o.Flags |= pipeline.ObsLinked
@@ -77,19 +82,24 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		o.Flags |= pipeline.ObsRead
 	}
-	switch r.Status {
+	switch status {
 	case 400, 403, 404, 405, 410, 501:
 		o.Flags |= pipeline.ObsMiss
 	case 401:
 		o.Flags |= pipeline.ObsRefused
 	}
+	if preflight(r) {
+		// A browser asks on its own, and the answer says what scripts may do.
+		o.Flags &^= pipeline.ObsMiss | pipeline.ObsUnknown
+		o.Object = 0
+	}
 	if o.Flags&(pipeline.ObsMiss|pipeline.ObsUnknown) != 0 || v.cold {
-		o.Rarity = v.rank(f, r.Path)
+		o.Rarity = v.rank(f, path)
 	}
 	if r.Flags&pipeline.FlagLogin != 0 {
 		o.Flags |= pipeline.ObsLogin
 		o.Flags &^= pipeline.ObsMiss
-		v.outcome(o, r)
+		v.outcome(o, r, f.endpoint)
 		if r.LoginUser != "" {
 			o.User = pipeline.Hash64(r.LoginUser)
 		}
@@ -104,22 +114,40 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	return f.endpoint
 }
 
-// outcome decides whether a login failed: as configured, else by its status.
-func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request) {
+// outcome decides whether a login failed: as configured, else as the
+// application said, else as learned for the endpoint, else by its status. Where
+// none tells, neither flag is set.
+func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request, e *EndpointBaseline) {
+	tell := func(failed bool) {
+		if failed {
+			o.Flags |= pipeline.ObsFailed
+		} else {
+			o.Flags |= pipeline.ObsWorked
+		}
+	}
 	if v.logins != nil {
-		if failed, known, _ := v.logins.Failed(r.Method, r.Path, r.Status, r.Bytes, false); known {
-			if failed {
-				o.Flags |= pipeline.ObsFailed
-			} else {
-				o.Flags |= pipeline.ObsWorked
-			}
+		if failed, known, basis := v.logins.Failed(r.Method, r.Path, o.Status, r.Bytes, false); known && basis == "configured" {
+			tell(failed)
 			return
 		}
 	}
-	switch r.Status {
-	case 400, 401, 403, 422, 429:
+	switch {
+	case o.Status == 400 || o.Status == 401 || o.Status == 403 || o.Status == 422 || o.Status == 429:
 		o.Flags |= pipeline.ObsFailed
+	case r.Flags&pipeline.FlagAppStatus != 0 && r.Status < 400:
+		tell(r.Flags&pipeline.FlagAppFailed != 0)
+	case o.Status >= 200 && o.Status < 400:
+		if failed, known := v.learned(e, o.Template, o.Status, r.Bytes); known {
+			tell(failed)
+		}
 	}
+}
+
+// preflight reports whether r is a question of a browser about another site's
+// script, or an answer that says no more than that. What is not there is no such
+// answer.
+func preflight(r *pipeline.Request) bool {
+	return r.Verb == pipeline.VerbOptions && r.Status != 404 && r.Status != 410
 }
 
 func (f *pathFacts) is(flag pipeline.ObservationFlags) bool { return f.flags&flag != 0 }

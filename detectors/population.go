@@ -53,9 +53,12 @@ const crowdAgents = 50
 // and an agent stands for a person. An agent seen once stands for all those that
 // nobody was seen with (Good 1953): N people bring N times its share of new ones.
 func (f *Fitter) fitCrowd() CrowdCurve {
-	type pair struct{ client, agent uint64 }
+	type pair struct {
+		client uint64
+		agent  uint32
+	}
 	pairs := map[pair]struct{}{}
-	uses := map[uint64]int{}
+	uses := map[uint32]int{}
 	for i := range f.rows {
 		r := &f.rows[i]
 		if r.agent == 0 {

@@ -31,6 +31,7 @@ type Profile struct {
 
 	walk  [2]walkState
 	login loginState
+	tried triedLogin // the last attempt, until what follows tells how it ended
 }
 
 type profileFlags uint8

@@ -47,6 +47,7 @@ type Set struct {
 	told      []told            // of the segment at hand
 	signals   []pipeline.Signal // of the last Process, for another process
 	warm      uint64            // see worker.warm
+	truthSeq  uint64            // of the login truth in use
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -102,9 +103,11 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 	s.v = newObserver(e.Templates, b)
 	for _, w := range s.workers {
 		w.v = newObserver(e.Templates, b)
-		w.v.logins = s.cfg.Logins
-		w.sc.b = b
+		w.v.logins, w.v.truth = s.cfg.Logins, s.v.truth
+		w.sc.b, w.sc.v = b, w.v
 	}
+	s.truthSeq = 0
+	s.learn()
 	return nil
 }
 
@@ -115,6 +118,7 @@ func (s *Set) Edition() *pipeline.Edition { return s.edition }
 // dst, in an order that depends on the requests alone.
 func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
 	s.signals = s.signals[:0]
+	s.learn()
 	for len(batch) > 0 {
 		minute := int64(batch[0].Effective) / 60e6
 		if !s.begun {
@@ -148,6 +152,7 @@ func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Find
 	}
 	if s.cfg.Cross != nil {
 		dst = s.cfg.Cross.Advance(dst, now)
+		s.learn()
 	}
 	return dst
 }
@@ -357,7 +362,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if st.requests < 1<<16-1 {
 		st.requests++
 	}
-	miss := r.Status >= 400
+	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
 	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 {
 		if r.Status != 0 {
 			st.hits++
@@ -398,7 +403,8 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	sc := &w.sc
 	sc.endpoint, sc.r = endpoint, r.Request
 	sc.freshItem, sc.freshPath = false, false
-	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
+	// A preflight leaves the first contact to the request behind it.
+	if (!o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss)) && !preflight(r.Request) {
 		sc.freshItem = p.seen.add(o.Item, now)
 		path := o.Path
 		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss {
@@ -415,6 +421,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			w.counted(i, k, score, sh, n, p, r, as)
 		}
 	}
+	w.follow(i, p, r)
 	if as != asLender {
 		w.tell(i, p, r)
 	}

@@ -54,7 +54,8 @@ func (r *Resolver) Counts() IdentityCounts { return r.counts }
 
 // Resolve sets Address, Forwarded, Account, Key, Session, LoginUser, Kind,
 // Owner and the flags FlagLogin and FlagRefused of req from c and from Method,
-// Path and Status, which must be set already, and reduces Query, Referer and
+// Path, Status, Operation and the flags of the application's answer, which must
+// be set already, and reduces Query, Referer and
 // Path to what may leave collect; Query is then valid until the next call. It
 // keeps nothing of c.
 //
@@ -69,13 +70,14 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 	r.address(req, c)
 
 	subject, basicUser := r.credentials(req, c)
-	refused := req.Status == 401 || req.Status == 403
+	status := req.Answer()
+	refused := status == 401 || status == 403
 	if refused && (req.Account != "" || req.Key != "" || req.Session != "") {
 		req.Flags |= FlagRefused
 	}
-	if r.id.logins.Attempt(req.Method, req.Path, req.Status, basicUser) {
+	if r.id.logins.Attempt(req.Method, req.Path, status, basicUser) || LoginOperation(req.Operation) {
 		req.Flags |= FlagLogin
-		if req.LoginUser == "" && basicUser && req.Status == 401 {
+		if req.LoginUser == "" && basicUser && status == 401 {
 			req.LoginUser = req.Account
 		}
 	}
@@ -86,7 +88,8 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 // own decides the principal.
 func (r *Resolver) own(req *Request, subject bool) {
 	login := req.Flags&FlagLogin != 0
-	accepted := req.Status >= 200 && req.Status < 400
+	status := req.Answer()
+	accepted := status >= 200 && status < 400
 	if !req.Address.IsZero() && (login || !accepted) {
 		req.Kind, req.Owner = PrincipalIP, req.Address.Owner()
 		return

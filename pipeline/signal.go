@@ -26,6 +26,7 @@ const (
 	MeetCohort                   // clients that have something in common
 	MeetEndpoint                 // an endpoint: its Observation.Endpoint
 	MeetTemplate                 // a template, whatever the method: its Observation.Template
+	MeetLogin                    // a login's template, with what followed an attempt there
 	Meetings                     // how many there are
 )
 

@@ -140,6 +140,7 @@ type analysis struct {
 	worst   int
 	count   int64
 	bar     *progress
+	blind   *blindSpots
 }
 
 func (a *analysis) fail(err error) int {
@@ -200,8 +201,11 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 		return a.fail(err)
 	}
 	a.latest = map[string]pipeline.Alert{}
+	a.blind = newBlindSpots(a.engine.set)
+	a.engine.onBatch = a.blind.observe
 	if a.traffic != nil {
 		a.engine.onBatch = func(batch []pipeline.Ordered) {
+			a.blind.observe(batch)
 			for i := range batch {
 				a.traffic.ObserveRequest(batch[i].Request)
 			}
@@ -404,6 +408,9 @@ func (a *analysis) summary(n int) {
 	if t.parsed > 0 && t.rejected() > 0 {
 		a.explainRejects()
 	}
+	if n > 0 || a.o.output != "text" {
+		a.blind.write(a.stderr)
+	}
 }
 
 func reasonList(m map[string]int64) string {
@@ -448,6 +455,7 @@ func (a *analysis) nothing() {
 	} else {
 		fmt.Fprintln(a.stdout, "No client came near one.")
 	}
+	a.blind.write(a.stdout)
 }
 
 func startProfile(path string) (func(), error) {

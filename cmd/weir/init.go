@@ -65,6 +65,7 @@ type sighting struct {
 	logins   map[string]*loginSeen
 	notice   string
 	line     string
+	doors    entrances
 }
 
 type loginSeen struct {
@@ -84,7 +85,7 @@ func lookAt(ctx context.Context, ins []input) (*sighting, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sighting{logins: map[string]*loginSeen{}}
+	s := &sighting{logins: map[string]*loginSeen{}, doors: newEntrances()}
 	watch := pipeline.NewProxyWatch()
 	for _, in := range ins {
 		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: 1})
@@ -114,6 +115,7 @@ func lookAt(ctx context.Context, ins []input) (*sighting, error) {
 
 func (s *sighting) add(r *pipeline.Request) {
 	s.requests++
+	s.doors.add(r)
 	if r.Account != "" {
 		s.users++
 	}
@@ -158,6 +160,9 @@ func (s *sighting) write(w io.Writer, path string, how collectConfig, notes []st
 	fmt.Fprintf(w, "    labels: {service: \"\", env: \"\"}   # flow to alerts\n\n")
 	s.writeIdentity(w)
 	s.writeLogins(w)
+	for _, p := range s.doors.found() {
+		fmt.Fprintf(w, "# %s\n", p.text())
+	}
 	fmt.Fprint(w, `
 # alerts:
 #   sinks:
