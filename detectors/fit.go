@@ -42,6 +42,7 @@ type fitRow struct {
 	status uint16
 	method uint8
 	flags  uint8
+	user   uint32 // of the hash of the account that a login tries; 0 not visible
 }
 
 const (
@@ -49,6 +50,7 @@ const (
 	fitLinked
 	fitRead
 	fitAccount // names an account
+	fitAsks
 )
 
 const (
@@ -115,6 +117,12 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if r.Flags&pipeline.FlagLogin != 0 {
 		row.flags |= fitLogin
 	}
+	if r.Flags&pipeline.FlagAsks != 0 {
+		row.flags |= fitAsks
+	}
+	if r.LoginUser != "" {
+		row.user = uint32(pipeline.Hash64(r.LoginUser)) | 1
+	}
 	if r.Referer != "" {
 		row.flags |= fitLinked
 	}
@@ -166,6 +174,7 @@ func (f *Fitter) thin() {
 // fitClient is what one client did.
 type fitClient struct {
 	probe, object, near, login share
+	loginUser                  share // first attempts at accounts
 	days                       int64
 	perDay                     uint32 // distinct items on the busiest day
 	items                      []fitItem
@@ -215,6 +224,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Object = fitBeta(clients, func(c *fitClient) share { return c.object }, shipped.Object)
 		b.Near = fitBeta(clients, func(c *fitClient) share { return c.near }, shipped.Near)
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
+		b.LoginUser = fitBeta(clients, func(c *fitClient) share { return c.loginUser }, shipped.LoginUser)
 		b.Crawl = fitRate(clients, shipped.Crawl)
 	}
 	rare := f.fitItems(b, clients)
@@ -298,10 +308,20 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 				failed = true
 				c.login.k++
 			}
+			if key := pipeline.Mix64(uint64(r.user), saltTried); r.user != 0 && !seen[key] {
+				seen[key] = true
+				c.loginUser.n++
+				if failed {
+					c.loginUser.k++
+				}
+			}
 			if failed {
 				endpointOf(endpoints, p.template).Answers401 = true
 			}
 			continue
+		}
+		if r.flags&fitAsks != 0 {
+			continue // answers about accounts are no misses
 		}
 		if p.is(pipeline.ObsSlot) && (r.status == 401 || r.status == 403) {
 			endpointOf(endpoints, p.template).Refuses = true
@@ -403,7 +423,8 @@ func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
 		return t.score()
 	}
 	x := breadth{n: min(c.perDay, 1<<20) * 256}
-	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1))
+	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta),
+		against(c.loginUser, b.LoginUser.Beta), x.nats(b.Crawl, 1))
 }
 
 // priorBound is how far a fit may move a shipped mean, either way: a sample

@@ -31,6 +31,7 @@ type Profile struct {
 
 	walk  [2]walkState
 	login loginState
+	ask   askState
 }
 
 type profileFlags uint8
