@@ -1,6 +1,7 @@
 package detectors
 
 import (
+	"math/bits"
 	"slices"
 
 	"weir/pipeline"
@@ -12,6 +13,29 @@ type accountList struct {
 	Accounts  []pipeline.AffectedAccount
 	Worked    int
 	Truncated bool
+	Distinct  linear1024 // all of them
+}
+
+// linear1024 estimates the number of distinct hashes to about 2 % at several
+// hundred; it saturates at seven thousand.
+type linear1024 [16]uint64
+
+func (l *linear1024) add(h uint64) { l[h>>60] |= 1 << (h >> 54 & 63) }
+
+func (l *linear1024) count() int {
+	zero := 1024
+	for _, w := range l {
+		zero -= bits.OnesCount64(w)
+	}
+	return int((1024*lnRatio(1024, uint64(max(zero, 1))) + pipeline.Nat/2) / pipeline.Nat)
+}
+
+// count is how many accounts there are: exact as long as the list names all.
+func (l *accountList) count() int {
+	if !l.Truncated {
+		return len(l.Accounts)
+	}
+	return max(len(l.Accounts)+1, l.Distinct.count())
 }
 
 const (
@@ -31,6 +55,7 @@ func worked(outcome string) bool { return outcome == "success" || outcome == acc
 
 // add takes the outcome of one attempt; what worked once has worked.
 func (l *accountList) add(a pipeline.AffectedAccount) {
+	l.Distinct.add(pipeline.Hash64(a.Name))
 	for i := range l.Accounts {
 		have := &l.Accounts[i]
 		if have.Name != a.Name {
@@ -193,6 +218,9 @@ func (d *dossier) affected(f *pipeline.Finding, p *Profile) {
 	}
 	f.Accounts = l.named(known)
 	f.Truncated = f.Truncated || l.Truncated
+	if n := int64(l.count()); n > 0 {
+		f.Outcome.Accounts = &n
+	}
 }
 
 // adopt begins detector k's case with what another detector of the family auth

@@ -142,7 +142,7 @@ func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *
 	default:
 		f.Reason = fmt.Sprintf("%s of %d failed in %s (ordinary clients fail %.0f %%)%s%s.",
 			plural(int64(st.failures), "login", "logins"), st.attempts, span(took), 100*b.Login.Mean(),
-			when(st.tried > 0, ", at "+plural(int64(st.tried), "account", "accounts")),
+			when(accounts(f) > 0, ", at "+plural(accounts(f), "account", "accounts")),
 			when(successes > 0, fmt.Sprintf("; then %s", plural(successes, "login worked", "logins worked"))))
 	}
 	f.Next = append(f.Next, resetAdvice(f, successes)...)

@@ -14,7 +14,8 @@ type loginState struct {
 	firsts    trial // first attempts at an account that fail
 	onset     pipeline.Time
 	lastTry   pipeline.Time
-	where     uint64 // template on which a failure showed last
+	suspected pipeline.Time // of the third failure
+	where     uint64        // template on which a failure showed last
 	lastUser  uint64
 	attempts  uint32 // since onset
 	failures  uint32
@@ -101,7 +102,9 @@ func (st *loginState) take(p *Profile, o *pipeline.Observation, s *scope) {
 	st.took, st.tookFirst = true, false
 	switch {
 	case failed || absent:
-		st.failures++
+		if st.failures++; st.failures == 3 {
+			st.suspected = o.Time
+		}
 		if o.Status != 429 && !absent {
 			st.shows, st.where = true, o.Template
 		}
@@ -229,6 +232,18 @@ func (st *loginState) spreadSignals(dst []pipeline.FindingSignal, share string, 
 	return dst
 }
 
+// worked is how many accounts let the client in after the suspicion: those that
+// f lists, or as many as were counted, if that is more.
+func (st *loginState) worked(f *pipeline.Finding) uint32 {
+	listed := uint32(0)
+	for i := range f.Accounts {
+		if a := &f.Accounts[i]; a.Outcome == "success" && st.failures >= 3 && a.Time >= st.suspected {
+			listed++
+		}
+	}
+	return max(listed, st.reached, min(st.after, 1))
+}
+
 // known reports whether the outcomes are.
 func (st *loginState) known() bool { return st.shows || st.hidden == 0 }
 
@@ -251,12 +266,19 @@ func (st *loginState) outcome(f *pipeline.Finding, worked uint32) {
 	if f.Outcome.Succeeded == nil {
 		f.Outcome.Basis = "unknown"
 	}
-	if st.tried > 0 {
-		n := int64(st.tried)
+	if n := int64(st.tried); n > 0 && (f.Outcome.Accounts == nil || *f.Outcome.Accounts < n) {
 		f.Outcome.Accounts = &n
 	}
 	f.Facts.Succeeded = f.Outcome.Succeeded != nil && worked > 0
 	f.Facts.CanSucceed = true
+}
+
+// accounts is how many accounts f says were tried.
+func accounts(f *pipeline.Finding) int64 {
+	if f.Outcome.Accounts == nil {
+		return 0
+	}
+	return *f.Outcome.Accounts
 }
 
 // exhume gives back what was held against first attempts.

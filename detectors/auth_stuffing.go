@@ -56,7 +56,7 @@ func (authStuffing) phase(p *Profile) uint8 { return p.login.spreadPhase() }
 func (authSpraying) phase(p *Profile) uint8 { return p.login.spreadPhase() }
 
 func (st *loginState) spreadPhase() uint8 {
-	if st.reached > 0 && st.known() {
+	if st.after > 0 && st.known() {
 		return 1
 	}
 	return 0
@@ -73,7 +73,8 @@ func (authSpraying) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselin
 func (authStuffing) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines) {
 	st := &p.login
 	f.Title = fmt.Sprintf("Credential stuffing or password spraying against %s from %s", f.Endpoint.Method+" "+f.Endpoint.Template, f.Who.Value)
-	st.spreadWords(f, c, b, fmt.Sprintf("%.1f tries each", float64(st.attempts)/float64(max(1, st.tried))))
+	st.outcome(f, st.worked(f))
+	st.spreadWords(f, c, b, fmt.Sprintf("%.1f tries each", st.perAccount(f)))
 	f.Attack = []string{"T1110.004", "T1110.003"}
 	f.OAT = []string{"OAT-008", "OAT-007"}
 }
@@ -81,17 +82,22 @@ func (authStuffing) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Ba
 func (authSpraying) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines) {
 	st := &p.login
 	f.Title = fmt.Sprintf("Password spraying against %s from %s", f.Endpoint.Method+" "+f.Endpoint.Template, f.Who.Value)
-	st.spreadWords(f, c, b, fmt.Sprintf("%.1f tries each, in rounds through the same accounts", float64(st.attempts)/float64(max(1, st.tried))))
+	st.outcome(f, st.worked(f))
+	st.spreadWords(f, c, b, fmt.Sprintf("%.1f tries each, in rounds through the same accounts", st.perAccount(f)))
 	f.Attack = []string{"T1110.003"}
 	f.OAT = []string{"OAT-007"}
 }
 
+// perAccount is how many tries an account got on average.
+func (st *loginState) perAccount(f *pipeline.Finding) float64 {
+	return float64(st.attempts) / float64(max(1, accounts(f)))
+}
+
 // spreadWords fills in what both kinds of case say.
 func (st *loginState) spreadWords(f *pipeline.Finding, c *caseFile, b *Baselines, rhythm string) {
-	st.outcome(f, st.reached)
-	reached := int64(st.reached)
-	f.Reason = fmt.Sprintf("%s tried in %s, %s; the first try failed at %d (ordinary clients fail %.0f %% of theirs)%s%s.",
-		plural(int64(st.tried), "account", "accounts"), span(c.Last.Sub(st.onset)), rhythm, st.refused, 100*b.LoginUser.Mean(),
+	reached := int64(st.worked(f))
+	f.Reason = fmt.Sprintf("%s tried in %s, %s; %d of %d attempts failed (ordinary clients fail %.0f %% of first tries)%s%s.",
+		plural(accounts(f), "account", "accounts"), span(c.Last.Sub(st.onset)), rhythm, st.failures, st.attempts, 100*b.LoginUser.Mean(),
 		when(f.Facts.Succeeded, fmt.Sprintf("; then %s", plural(reached, "account let it in", "accounts let it in"))),
 		when(!st.known(), "; whether any worked is not known, because this endpoint answers failures with success codes"))
 	f.Next = append(f.Next, resetAdvice(f, reached)...)

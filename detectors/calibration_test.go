@@ -303,7 +303,7 @@ func TestCalibration(t *testing.T) {
 // the line, or TestCalibration could not fail.
 func TestCalibrationBreaks(t *testing.T) {
 	p := atShipped()
-	p.clients, p.miss, p.absent, p.median, p.spread = 200, [2]float64{30, 5}, [2]float64{30, 10}, 300, 1.5
+	p.clients, p.miss, p.absent, p.median, p.spread = 200, [2]float64{30, 5}, [2]float64{30, 10}, 500, 1.5
 	p.failed, p.logins, p.pace, p.catalogue = [2]float64{50, 1}, 80, 1, 1<<30
 	p.objects = 40
 	p.shared, p.guests, p.asks, p.unknown = [2]float64{50, 1}, 40, 40, [2]float64{10, 10}
@@ -388,7 +388,7 @@ func TestFloor(t *testing.T) {
 		{"30 accounts in rounds, 1 a minute", 5, time.Minute, 50, func(i int) pipeline.Request { return account(i%30, 401) }},
 		{"resets, half of the names exist", 6, time.Second, 38, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
 		{"resets, answered alike", 6, time.Second, 47, func(i int) pipeline.Request { return asked(i, "/password-reset", 200) }},
-		{"resets, half exist, 10 a day", 6, 144 * time.Minute, 120, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
+		{"resets, half exist, 10 a day", 6, 144 * time.Minute, 390, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
 		{"sign-up form, names typed", 6, time.Second, -1, func(i int) pipeline.Request { return asked(i, "/check-email", 200) }},
 		{"login, unknown accounts told apart", 6, time.Second, 30, func(i int) pipeline.Request { return account(i, []uint16{401, 404, 404}[i%3]) }},
 	} {

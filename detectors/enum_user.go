@@ -181,12 +181,12 @@ func (enumUser) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) 
 func (enumUser) describe(f *pipeline.Finding, p *Profile, c *caseFile, _ *Baselines) {
 	st := &p.ask
 	f.Facts.CanSucceed = false
-	asked, absent, found := int64(st.asked), int64(st.absent), int64(st.found)
+	asked, absent, found := max(int64(st.asked), accounts(f)), int64(st.absent), int64(st.found)
 	f.Onset, f.Outcome.Basis = st.onset, "status"
 	shown := st.visible
 	if !st.leads(&p.login) {
-		asked, absent, shown = int64(p.login.tried), int64(p.login.absent), true
-		found = asked - absent
+		asked, absent, shown = max(int64(p.login.tried), accounts(f)), int64(p.login.absent), true
+		found = int64(p.login.tried) - absent
 		f.Onset = p.login.onset
 	}
 	f.Outcome.Attempted = asked
@@ -205,8 +205,8 @@ func (enumUser) describe(f *pipeline.Finding, p *Profile, c *caseFile, _ *Baseli
 		f.Reason = fmt.Sprintf("%s about accounts in %s; the log does not show which names (an ordinary client asks about one a day).",
 			plural(asked, "request", "requests"), took)
 	case f.Outcome.Succeeded != nil:
-		f.Reason = fmt.Sprintf("%s in %s (an ordinary client asks about one a day): the answers told that %d do not exist and %d do.",
-			plural(asked, "account name", "account names"), took, absent, found)
+		f.Reason = fmt.Sprintf("%s in %s (an ordinary client asks about one a day): the answers told that %s%d do not exist and %d do.",
+			plural(asked, "account name", "account names"), took, when(asked > absent+found, "at least "), absent, found)
 	default:
 		f.Reason = fmt.Sprintf("%s in %s (an ordinary client asks about one a day); the answers were all alike.",
 			plural(asked, "account name", "account names"), took)
