@@ -266,6 +266,9 @@ func (st *loginState) outcome(f *pipeline.Finding, worked uint32) {
 	if f.Outcome.Succeeded == nil {
 		f.Outcome.Basis = "unknown"
 	}
+	if n := f.Outcome.Accounts; n != nil {
+		*n = min(*n, f.Outcome.Attempted) // an estimate may say more
+	}
 	if n := int64(st.tried); n > 0 && (f.Outcome.Accounts == nil || *f.Outcome.Accounts < n) {
 		f.Outcome.Accounts = &n
 	}

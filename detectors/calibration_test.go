@@ -356,12 +356,13 @@ func TestFloor(t *testing.T) {
 		{"made-up names, every other one exists", 0, time.Second, -1, func(i int) pipeline.Request {
 			return get("/"+wordOf(rng), []uint16{404, 200}[i%2])
 		}},
-		{"passwords, 5 a second", 1, 200 * time.Millisecond, 37, func(int) pipeline.Request { return login(401) }},
-		{"passwords, 1 in 2 s", 1, 2 * time.Second, 57, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 5 a second", 1, 200 * time.Millisecond, 30, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 1 a second", 1, time.Second, 30, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 1 in 2 s", 1, 2 * time.Second, 45, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 4 s", 1, 4 * time.Second, -1, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 4 minutes", 1, 4 * time.Minute, 0, func(int) pipeline.Request { return login(401) }},
-		{"passwords, outcome hidden, 5 a second", 1, 200 * time.Millisecond, 75, func(int) pipeline.Request { return login(200) }},
+		{"passwords, outcome hidden, 5 a second", 1, 200 * time.Millisecond, 62, func(int) pipeline.Request { return login(200) }},
 		{"objects in a row, refused", 2, 5 * time.Second, 12, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},
 		{"objects in a row, refused, 4 a day", 2, 6 * time.Hour, 14, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},
 		{"objects in a row, one in three refused", 2, 5 * time.Second, 97, func(i int) pipeline.Request {
@@ -378,10 +379,11 @@ func TestFloor(t *testing.T) {
 		{"one account, passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return account(1, 401) }},
 		{"one account, passwords, 1 in 15 minutes", 1, 15 * time.Minute, 0, func(int) pipeline.Request { return account(1, 401) }},
 		{"accounts, 4 a second", 4, 250 * time.Millisecond, 20, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 1 a minute", 4, time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 10 a day", 4, 144 * time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 2 a day", 4, 12 * time.Hour, 40, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 1 a day", 4, 24 * time.Hour, -1, func(i int) pipeline.Request { return account(i, 401) }},
-		{"accounts, one in five works", 4, time.Minute, 40, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
+		{"accounts, one in five works", 4, time.Minute, 34, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
 		{"accounts, every other one works", 4, time.Minute, -1, func(i int) pipeline.Request { return account(i, []uint16{401, 200}[i%2]) }},
 		{"12 accounts in rounds, 10 a day", 5, 144 * time.Minute, 0, func(i int) pipeline.Request { return account(i%12, 401) }},
 		{"20 accounts in rounds, 10 a day", 5, 144 * time.Minute, 33, func(i int) pipeline.Request { return account(i%20, 401) }},
@@ -390,7 +392,7 @@ func TestFloor(t *testing.T) {
 		{"resets, answered alike", 6, time.Second, 47, func(i int) pipeline.Request { return asked(i, "/password-reset", 200) }},
 		{"resets, half exist, 10 a day", 6, 144 * time.Minute, 390, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
 		{"sign-up form, names typed", 6, time.Second, -1, func(i int) pipeline.Request { return asked(i, "/check-email", 200) }},
-		{"login, unknown accounts told apart", 6, time.Second, 30, func(i int) pipeline.Request { return account(i, []uint16{401, 404, 404}[i%3]) }},
+		{"login, unknown accounts told apart", 6, time.Second, 14, func(i int) pipeline.Request { return account(i, []uint16{401, 404, 404}[i%3]) }},
 	} {
 		ran++
 		s := newSet(t, Config{}, pipeline.ShippedEdition())
