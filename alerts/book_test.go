@@ -180,6 +180,77 @@ func TestReopenIsBounded(t *testing.T) {
 	f(3*time.Hour, 1, "opened") // forgotten for want of room
 }
 
+// TestFamilyKeepsItsName: two detectors of a family that both grow give an
+// incident a new name seldom, and what either saw of accounts stays.
+func TestFamilyKeepsItsName(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	account := func(name, outcome string) pipeline.AffectedAccount {
+		return pipeline.AffectedAccount{Name: name, Outcome: outcome, Time: noon}
+	}
+	names := []string{}
+	take := func(detector, supersedes string, minute int, score pipeline.Nats, ok int64, accounts ...pipeline.AffectedAccount) pipeline.Alert {
+		t.Helper()
+		f := stuffing("203.0.113.7", noon.Add(time.Duration(minute)*time.Minute), 12, ok)
+		f.Detector, f.Supersedes, f.Score, f.Accounts = detector, supersedes, score*pipeline.Nat, accounts
+		b.Take(nil, f)
+		open := b.Open()
+		if len(open) != 1 {
+			t.Fatalf("%d incidents, want one a family", len(open))
+		}
+		names = append(names, open[0].Detector)
+		return open[0]
+	}
+	for m := 0; m < 60; m += 2 {
+		take("auth.stuffing", "", m, pipeline.Nats(20+m), 0, account("ann", "failure"))
+		take("auth.takeover", "", m+1, pipeline.Nats(21+m), 0, account("bob", "failure"))
+	}
+	if changes := len(slices.Compact(slices.Clone(names))) - 1; changes > 0 {
+		t.Errorf("one nat more changed the name %d times", changes)
+	}
+	names = names[:0]
+	if a := take("auth.takeover", "", 61, 120, 2, account("bob", "success"), account("cid", "success")); a.Detector != "auth.takeover" {
+		t.Errorf("clearly more evidence does not give the name: %s", a.Detector)
+	}
+	a := take("auth.spraying", "auth.takeover", 62, 60, 0, account("dan", "failure"), account("bob", "failure"))
+	if a.Detector != "auth.spraying" {
+		t.Errorf("who takes the case over does not name it: %s", a.Detector)
+	}
+	got := []string{}
+	for _, c := range a.Affected.Accounts {
+		got = append(got, c.Name+" "+c.Outcome)
+	}
+	if d := cmp.Diff([]string{"bob success", "cid success", "ann failure", "dan failure"}, got); d != "" {
+		t.Errorf("accounts that another detector saw: %s", d)
+	}
+	if a.Outcome.Succeeded == nil || *a.Outcome.Succeeded != 2 {
+		t.Errorf("succeeded %v, want the 2 that another detector saw", a.Outcome.Succeeded)
+	}
+}
+
+// TestAccountsAreBounded: what worked stays when there are too many.
+func TestAccountsAreBounded(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	for m := range 4 {
+		f := stuffing("203.0.113.7", noon.Add(time.Duration(m)*time.Minute), 12, int64(m))
+		for i := range 200 {
+			outcome := "failure"
+			if m == 3 {
+				outcome = "success"
+			}
+			f.Accounts = append(f.Accounts, pipeline.AffectedAccount{Name: fmt.Sprintf("%d-%d", m, i), Outcome: outcome, Time: noon})
+		}
+		b.Take(nil, f)
+	}
+	a := b.Open()[0]
+	worked := 0
+	for _, c := range a.Affected.Accounts {
+		worked += got(c)
+	}
+	if len(a.Affected.Accounts) != maxAccounts || worked != 200 || !a.Affected.Truncated {
+		t.Errorf("%d accounts, %d worked, truncated %t; want %d, 200, true", len(a.Affected.Accounts), worked, a.Affected.Truncated, maxAccounts)
+	}
+}
+
 func TestFamily(t *testing.T) {
 	b := NewBook(DefaultConfig(), versions())
 	spray := stuffing("203.0.113.7", noon, 12, 0)

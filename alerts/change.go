@@ -35,6 +35,9 @@ func tallyOf(f *pipeline.Finding) tally {
 
 // noun is what a detector's attempts are.
 func noun(detector string) string {
+	if detector == "enum.user" {
+		return "names"
+	}
 	switch family(detector) {
 	case "enum", "data":
 		return "objects"
@@ -53,6 +56,9 @@ func noun(detector string) string {
 // worked is what n successes of a detector are, with the verb.
 func worked(detector string, n int64) string {
 	s := map[bool]string{true: "", false: "s"}[n == 1]
+	if detector == "enum.user" {
+		return "name" + s + " confirmed"
+	}
 	switch family(detector) {
 	case "auth":
 		return "login" + s + " worked"

@@ -18,6 +18,7 @@ const (
 	maxSignals   = 32
 	maxAddresses = 16
 	maxAffected  = 100
+	maxAccounts  = 256
 	maxExemplars = 8
 	maxHints     = 8
 	maxAgents    = 4
@@ -35,7 +36,7 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 	g.Onset = clampTime(f.Onset, g.First)
 	g.FirstSeen = clampTime(f.FirstSeen, g.First)
 	g.ID = word(f.ID)
-	g.Detector, g.Level, g.Edition = word(f.Detector), word(f.Level), word(f.Edition)
+	g.Detector, g.Level, g.Edition, g.Supersedes = word(f.Detector), word(f.Level), word(f.Edition), word(f.Supersedes)
 	g.Who.Value = name(f.Who.Value)
 	g.Title, g.Reason, g.WouldNotFireIf = text(f.Title), text(f.Reason), text(f.WouldNotFireIf)
 	g.Next, g.BenignIf = words(f.Next, maxHints, text), words(f.BenignIf, maxHints, text)
@@ -45,7 +46,7 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 	g.AddressesTotal = max(f.AddressesTotal, len(g.Addresses))
 	g.Agents, g.JA4 = words(f.Agents, maxAgents, text), words(f.JA4, maxAgents, word)
 	g.Objects = words(f.Objects, maxAffected, text)
-	g.Truncated = f.Truncated || len(f.Objects) > maxAffected || len(f.Accounts) > maxAffected
+	g.Truncated = f.Truncated || len(f.Objects) > maxAffected || len(f.Accounts) > maxAccounts
 	g.Rate5m, g.Late = max(f.Rate5m, 0), max(f.Late, 0)
 	if !(f.Sampled > 0 && f.Sampled <= 1) {
 		g.Sampled = 1
@@ -70,7 +71,7 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 			s.Baseline.Since = nil
 		}
 	}
-	g.Accounts = slices.Clone(f.Accounts[:min(len(f.Accounts), maxAffected)])
+	g.Accounts = slices.Clone(f.Accounts[:min(len(f.Accounts), maxAccounts)])
 	for i := range g.Accounts {
 		a := &g.Accounts[i]
 		a.Name, a.Outcome, a.Session = name(a.Name), word(a.Outcome), word(a.Session)

@@ -16,6 +16,9 @@ const (
 	endpointEvery = time.Hour
 	growth        = 4
 	maxGaps       = 15
+	// clearerBy is how many nats more another detector must have, at least, to
+	// give an incident its name.
+	clearerBy = 3 * pipeline.Nat
 )
 
 // place is where an incident belongs: one is open for each.
@@ -41,6 +44,11 @@ type incident struct {
 	ID       string           `json:"id"`
 	Revision int              `json:"revision"`
 	Finding  pipeline.Finding `json:"finding"` // the strongest detector's latest
+
+	// What all findings said of accounts, whichever names the incident.
+	Accounts  []pipeline.AffectedAccount `json:"accounts"`
+	Truncated bool                       `json:"truncated"`
+	Worked    *int64                     `json:"worked"` // the most logins that any saw succeed; nil unknown
 
 	Peak      peak `json:"peak"`
 	Severity  int  `json:"severity"` // the highest so far: a route that took the opening takes the end too
@@ -182,17 +190,26 @@ func (inc *incident) pace(d time.Duration) {
 }
 
 // regrade decides whether f is the incident's finding from now on: news of the
-// same detector always, another's when it is stronger than all so far.
+// same detector always, another's when it took over the case, is graver, or has
+// clearly more evidence than there was so far.
 func (inc *incident) regrade(f *pipeline.Finding) {
 	severity, tier := grade(f, inc.active(f.Time))
 	p := peak{severity, f.Score}
-	stronger := p.Severity > inc.Peak.Severity || p.Severity == inc.Peak.Severity && p.Score > inc.Peak.Score
-	if stronger || f.Detector == inc.Finding.Detector {
+	same := f.Detector == inc.Finding.Detector
+	clearly := inc.Peak.Score
+	if !same {
+		clearly += max(clearerBy, inc.Peak.Score/4)
+	}
+	stronger := p.Severity > inc.Peak.Severity || p.Severity == inc.Peak.Severity && p.Score > clearly
+	takesOver := f.Supersedes != "" && f.Supersedes == inc.Finding.Detector
+	inc.gather(f)
+	if stronger || takesOver || same {
 		inc.Finding = *f
 	}
 	if stronger {
 		inc.Peak = p
 	}
+	inc.hand()
 	inc.Severity, inc.Tier = max(inc.Severity, severity), max(inc.Tier, tier)
 	inc.Succeeded = inc.Succeeded || f.Facts.Succeeded
 }

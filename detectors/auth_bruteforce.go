@@ -30,29 +30,7 @@ import (
 // client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
 type authBruteforce struct{}
 
-// loginState is 136 bytes.
-type loginState struct {
-	tries     trial
-	onset     pipeline.Time
-	lastTry   pipeline.Time
-	attempts  uint32 // since onset
-	failures  uint32
-	successes uint32
-	after     uint32  // successes that followed at least three failures
-	agent     uint32  // of the last attempt
-	fast      breadth // weighted attempts within three seconds of the one before
-	slow      breadth // attempts a day that are not known to have worked
-	people    uint16
-	users     linear64
-	shows     bool // a failure showed in the status: 2xx and 3xx are successes
-	blind     bool // the outcome is not known
-	learned   bool // an outcome was told by what was learned
-	hidden    hiddenTries
-}
-
 func newAuthBruteforce() detector { return authBruteforce{} }
-
-const loginHalfLife = 600
 
 // tryWeight is what an attempt counts by the time since the one before.
 func tryWeight(gap pipeline.Time, sameAgent bool) uint32 {
@@ -73,71 +51,16 @@ func tryWeight(gap pipeline.Time, sameAgent bool) uint32 {
 	return w
 }
 
-func (authBruteforce) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
+func (authBruteforce) observe(p *Profile, o *pipeline.Observation, _ *scope) (pipeline.Nats, bool) {
 	st := &p.login
-	if !o.Has(pipeline.ObsLogin) {
+	if !o.Has(pipeline.ObsLogin) || st.shape != shapeFew {
 		return 0, false
 	}
-	now := seconds(o.Time)
-	st.tries.decay(now, loginHalfLife)
-	if st.tries.score() == 0 && st.slow.n < 4*256 && st.attempts > 0 && o.Time.Sub(st.lastTry) > 3600e9 {
-		shows := st.shows
-		*st = loginState{shows: shows, agent: st.agent, lastTry: st.lastTry}
-	}
-	if st.attempts == 0 {
-		st.onset = o.Time
-	}
-	sameAgent := st.agent == uint32(o.Agent) || p.rotates()
-	gap := o.Time - st.lastTry
-	if st.lastTry == 0 {
-		gap, sameAgent = 1<<40, true
-	}
-	weight := tryWeight(gap, sameAgent)
-	st.lastTry, st.agent = o.Time, uint32(o.Agent)
-	st.attempts++
-	if o.User != 0 {
-		st.users.add(o.User)
-	}
-	failed := o.Has(pipeline.ObsFailed)
-	st.learned = st.learned || o.Flags&(pipeline.ObsFailed|pipeline.ObsWorked) != 0 && o.Status < 400 && s.v.hides(s.endpoint, o.Template)
-	if st.blind && o.Flags&(pipeline.ObsFailed|pipeline.ObsWorked) != 0 {
-		st.settle(s)
-	}
-	_, high := p.people(s.b)
-	st.people = uint16(min(max(1, high-1), 1000))
-	st.slow.add(breadthOne, now, daySeconds)
-	switch {
-	case failed:
-		st.failures++
-		// Other statuses, and a gateway's refusal where failures answer 200, say
-		// nothing of how a wrong password is answered.
-		st.shows = st.shows || (o.Status == 401 || o.Status == 403 || o.Status == 422) && !s.v.hides(s.endpoint, o.Template)
-	case o.Has(pipeline.ObsWorked), o.Status >= 200 && o.Status < 400 && (st.shows || s.endpoint != nil && s.endpoint.Answers401):
-		st.successes++
-		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2
-		if st.failures >= 3 {
-			st.after++
-		}
-		st.tries.observe(s.b.Login.Beta, false, countScale, now, loginHalfLife)
-		return st.score(), st.after > 0
-	default:
-		st.blind = true
-		st.hidden.add(o)
-		if gap > 1_500_000 {
-			return st.score(), st.slow.n > 10*256
-		}
-		weight /= 2
-	}
-	if gap <= fastGap {
-		st.fast.add(weight*breadthOne/countScale, now, loginHalfLife)
-	}
-	if gap < stuckGap || st.tries.score() < slowCap {
-		st.tries.observe(s.b.Login.Beta, true, weight, now, loginHalfLife)
-	}
-	return st.score(), true
+	return st.guessing(), st.took
 }
 
-func (st *loginState) score() pipeline.Nats {
+// guessing is the evidence of the attempts, whatever accounts they were at.
+func (st *loginState) guessing() pipeline.Nats {
 	if st.attempts < 5 {
 		return 0
 	}
@@ -150,7 +73,7 @@ func (st *loginState) parts() (share, volume pipeline.Nats) {
 	if share = st.tries.score(); share == 0 {
 		return 0, 0 // many logins that work are no guessing
 	}
-	return share, st.fast.nats(loginRate(3), int(st.people))
+	return share, st.fast.nats(loginRate(2), int(st.people))
 }
 
 // loginRate is how often people try to log in without success, in a while of
@@ -172,7 +95,7 @@ func (st *loginState) patience() pipeline.Nats {
 }
 
 func (authBruteforce) phase(p *Profile) uint8 {
-	if p.login.after > 0 && !p.login.blind {
+	if p.login.after > 0 && p.login.known() {
 		return 1
 	}
 	return 0
@@ -197,7 +120,7 @@ func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Basel
 	})
 	if volume > 0 {
 		dst = append(dst, pipeline.FindingSignal{
-			Name: "login_volume", Observed: float64(st.fast.n / breadthOne), Expected: 3,
+			Name: "login_volume", Observed: float64(st.fast.n / breadthOne), Expected: 2,
 			Count: int64(st.attempts), Nats: volume, Baseline: pipeline.Baseline{Kind: "prior"},
 		})
 	}
@@ -206,41 +129,23 @@ func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Basel
 
 func (authBruteforce) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Baselines) {
 	st := &p.login
-	f.Onset = st.onset
-	f.Outcome.Attempted = int64(st.attempts)
-	f.Outcome.Basis = "status"
-	if st.learned {
-		f.Outcome.Basis = "learned"
-	}
+	st.outcome(f, st.after)
 	successes := int64(st.after)
-	known := !st.blind
-	if known {
-		f.Outcome.Succeeded = &successes
-	} else {
-		f.Outcome.Basis = "unknown"
-	}
-	if n := int64(st.users.count()); n > 0 {
-		f.Outcome.Accounts = &n
-	}
-	f.Facts.Succeeded = known && successes > 0
-	f.Facts.CanSucceed = true
-	on := f.Endpoint.Method + " " + f.Endpoint.Template
-	f.Title = fmt.Sprintf("Password guessing against %s from %s", on, f.Who.Value)
+	known := f.Outcome.Succeeded != nil
+	f.Title = fmt.Sprintf("Password guessing against %s from %s", f.Endpoint.Method+" "+f.Endpoint.Template, f.Who.Value)
 	took := c.Last.Sub(st.onset)
 	switch {
 	case !known:
 		f.Reason = fmt.Sprintf("%s in %s, %s; whether any worked is not known, because this endpoint answers failures with success codes.",
 			plural(int64(st.attempts), "login attempt", "login attempts"), span(took),
-			pick(st.score() > st.patience(), "faster than a person types", "more than people make in a day"))
+			pick(st.guessing() > st.patience(), "faster than a person types", "more than people make in a day"))
 	default:
 		f.Reason = fmt.Sprintf("%s of %d failed in %s (ordinary clients fail %.0f %%)%s%s.",
 			plural(int64(st.failures), "login", "logins"), st.attempts, span(took), 100*b.Login.Mean(),
-			when(f.Outcome.Accounts != nil && *f.Outcome.Accounts > 1, fmt.Sprintf(", on about %d accounts", st.users.count())),
+			when(accounts(f) > 0, ", at "+plural(accounts(f), "account", "accounts")),
 			when(successes > 0, fmt.Sprintf("; then %s", plural(successes, "login worked", "logins worked"))))
 	}
-	if successes > 0 && known {
-		f.Next = append(f.Next, fmt.Sprintf("Find the %s that worked from this client, reset the passwords, end the sessions", plural(successes, "login", "logins")))
-	}
+	f.Next = append(f.Next, resetAdvice(f, successes)...)
 	f.Next = append(f.Next, blockAdvice(f))
 	f.BenignIf = []string{"a program stuck with an old password", "a load test or a monitor in a tight loop"}
 	f.WouldNotFireIf = "fewer attempts had failed, or they had come five seconds or more apart"

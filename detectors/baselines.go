@@ -22,7 +22,9 @@ type Baselines struct {
 	Object Prior `json:"object"` // first contacts with objects that miss
 	Near   Prior `json:"near"`   // new ids close to ids already asked for
 	Login  Prior `json:"login"`  // login attempts that fail
-	Crawl  Rate  `json:"crawl"`  // distinct items a day
+	// LoginUser is first attempts at an account that fail.
+	LoginUser Prior `json:"login_user"`
+	Crawl     Rate  `json:"crawl"` // distinct items a day
 	// Crowd is how many user agents people have.
 	Crowd CrowdCurve `json:"crowd"`
 
@@ -86,13 +88,14 @@ type ItemBaseline struct {
 // costs attempts, not false pages.
 func ShippedBaselines() *Baselines {
 	return &Baselines{
-		Version: baselinesVersion,
-		Probe:   Prior{Beta: betaOf(1.5, 16)},
-		Object:  Prior{Beta: betaOf(1, 12)},
-		Near:    Prior{Beta: betaOf(1.5, 6)},
-		Login:   Prior{Beta: betaOf(2, 8)},
-		Crawl:   Rate{Mean: 30 * 256, Shape: 192},
-		Crowd:   shippedCrowd(),
+		Version:   baselinesVersion,
+		Probe:     Prior{Beta: betaOf(1.5, 16)},
+		Object:    Prior{Beta: betaOf(1, 12)},
+		Near:      Prior{Beta: betaOf(1.5, 6)},
+		Login:     Prior{Beta: betaOf(2, 8)},
+		LoginUser: Prior{Beta: betaOf(2, 18)}, // detection.md 3.4
+		Crawl:     Rate{Mean: 30 * 256, Shape: 192},
+		Crowd:     shippedCrowd(),
 	}
 }
 
@@ -109,7 +112,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	if b.Version != baselinesVersion {
 		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out: %w", b.Version, baselinesVersion, ErrLayout)
 	}
-	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login} {
+	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.LoginUser} {
 		if p.A == 0 || p.B == 0 {
 			return nil, fmt.Errorf("read baselines: a prior is empty")
 		}

@@ -11,8 +11,11 @@ import (
 	"weir/pipeline"
 )
 
+// scored is how many detectors have scores here.
+const scored = 7
+
 // scoresOf is the evidence against a principal, by detector in catalog order.
-func scoresOf(s *Set, owner uint64) (out [4]pipeline.Nats) {
+func scoresOf(s *Set, owner uint64) (out [scored]pipeline.Nats) {
 	sh := s.shards[pipeline.Shard(owner)]
 	if sh == nil {
 		return out
@@ -22,7 +25,29 @@ func scoresOf(s *Set, owner uint64) (out [4]pipeline.Nats) {
 		return out
 	}
 	p := sh.profile(st.full - 1)
-	return [4]pipeline.Nats{p.probe.score(), p.login.score(), p.worst().score(), p.crawl.score(s.baselines)}
+	owned := func(shape loginShape) pipeline.Nats {
+		if p.login.shape != shape {
+			return 0
+		}
+		return p.login.spreadScore()
+	}
+	return [scored]pipeline.Nats{
+		p.probe.score(), p.login.guessing(), p.worst().score(), p.crawl.score(s.baselines),
+		owned(shapeWide), owned(shapeRounds), max(p.ask.score(), p.login.namesScore()),
+	}
+}
+
+// spreadOf is the evidence of accounts that refused a principal, whatever the
+// case's shape.
+func spreadOf(s *Set, owner uint64) pipeline.Nats {
+	sh := s.shards[pipeline.Shard(owner)]
+	if sh == nil {
+		return 0
+	}
+	if st, fresh := sh.find(owner); !fresh && st.full != 0 {
+		return sh.profile(st.full - 1).login.spreadScore()
+	}
+	return 0
 }
 
 // population says how ordinary clients behave: each draws its own shares once.
@@ -31,8 +56,12 @@ type population struct {
 	miss, absent, near, failed [2]float64 // beta distributed shares
 	median, spread             float64    // of items a day, log-normal
 	catalogue                  uint64
-	objects, logins            int     // a day, at most
-	pace                       float64 // mean seconds between tries to log in
+	objects, logins            int        // a day, at most
+	pace                       float64    // mean seconds between tries to log in
+	shared                     [2]float64 // first tries at an account that fail, where people share a client
+	guests                     int        // such tries, a day at most
+	asks                       float64    // questions about accounts, a day on average, gamma-Poisson with shape 0.7
+	unknown                    [2]float64 // answers to them that there is no such account
 }
 
 func gammaOf(rng *rand.Rand, shape float64) float64 {
@@ -70,18 +99,20 @@ func wordOf(rng *rand.Rand) string {
 
 // clean is the traffic of a population in order of time, and how many symbols
 // each client gave each detector.
-func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[uint64]*[4]float64) {
+func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[uint64]*[scored]float64) {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	zipf := rand.NewZipf(rng, 1.1, 3, p.catalogue-1)
-	symbols = map[uint64]*[4]float64{}
+	symbols = map[uint64]*[scored]float64{}
 	var all []*pipeline.Request
 	for i := range p.clients {
 		var address pipeline.Address
 		address[10], address[11], address[12], address[13], address[14], address[15] = 0xff, 0xff, 10, byte(i>>16), byte(i>>8), byte(i)
-		sym := &[4]float64{}
+		sym := &[scored]float64{}
 		symbols[address.Owner()] = sym
 		miss, absent, near, failed := betaDraw(rng, p.miss), betaDraw(rng, p.absent), betaDraw(rng, p.near), betaDraw(rng, p.failed)
 		agent := fmt.Sprintf("Mozilla/5.%d", rng.IntN(40))
+		shared, unknown := betaDraw(rng, p.shared), betaDraw(rng, p.unknown)
+		rate := p.asks * gammaOf(rng, 0.7) / 0.7
 		id := 1000 + rng.IntN(1_000_000)
 		for day := range p.days {
 			at := caseStart.Add(time.Duration(day)*24*time.Hour + 8*time.Hour + time.Duration(rng.Int64N(int64(10*time.Hour))))
@@ -101,6 +132,26 @@ func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[ui
 				} else {
 					add("POST", "/login", 200, pipeline.FlagLogin, p.pace)
 				}
+			}
+			for n := rng.IntN(p.guests + 1); n > 0; n-- {
+				sym[1]++
+				sym[4]++
+				sym[5]++
+				status := uint16(200)
+				if rng.Float64() < shared {
+					status = 401
+				}
+				add("POST", "/login", status, pipeline.FlagLogin, 300)
+				all[len(all)-1].LoginUser = fmt.Sprintf("u_%d", rng.IntN([]int{1 << 30, 12}[i%2])) // few people, or strangers
+			}
+			for x := rng.ExpFloat64(); x < rate; x += rng.ExpFloat64() {
+				sym[6] += 2 // one more name, known or not
+				status := uint16(200)
+				if rng.Float64() < unknown {
+					status = 404
+				}
+				add("POST", "/password-reset", status, pipeline.FlagAsks, 60)
+				all[len(all)-1].LoginUser = wordOf(rng)
 			}
 			for n := int(p.median * math.Exp(p.spread*rng.NormFloat64())); n > 0; n-- {
 				sym[0]++
@@ -139,26 +190,30 @@ func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[ui
 func atShipped() population {
 	return population{
 		clients: 5000, days: 2, miss: [2]float64{1.5, 16}, absent: [2]float64{1, 12}, near: [2]float64{1.5, 6}, failed: [2]float64{2, 8},
-		median: 14, spread: 1, catalogue: 4000, objects: 8, logins: 4, pace: 9,
+		median: 14, spread: 1, catalogue: 4000, objects: 8, logins: 4, pace: 9, shared: [2]float64{2, 18},
+		asks: 1, unknown: [2]float64{1.5, 13.5},
 	}
 }
 
 // highest runs the traffic request by request and returns the highest evidence
 // that each client ever had.
-func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[uint64]*[4]pipeline.Nats {
+func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[uint64]*[scored]pipeline.Nats {
 	t.Helper()
 	s := newSet(t, Config{}, e)
-	peak := map[uint64]*[4]pipeline.Nats{}
+	peak := map[uint64]*[scored]pipeline.Nats{}
 	var found []pipeline.Finding
 	for i := range batch {
 		found = s.Process(found[:0], batch[i:i+1])
 		owner := batch[i].Owner
 		p := peak[owner]
 		if p == nil {
-			p = new([4]pipeline.Nats)
+			p = new([scored]pipeline.Nats)
 			peak[owner] = p
 		}
-		for k, v := range scoresOf(s, owner) {
+		scores := scoresOf(s, owner)
+		// Of many accounts the evidence, before there are enough for a case.
+		scores[4], scores[5] = spreadOf(s, owner), spreadOf(s, owner)
+		for k, v := range scores {
 			p[k] = max(p[k], v)
 		}
 	}
@@ -168,7 +223,7 @@ func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[ui
 // excess is how far, in decades, the share of clients whose evidence ever
 // reached x lies above the bound symbols/x, at the worst x that enough clients
 // reached; and how many clients reached page level.
-func excess(k int, peak map[uint64]*[4]pipeline.Nats, symbols map[uint64]*[4]float64) (worst float64, curve string, pages int) {
+func excess(k int, peak map[uint64]*[scored]pipeline.Nats, symbols map[uint64]*[scored]float64) (worst float64, curve string, pages int) {
 	worst = math.Inf(-1)
 	for half := 2; half <= 12; half++ {
 		x := math.Pow(10, float64(half)/2)
@@ -200,8 +255,11 @@ func excess(k int, peak map[uint64]*[4]pipeline.Nats, symbols map[uint64]*[4]flo
 func TestCalibration(t *testing.T) {
 	tame := population{
 		clients: 5000, days: 2, miss: [2]float64{1, 30}, absent: [2]float64{1, 25}, near: [2]float64{1, 9}, failed: [2]float64{1.5, 12},
-		median: 10, spread: 0.9, catalogue: 4000, objects: 8, logins: 4, pace: 9,
+		median: 10, spread: 0.9, catalogue: 4000, objects: 8, logins: 4, pace: 9, shared: [2]float64{1, 15},
+		asks: 0.5, unknown: [2]float64{1, 20},
 	}
+	kiosks := atShipped()
+	kiosks.guests, kiosks.days, kiosks.median, kiosks.objects = 24, 3, 4, 1
 	shop := atShipped()
 	shop.median, shop.spread = 20, 1.1
 	learn := func(p population) *pipeline.Edition {
@@ -215,6 +273,8 @@ func TestCalibration(t *testing.T) {
 	}{
 		{"shipped priors, their own population", pipeline.ShippedEdition(), atShipped()},
 		{"shipped priors, a tame population", pipeline.ShippedEdition(), tame},
+		{"shipped priors, shared machines", pipeline.ShippedEdition(), kiosks},
+		{"fitted priors, shared machines", learn(kiosks), kiosks},
 		{"fitted priors, the shipped ones' population", learn(atShipped()), atShipped()},
 		{"fitted priors, a tame population", learn(tame), tame},
 		{"fitted priors, a population of readers", learn(shop), shop},
@@ -243,9 +303,10 @@ func TestCalibration(t *testing.T) {
 // the line, or TestCalibration could not fail.
 func TestCalibrationBreaks(t *testing.T) {
 	p := atShipped()
-	p.clients, p.miss, p.absent, p.median, p.spread = 200, [2]float64{30, 5}, [2]float64{30, 10}, 300, 1.5
+	p.clients, p.miss, p.absent, p.median, p.spread = 200, [2]float64{30, 5}, [2]float64{30, 10}, 500, 1.5
 	p.failed, p.logins, p.pace, p.catalogue = [2]float64{50, 1}, 80, 1, 1<<30
 	p.objects = 40
+	p.shared, p.guests, p.asks, p.unknown = [2]float64{50, 1}, 40, 40, [2]float64{10, 10}
 	batch, symbols := p.clean(303)
 	peak := highest(t, pipeline.ShippedEdition(), batch)
 	for k, name := range Names() {
@@ -268,6 +329,14 @@ func TestFloor(t *testing.T) {
 	login := func(status uint16) pipeline.Request {
 		return pipeline.Request{Method: "POST", Path: "/login", Status: status, Flags: pipeline.FlagLogin}
 	}
+	account := func(i int, status uint16) pipeline.Request {
+		r := login(status)
+		r.LoginUser = fmt.Sprintf("u_%d", i)
+		return r
+	}
+	asked := func(i int, path string, status uint16) pipeline.Request {
+		return pipeline.Request{Method: "POST", Path: path, Status: status, Flags: pipeline.FlagAsks, LoginUser: fmt.Sprintf("u_%d", i)}
+	}
 	ran := 0
 	for _, c := range []struct {
 		attack   string
@@ -287,12 +356,13 @@ func TestFloor(t *testing.T) {
 		{"made-up names, every other one exists", 0, time.Second, -1, func(i int) pipeline.Request {
 			return get("/"+wordOf(rng), []uint16{404, 200}[i%2])
 		}},
-		{"passwords, 5 a second", 1, 200 * time.Millisecond, 37, func(int) pipeline.Request { return login(401) }},
-		{"passwords, 1 in 2 s", 1, 2 * time.Second, 57, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 5 a second", 1, 200 * time.Millisecond, 30, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 1 a second", 1, time.Second, 30, func(int) pipeline.Request { return login(401) }},
+		{"passwords, 1 in 2 s", 1, 2 * time.Second, 45, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 4 s", 1, 4 * time.Second, -1, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 4 minutes", 1, 4 * time.Minute, 0, func(int) pipeline.Request { return login(401) }},
-		{"passwords, outcome hidden, 5 a second", 1, 200 * time.Millisecond, 75, func(int) pipeline.Request { return login(200) }},
+		{"passwords, outcome hidden, 5 a second", 1, 200 * time.Millisecond, 62, func(int) pipeline.Request { return login(200) }},
 		{"objects in a row, refused", 2, 5 * time.Second, 12, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},
 		{"objects in a row, refused, 4 a day", 2, 6 * time.Hour, 14, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},
 		{"objects in a row, one in three refused", 2, 5 * time.Second, 97, func(i int) pipeline.Request {
@@ -305,6 +375,24 @@ func TestFloor(t *testing.T) {
 		{"items, 1 a second", 3, time.Second, 1130, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"items, 1 in 40 s", 3, 40 * time.Second, 1375, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"items, 20 an hour", 3, 3 * time.Minute, -1, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
+		{"one account, passwords, 5 a second", 1, 200 * time.Millisecond, 30, func(int) pipeline.Request { return account(1, 401) }},
+		{"one account, passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return account(1, 401) }},
+		{"one account, passwords, 1 in 15 minutes", 1, 15 * time.Minute, 0, func(int) pipeline.Request { return account(1, 401) }},
+		{"accounts, 4 a second", 4, 250 * time.Millisecond, 20, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 1 a minute", 4, time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 10 a day", 4, 144 * time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 2 a day", 4, 12 * time.Hour, 40, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 1 a day", 4, 24 * time.Hour, -1, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, one in five works", 4, time.Minute, 34, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
+		{"accounts, every other one works", 4, time.Minute, -1, func(i int) pipeline.Request { return account(i, []uint16{401, 200}[i%2]) }},
+		{"12 accounts in rounds, 10 a day", 5, 144 * time.Minute, 0, func(i int) pipeline.Request { return account(i%12, 401) }},
+		{"20 accounts in rounds, 10 a day", 5, 144 * time.Minute, 33, func(i int) pipeline.Request { return account(i%20, 401) }},
+		{"30 accounts in rounds, 1 a minute", 5, time.Minute, 50, func(i int) pipeline.Request { return account(i%30, 401) }},
+		{"resets, half of the names exist", 6, time.Second, 38, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
+		{"resets, answered alike", 6, time.Second, 47, func(i int) pipeline.Request { return asked(i, "/password-reset", 200) }},
+		{"resets, half exist, 10 a day", 6, 144 * time.Minute, 390, func(i int) pipeline.Request { return asked(i, "/password-reset", []uint16{404, 200}[i%2]) }},
+		{"sign-up form, names typed", 6, time.Second, -1, func(i int) pipeline.Request { return asked(i, "/check-email", 200) }},
+		{"login, unknown accounts told apart", 6, time.Second, 14, func(i int) pipeline.Request { return account(i, []uint16{401, 404, 404}[i%3]) }},
 	} {
 		ran++
 		s := newSet(t, Config{}, pipeline.ShippedEdition())

@@ -23,6 +23,8 @@ type dossier struct {
 	Labels    map[string]string // common to all its sources
 	Labelled  bool
 	Cases     []*caseFile // by detector index; nil where nothing counted
+	Logins    accountList // accounts that it tried to log in at
+	Asked     accountList // accounts that it asked about
 }
 
 // caseFile is one detector's part of a dossier.
@@ -36,11 +38,12 @@ type caseFile struct {
 	Late      int64
 	Endpoint  pipeline.Endpoint
 	Template  uint64
-	Accounts  []pipeline.AffectedAccount
 	Objects   []string
 	Truncated bool
 	Exemplars []pipeline.Exemplar // the first four and the last four
 	Backfill  bool
+	// Supersedes is the detector whose case this one took over.
+	Supersedes string
 
 	Opened  bool // to be told
 	Sent    bool // told
@@ -87,6 +90,7 @@ func (s *shard) openCase(owner uint64, who pipeline.Principal, score pipeline.Na
 		s.cases = slices.Delete(s.cases, least, least+1)
 	}
 	d := &dossier{Owner: owner, Who: who, Cases: make([]*caseFile, detectors)}
+	s.recall(d)
 	i, _ := slices.BinarySearchFunc(s.cases, owner, func(d *dossier, o uint64) int { return compare(d.Owner, o) })
 	s.cases = slices.Insert(s.cases, i, d)
 	return d
@@ -150,9 +154,6 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 	if r.JA4 != "" {
 		d.JA4 = keep(d.JA4, clean(r.JA4, 64), maxAgents)
 	}
-	if o.Has(pipeline.ObsLogin) && r.LoginUser != "" {
-		c.account(r, o)
-	}
 	if o.Object != 0 && !o.Has(pipeline.ObsMiss) && o.Status < 400 {
 		if len(c.Objects) < maxAffected {
 			c.Objects = keep(c.Objects, clean(r.Path, 128), maxAffected)
@@ -176,29 +177,6 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 		c.Exemplars[len(c.Exemplars)-1] = e
 	}
 	return c
-}
-
-func (c *caseFile) account(r pipeline.Ordered, o *pipeline.Observation) {
-	outcome := "unknown"
-	switch {
-	case o.Has(pipeline.ObsFailed):
-		outcome = "failure"
-	case o.Status >= 200 && o.Status < 400:
-		outcome = "success"
-	}
-	for i := range c.Accounts {
-		if c.Accounts[i].Name == r.LoginUser {
-			if outcome == "success" {
-				c.Accounts[i].Outcome, c.Accounts[i].Time = outcome, o.Time
-			}
-			return
-		}
-	}
-	if len(c.Accounts) >= maxAffected {
-		c.Truncated = true
-		return
-	}
-	c.Accounts = append(c.Accounts, pipeline.AffectedAccount{Name: clean(r.LoginUser, 256), Outcome: outcome, Time: o.Time, Session: clean(r.Session, 64)})
 }
 
 // keep appends s to list unless it is there or the list is full.

@@ -30,7 +30,7 @@ import (
 // A line of traffic is a log line in the combined format, or a statement that
 // expands to many requests (all of a file's are put in order of time):
 //
-//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [referer=R] [bytes=N] [hours=H-H]
+//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [referer=R] [bytes=N] [hours=H-H]
 //
 // WHEN counts from Monday, 2 March 2026, 00:00 UTC ("1d9h30m"). GAP ends in ~
 // for random (exponential) gaps. STATUS is one, or several in turn "401,401,200",
@@ -175,7 +175,7 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "referer": "-", "bytes": "2000"}
+	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "referer": "-", "bytes": "2000"}
 	for _, kv := range f[8:] {
 		k, v, ok := strings.Cut(kv, "=")
 		if _, known := values[k]; !ok || !known && k != "hours" {
@@ -197,6 +197,7 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 		}
 		e, err := makeEvent(caseStart.Add(at), x.expand(f[1], i), x.expand(values["user"], i), f[5], x.expand(f[6], i),
 			x.status(f[7], i), x.expand(values["bytes"], i), x.expand(values["referer"], i), x.expand(values["agent"], i))
+		e.c.LoginUser = x.expand(values["login"], i)
 		if err == nil {
 			err = x.err
 		}

@@ -41,6 +41,9 @@ func catalog() []entry {
 		{"auth.bruteforce", newAuthBruteforce},
 		{"enum.object", newEnumObject},
 		{"scrape.crawl", newScrapeCrawl},
+		{"auth.stuffing", newAuthStuffing},
+		{"auth.spraying", newAuthSpraying},
+		{"enum.user", newEnumUser},
 	}
 }
 

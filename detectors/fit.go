@@ -45,15 +45,17 @@ type fitRow struct {
 	flags  uint8
 	size   int32
 	agent  uint32
+	user   uint32 // of the hash of the account that a login tries; 0 not visible
 }
 
 const (
 	fitLogin uint8 = 1 << iota
 	fitLinked
 	fitRead
-	fitAccount // names an account
-	fitStates  // the source says whether the application failed
-	fitAsks    // a preflight
+	fitAccount   // names an account
+	fitStates    // the source says whether the application failed
+	fitPreflight // a question of a browser
+	fitAsks      // asks about an account
 )
 
 const (
@@ -123,6 +125,12 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if r.Flags&pipeline.FlagLogin != 0 {
 		row.flags |= fitLogin
 	}
+	if r.Flags&pipeline.FlagAsks != 0 {
+		row.flags |= fitAsks
+	}
+	if r.LoginUser != "" {
+		row.user = uint32(pipeline.Hash64(r.LoginUser)) | 1
+	}
 	if r.Referer != "" {
 		row.flags |= fitLinked
 	}
@@ -133,7 +141,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		row.flags |= fitStates
 	}
 	if preflight(r) {
-		row.flags |= fitAsks
+		row.flags |= fitPreflight
 	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
@@ -180,6 +188,7 @@ func (f *Fitter) thin() {
 // fitClient is what one client did.
 type fitClient struct {
 	probe, object, near, login share
+	loginUser                  share // first attempts at accounts
 	days                       int64
 	perDay                     uint32 // distinct items on the busiest day
 	items                      []fitItem
@@ -230,6 +239,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Object = fitBeta(clients, func(c *fitClient) share { return c.object }, shipped.Object)
 		b.Near = fitBeta(clients, func(c *fitClient) share { return c.near }, shipped.Near)
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
+		b.LoginUser = fitBeta(clients, func(c *fitClient) share { return c.loginUser }, shipped.LoginUser)
 		b.Crawl = fitRate(clients, shipped.Crawl)
 	}
 	b.Crowd = f.fitCrowd()
@@ -311,11 +321,18 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 				if failed {
 					c.login.k++
 				}
+				if key := pipeline.Mix64(uint64(r.user), saltTried); r.user != 0 && !seen[key] {
+					seen[key] = true
+					c.loginUser.n++
+					if failed {
+						c.loginUser.k++
+					}
+				}
 			}
 			continue
 		}
-		if r.flags&fitAsks != 0 {
-			continue
+		if r.flags&(fitPreflight|fitAsks) != 0 {
+			continue // answers about accounts are no misses, nor a preflight's
 		}
 		if p.is(pipeline.ObsSlot) && (r.status == 401 || r.status == 403) {
 			endpointOf(endpoints, p.template).Refuses = true
@@ -417,7 +434,8 @@ func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
 		return t.score()
 	}
 	x := breadth{n: min(c.perDay, 1<<20) * 256}
-	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1))
+	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta),
+		against(c.loginUser, b.LoginUser.Beta), x.nats(b.Crawl, 1))
 }
 
 // priorBound is how far a fit may move a shipped mean, either way: a sample

@@ -529,7 +529,7 @@ func (f *Fitter) fitTruth(facts []pathFacts) map[uint64]*EndpointBaseline {
 			p := &facts[r.path]
 			s := step{
 				template: p.template, at: r.time, agent: r.agent, size: r.size, status: r.status, login: r.flags&fitLogin != 0,
-				aside: p.flags&(pipeline.ObsStatic|pipeline.ObsAuto) != 0 || r.flags&fitAsks != 0,
+				aside: p.flags&(pipeline.ObsStatic|pipeline.ObsAuto) != 0 || r.flags&fitPreflight != 0,
 			}
 			if !s.login && !s.aside {
 				s.fresh = !seen[p.path] || r.flags&fitAccount != 0
@@ -643,7 +643,7 @@ func (h *hiddenTries) add(o *pipeline.Observation) {
 // settle counts the hidden attempts as what they have turned out to be, if that
 // is known of all of them.
 func (st *loginState) settle(s *scope) {
-	h := &st.hidden
+	h := &st.veiled
 	if h.others > 0 {
 		return
 	}
@@ -668,5 +668,5 @@ func (st *loginState) settle(s *scope) {
 	if st.failures >= 3 {
 		st.after += successes
 	}
-	st.blind, st.hidden = false, hiddenTries{}
+	st.hidden, st.veiled = 0, hiddenTries{}
 }

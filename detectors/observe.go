@@ -104,6 +104,9 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 			o.User = pipeline.Hash64(r.LoginUser)
 		}
 	}
+	if r.Flags&pipeline.FlagAsks != 0 {
+		v.asks(o, r)
+	}
 	if r.Query != "" && !f.is(pipeline.ObsStatic) {
 		if page := pageNumber(r.Query); page >= 0 {
 			o.Page = page

@@ -102,7 +102,7 @@ func TestOperationsAreNoProbe(t *testing.T) {
 // TestPreflightLeavesFirstContact: a preflight is no evidence, and asking with
 // OPTIONS first hides nothing of what is asked after it.
 func TestPreflightLeavesFirstContact(t *testing.T) {
-	peak := func(batch []pipeline.Ordered) [4]pipeline.Nats {
+	peak := func(batch []pipeline.Ordered) [scored]pipeline.Nats {
 		s := newSet(t, Config{}, pipeline.ShippedEdition())
 		s.Process(nil, batch)
 		return scoresOf(s, batch[0].Owner)
@@ -111,7 +111,7 @@ func TestPreflightLeavesFirstContact(t *testing.T) {
 		scores := peak(calls(300, time.Second, func(i int, r *pipeline.Request) {
 			r.Method, r.Status, r.Path = "OPTIONS", status, fmt.Sprintf("/api/orders/%d/x%c%c", i, 'a'+i%26, 'a'+i/26)
 		}))
-		if scores != [4]pipeline.Nats{} {
+		if scores != [scored]pipeline.Nats{} {
 			t.Errorf("preflights answered %d are evidence: %v", status, scores)
 		}
 	}

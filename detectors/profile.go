@@ -32,6 +32,7 @@ type Profile struct {
 	walk  [2]walkState
 	login loginState
 	tried triedLogin // the last attempt, until what follows tells how it ended
+	ask   askState
 }
 
 type profileFlags uint8

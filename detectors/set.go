@@ -363,7 +363,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 {
 		if r.Status != 0 {
 			st.hits++
 		}
@@ -415,6 +415,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			sc.freshPath = p.seen.add(path, now)
 		}
 	}
+	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 {
+		w.account(sh, p, r, as)
+	}
 	for k, d := range w.set.detectors {
 		score, counted := d.observe(p, o, sc)
 		if counted && score >= dossierAt {
@@ -448,6 +451,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	if s.cfg.Labels != nil && r.Block != nil {
 		d.label(s.cfg.Labels[r.Block.Source])
 	}
+	d.adopt(k, s.entries)
 	c := d.note(k, *r, &w.obs, s.edition.Templates)
 	c.Score = score
 	if score < pipeline.ReviewAt && !c.Opened {
@@ -483,7 +487,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		First: c.First, Last: c.Last, Endpoint: c.Endpoint,
 		Outcome:   pipeline.Outcome{Requests: c.Requests},
 		Addresses: slices.Clone(d.Addresses), AddressesTotal: max(len(d.Addresses), min(d.Distinct.count(), 1420)),
-		Accounts: slices.Clone(c.Accounts), Objects: slices.Clone(c.Objects), Truncated: c.Truncated,
+		Objects: slices.Clone(c.Objects), Truncated: c.Truncated, Supersedes: c.Supersedes,
 		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
 		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
 		Edition: s.hash, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
@@ -495,6 +499,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		bytes := c.Bytes
 		f.Outcome.Bytes = &bytes
 	}
+	d.affected(&f, p)
 	f.Signals = s.detectors[k].signals(nil, p, s.baselines)
 	for _, sig := range f.Signals {
 		f.Score += sig.Nats

@@ -123,6 +123,12 @@ func raw[T any](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
 }
 
+// shardFiles is the part of a shard that holds text.
+type shardFiles struct {
+	Cases  []*dossier     `json:"cases"`
+	Recent recentAccounts `json:"recent"`
+}
+
 type shardHead struct {
 	Buckets, Profiles, Graves, Cases    uint32
 	Used, Hand                          uint32
@@ -130,7 +136,7 @@ type shardHead struct {
 }
 
 func (sh *shard) encode() ([]byte, error) {
-	cases, err := json.Marshal(sh.cases)
+	cases, err := json.Marshal(shardFiles{sh.cases, sh.recent})
 	if err != nil {
 		return nil, err
 	}
@@ -194,8 +200,13 @@ func (sh *shard) decode(data []byte, detectors int, a *arena) error {
 			return err
 		}
 	}
-	if err := json.Unmarshal(cases, &sh.cases); err != nil {
+	var files shardFiles
+	if err := json.Unmarshal(cases, &files); err != nil {
 		return err
+	}
+	sh.cases, sh.recent = files.Cases, files.Recent
+	if len(sh.recent.List) > maxRecent || sh.recent.Next < 0 || sh.recent.Next >= maxRecent {
+		return errors.New("sizes beyond the bounds")
 	}
 	for _, d := range sh.cases {
 		if len(d.Cases) != detectors {

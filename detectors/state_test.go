@@ -28,6 +28,9 @@ func mixedTraffic(t testing.TB) []pipeline.Ordered {
 @30m 2001:db8:7:7:{hex}:{hex}:{hex}:{hex} 1500 every 6s~ GET /item/{shuffle:1-5000} 200 agent=Mozilla/5.{random:1-900}
 @40m 203.0.113.23 1500 every 6s GET /item/{shuffle:1-4000} 200 user=mallory agent=python
 @2h 203.0.113.24 200 every 10s GET /orders/{n*17+7000} 403,404 user=eve{n%7}
+@15m 203.0.113.25 90 every 50s POST /login 401,401,401,401,401,401,200 login=leak{n} agent=okhttp
+@25m 203.0.113.26 90 every 30s POST /login 401 login=staff{n%20} agent=okhttp
+@35m 203.0.113.27 90 every 30s POST /password-reset 404,200 login=name{n} agent=okhttp
 `, []string{".env", ".git/config", "wp-login.php", "backup.zip", "admin", "secret"})
 	if err != nil {
 		t.Fatal(err)
@@ -98,8 +101,8 @@ func TestFindings(t *testing.T) {
 	}
 
 	type identity struct {
-		detector string
-		who      pipeline.Principal
+		family string
+		who    pipeline.Principal
 	}
 	of := map[string]identity{}
 	per := map[string]int{}
@@ -125,7 +128,7 @@ func TestFindings(t *testing.T) {
 		if f.Onset > f.First && f.Onset > f.Last || f.First > f.Last || f.Last > f.Time {
 			t.Errorf("%s of %s: onset %d, first %d, last %d, told at %d", f.Detector, f.Who.Value, f.Onset, f.First, f.Last, f.Time)
 		}
-		who := identity{f.Detector, f.Who}
+		who := identity{family(f.Detector), f.Who}
 		if old, ok := of[f.ID]; ok && old != who {
 			t.Errorf("id %s is %v and %v", f.ID, old, who)
 		}

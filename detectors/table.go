@@ -51,6 +51,7 @@ type shard struct {
 	graves  []grave
 	cases   []*dossier // sorted by owner
 	dirty   bool
+	recent  recentAccounts // of principals without a dossier
 
 	evictedStubs, evictedProfiles, evictedCases int64
 }
@@ -203,6 +204,7 @@ func (p *Profile) worstScore() (pipeline.Nats, int) {
 	scores := [...]pipeline.Nats{
 		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
 		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
+		p.login.firsts.score(),
 	}
 	best := 0
 	for i, v := range scores {
@@ -258,6 +260,8 @@ func (s *shard) exhume(p *Profile) {
 	case 1:
 		p.login.tries, p.login.attempts, p.login.failures = back, uint32(g.nats), uint32(g.nats)
 		p.login.onset = pipeline.Time(g.day) * 86400e6
+	case 3:
+		p.login.exhume(back, g)
 	}
 	*g = grave{}
 }

@@ -63,6 +63,9 @@ type Finding struct {
 	Labels         map[string]string `json:"labels"`
 	Backfill       bool              `json:"backfill"` // history: not sent to sinks
 	Shadow         bool              `json:"shadow"`   // of a detector on trial: stored, never an alert
+	// Supersedes is the detector whose case this one took over when its shape
+	// became known; "" if none.
+	Supersedes string `json:"supersedes"`
 }
 
 // FindingFacts is what severity is decided from.

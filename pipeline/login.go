@@ -14,7 +14,7 @@ type EndpointRule struct {
 	// "*" stands for any run inside a segment, "{name}" for a whole segment,
 	// and a last "**" for any rest. Letter case does not matter.
 	Match   string          `yaml:"match" json:"match"`
-	Role    string          `yaml:"role" json:"role"` // login logout reset register other
+	Role    string          `yaml:"role" json:"role"` // login logout reset register lookup other
 	Failure EndpointFailure `yaml:"failure" json:"failure"`
 	Weight  string          `yaml:"weight" json:"weight"` // low normal high; "" is normal
 }
@@ -31,7 +31,8 @@ const (
 	RoleLogout   = "logout"
 	RoleReset    = "reset"
 	RoleRegister = "register"
-	RoleOther    = "other" // none of these, whatever its name looks like
+	RoleLookup   = "lookup" // says whether an account exists
+	RoleOther    = "other"  // none of these, whatever its name looks like
 )
 
 const (
@@ -80,8 +81,8 @@ func NewLoginRules(endpoints []EndpointRule) (*LoginRules, error) {
 		if err := r.match(e.Match); err != nil {
 			bad(i, "match", "%w", err)
 		}
-		if !slices.Contains([]string{RoleLogin, RoleLogout, RoleReset, RoleRegister, RoleOther}, e.Role) {
-			bad(i, "role", "%q; want login, logout, reset, register or other", clip(e.Role))
+		if !slices.Contains([]string{RoleLogin, RoleLogout, RoleReset, RoleRegister, RoleLookup, RoleOther}, e.Role) {
+			bad(i, "role", "%q; want login, logout, reset, register, lookup or other", clip(e.Role))
 		}
 		switch e.Weight {
 		case "":
@@ -170,14 +171,27 @@ func parseSizes(s string) (lo, hi int64, err error) {
 // endpoint, or carries an HTTP user and is answered 401. It does not allocate
 // for paths up to 256 bytes.
 func (l *LoginRules) Attempt(method, path string, status uint16, hasBasicUser bool) bool {
+	return l.flags(method, path, status, hasBasicUser) == FlagLogin
+}
+
+// flags is FlagLogin for an attempt to log in, FlagAsks for a request that asks
+// about an account otherwise, else 0.
+func (l *LoginRules) flags(method, path string, status uint16, hasBasicUser bool) RequestFlags {
 	if hasBasicUser && status == 401 {
-		return true
+		return FlagLogin
 	}
 	if !l.any && method != "POST" && method != "PUT" {
-		return false
+		return 0
 	}
-	e, ok := l.Endpoint(method, path)
-	return ok && e.Role == RoleLogin
+	if e, ok := l.Endpoint(method, path); ok {
+		switch e.Role {
+		case RoleLogin:
+			return FlagLogin
+		case RoleReset, RoleRegister, RoleLookup:
+			return FlagAsks
+		}
+	}
+	return 0
 }
 
 // Endpoint returns what is known of an endpoint; false for an ordinary one.

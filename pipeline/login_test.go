@@ -49,6 +49,45 @@ func TestLoginNames(t *testing.T) {
 	}
 }
 
+// TestAskNames: endpoints that ask about an account are no logins, belong to the
+// address, and are known by their names.
+func TestAskNames(t *testing.T) {
+	l := &LoginRules{}
+	f := func(path, role string) {
+		t.Helper()
+		e, _ := l.Endpoint("POST", path)
+		if e.Role != role {
+			t.Errorf("%s: role %q, want %q", path, e.Role, role)
+		}
+		want := RequestFlags(0)
+		if role != "" {
+			want = FlagAsks
+		}
+		if got := l.flags("POST", path, 404, false); got != want {
+			t.Errorf("%s: flags %b, want %b", path, got, want)
+		}
+		if l.flags("GET", path, 404, false) != 0 {
+			t.Errorf("GET %s asks about an account", path)
+		}
+	}
+	for _, p := range []string{"/password-reset", "/api/v1/forgot_password", "/account/recover", "/users/password/reset/../reset", "/Lost-Password.php"} {
+		f(p, RoleReset)
+	}
+	for _, p := range []string{"/signup", "/register", "/api/v2/register", "/users/registration"} {
+		f(p, RoleRegister)
+	}
+	for _, p := range []string{"/check-email", "/api/user_exists", "/username-available"} {
+		f(p, RoleLookup)
+	}
+	for _, p := range []string{"/", "/reset", "/devices/register", "/cart/reset", "/recover", "/password", "/password-reset/done", "/cash/register"} {
+		f(p, "")
+	}
+	l = loginRules(t, EndpointRule{Match: "GET /people/search", Role: RoleLookup}, EndpointRule{Match: "POST /signup", Role: RoleOther})
+	if l.flags("GET", "/people/search", 200, false) != FlagAsks || l.flags("POST", "/signup", 200, false) != 0 {
+		t.Error("the configuration does not decide what asks about an account")
+	}
+}
+
 func TestLoginConfigured(t *testing.T) {
 	l := loginRules(t,
 		EndpointRule{Match: "POST /enter", Role: RoleLogin, Weight: "high"},

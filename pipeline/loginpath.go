@@ -92,7 +92,37 @@ func namedLogin(clean []byte) (LoginEndpoint, bool) {
 	case "auth", "token", "session", "sessions":
 		return e, loginContext(before)
 	}
+	if role := namedAsk(last, before); role != "" {
+		return LoginEndpoint{Role: role, Weight: "normal"}, true
+	}
 	return LoginEndpoint{}, false
+}
+
+// namedAsk knows the endpoints that ask about an account without logging in, by
+// the last segments of a clean path; "" for others.
+func namedAsk(last, before []byte) string {
+	switch string(last) {
+	case "password-reset", "password_reset", "passwordreset", "reset-password", "reset_password", "resetpassword",
+		"forgot-password", "forgot_password", "forgotpassword", "forgotten-password", "lost-password", "lost_password",
+		"lostpassword", "password-recovery", "recover-password", "account-recovery":
+		return RoleReset
+	case "reset", "forgot", "recover", "recovery":
+		switch string(before) {
+		case "password", "passwords", "account", "accounts":
+			return RoleReset
+		}
+	case "signup", "sign-up", "sign_up", "create-account", "create_account":
+		return RoleRegister
+	case "register", "registration":
+		if loginContext(before) {
+			return RoleRegister
+		}
+	case "check-email", "check_email", "checkemail", "email-exists", "email_exists", "email-available", "check-username",
+		"check_username", "checkusername", "username-exists", "username-available", "username_available", "check-user",
+		"user-exists", "user_exists", "userexists", "account-exists":
+		return RoleLookup
+	}
+	return ""
 }
 
 // loginContext reports whether "auth", "token" or "session" behind this segment

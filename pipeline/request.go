@@ -149,6 +149,9 @@ const (
 	FlagCrawler
 	// FlagListed marks an address on a threat-intelligence list.
 	FlagListed
+	// FlagAsks marks a request that asks about an account without logging in (a
+	// password reset, a registration, a look-up): it belongs to the address.
+	FlagAsks
 )
 
 // Block is a run of requests of one source in the order they were read.

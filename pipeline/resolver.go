@@ -53,20 +53,20 @@ func (r Resolver) MarshalText() ([]byte, error) { return []byte("<secret>"), nil
 func (r *Resolver) Counts() IdentityCounts { return r.counts }
 
 // Resolve sets Address, Forwarded, Account, Key, Session, LoginUser, Kind,
-// Owner and the flags FlagLogin and FlagRefused of req from c and from Method,
-// Path, Status, Operation and the flags of the application's answer, which must
-// be set already, and reduces Query, Referer and
+// Owner and the flags FlagLogin, FlagAsks and FlagRefused of req from c and from
+// Method, Path, Status, Operation and the flags of the application's answer,
+// which must be set already, and reduces Query, Referer and
 // Path to what may leave collect; Query is then valid until the next call. It
 // keeps nothing of c.
 //
-// A login attempt belongs to the address. Else, where the server accepted the
+// A login attempt and a question about an account belong to the address. Else, where the server accepted the
 // request (2xx, 3xx), it belongs to the subject or account it carries, else to
 // its API key, else to its session, else to the address. Without an address
 // whatever credential there is owns it, accepted or not; with none of all, Kind
 // is PrincipalNone and Owner 0.
 func (r *Resolver) Resolve(req *Request, c *Clear) {
 	r.counts.Requests++
-	req.Flags &^= FlagLogin | FlagRefused
+	req.Flags &^= FlagLogin | FlagRefused | FlagAsks
 	r.address(req, c)
 
 	subject, basicUser := r.credentials(req, c)
@@ -75,8 +75,12 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 	if refused && (req.Account != "" || req.Key != "" || req.Session != "") {
 		req.Flags |= FlagRefused
 	}
-	if r.id.logins.Attempt(req.Method, req.Path, status, basicUser) || LoginOperation(req.Operation) {
-		req.Flags |= FlagLogin
+	ask := r.id.logins.flags(req.Method, req.Path, status, basicUser)
+	if LoginOperation(req.Operation) {
+		ask = FlagLogin
+	}
+	req.Flags |= ask
+	if ask == FlagLogin {
 		if req.LoginUser == "" && basicUser && status == 401 {
 			req.LoginUser = req.Account
 		}
@@ -87,7 +91,7 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 
 // own decides the principal.
 func (r *Resolver) own(req *Request, subject bool) {
-	login := req.Flags&FlagLogin != 0
+	login := req.Flags&(FlagLogin|FlagAsks) != 0
 	status := req.Answer()
 	accepted := status >= 200 && status < 400
 	if !req.Address.IsZero() && (login || !accepted) {

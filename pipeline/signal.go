@@ -73,6 +73,8 @@ const (
 	ObsBorrowed                              // seen at the address, owned by a credential
 	ObsWorked                                // a login attempt that worked, as the configuration tells
 	ObsRead                                  // GET or HEAD
+	ObsAsks                                  // asks about an account without logging in
+	ObsTyping                                // of these: forms ask so while a name is typed
 )
 
 // Has reports whether all of f are set.
