@@ -50,6 +50,7 @@ type Fields struct {
 	Duration  int64  // microseconds; -1 unknown
 	JA3, JA4  string
 	RequestID string
+	Blocked   bool // stopped by a WAF or gateway, as the log tells
 
 	Scratch []byte // reused by parsers for unescaped values
 }

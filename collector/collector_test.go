@@ -47,6 +47,9 @@ func describe(f *Fields) string {
 	add("ja3", f.JA3)
 	add("ja4", f.JA4)
 	add("id", f.RequestID)
+	if f.Blocked {
+		add("blocked", "true")
+	}
 	return strings.Join(out, " ")
 }
 

@@ -24,7 +24,7 @@ import (
 // before the common ones. The fields of the map are: time remote forwarded
 // forwarded_std real_ip method host path query request protocol agent referer
 // status bytes duration (or duration_ms, _us, _ns) user subject api_key session
-// cookies login_user authorization ja3 ja4 request_id.
+// cookies login_user authorization ja3 ja4 request_id blocked.
 func CompileJSON(opt ParseOptions) (Format, error) {
 	root := jsonRoot()
 	fields := make([]string, 0, len(opt.Map))
@@ -302,6 +302,9 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	}
 	if !isScalar(v) {
 		return -1
+	}
+	if what != nil && what.slot == slotBlocked && string(v) == "true" {
+		p.keep(what, v, false)
 	}
 	return end
 }

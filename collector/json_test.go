@@ -145,6 +145,8 @@ func TestJSONNames(t *testing.T) {
 				}
 			case slotCookies:
 				v = `"sid=1"`
+			case slotBlocked:
+				v = "true"
 			}
 			with := parse(c, fmt.Sprintf(`{"method":"GET","path":"/","zz":%s}`, v))
 			if with == "method=GET path=/" || strings.HasPrefix(with, "reject") {

@@ -154,6 +154,8 @@ func jsonNames() []jsonName {
 		{slotJA4, `ja4 tls.client.ja4 ssl_ja4 tls_ja4 ja4_fingerprint ja4_hash`},
 		{slotRequestID, `request_id http.request.id x-request-id x_request_id http_x_request_id requestid req_id
 			request.id trace_id rayid correlation_id`},
+		{slotBlocked, blockedNames},
+		{slotAction, "action"},
 	}
 }
 
@@ -210,6 +212,7 @@ func jsonFields() []jsonName {
 		{slotJA3, "ja3"},
 		{slotJA4, "ja4"},
 		{slotRequestID, "request_id"},
+		{slotBlocked, "blocked"},
 	}
 }
 

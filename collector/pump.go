@@ -296,6 +296,9 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 		Method: f.Method, Host: f.Host, Path: f.Path, Query: f.Query, Agent: f.Agent, Referer: f.Referer,
 		JA3: f.JA3, JA4: f.JA4, RequestID: f.RequestID,
 	}
+	if f.Blocked || f.Status == statusNoAnswer {
+		r.Flags |= pipeline.FlagBlocked
+	}
 	if w.identify != nil {
 		w.identify(r, f)
 		c.own(&r.Account)

@@ -48,7 +48,9 @@ const (
 	slotJA3
 	slotJA4
 	slotRequestID
-	slotTime // last: nothing depends on it
+	slotBlocked // what a WAF or gateway did
+	slotAction  // the same in a member that applications write, too
+	slotTime    // last: nothing depends on it
 	slots
 )
 
@@ -114,6 +116,10 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.setDuration(b, 6)
 	case slotDuration:
 		f.setDurationText(b)
+	case slotBlocked:
+		f.Blocked = f.Blocked || isBlocked(b)
+	case slotAction:
+		f.Blocked = f.Blocked || string(b) == "BLOCK" // as AWS WAF writes it
 	case slotTime:
 		// The owner of a clock stores times.
 	default:

@@ -23,6 +23,7 @@ type dossier struct {
 	Labels    map[string]string // common to all its sources
 	Labelled  bool
 	Cases     []*caseFile // by detector index; nil where nothing counted
+	Origin    origin
 }
 
 // caseFile is one detector's part of a dossier.
@@ -34,6 +35,8 @@ type caseFile struct {
 	Bytes     int64
 	Unsized   bool // a response's size was unknown
 	Late      int64
+	Blocked   int64 // requests that a gateway stopped
+	Closed    bool  // one of them by closing the connection
 	Endpoint  pipeline.Endpoint
 	Template  uint64
 	Accounts  []pipeline.AffectedAccount
@@ -120,7 +123,7 @@ func (d *dossier) label(labels map[string]string) {
 }
 
 // note adds a request that counted for detector i.
-func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pipeline.Templates) *caseFile {
+func (d *dossier) note(i int, r pipeline.Ordered, network string, o *pipeline.Observation, t *pipeline.Templates) *caseFile {
 	c := d.Cases[i]
 	if c == nil {
 		c = &caseFile{First: o.Time, Backfill: true}
@@ -136,6 +139,11 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 	if r.Flags&pipeline.FlagLate != 0 {
 		c.Late++
 	}
+	if r.Flags&pipeline.FlagBlocked != 0 {
+		c.Blocked++
+		c.Closed = c.Closed || r.Status == 444
+	}
+	d.Origin.add(r.Request, network)
 	c.Backfill = c.Backfill && r.Flags&pipeline.FlagBackfill != 0
 	if c.Template != o.Template {
 		c.Template = o.Template

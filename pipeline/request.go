@@ -149,6 +149,9 @@ const (
 	FlagCrawler
 	// FlagListed marks an address on a threat-intelligence list.
 	FlagListed
+	// FlagPretends marks an address outside the published ranges of the crawler
+	// that the agent names.
+	FlagPretends
 )
 
 // Block is a run of requests of one source in the order they were read.

@@ -72,6 +72,7 @@ const (
 	ObsBorrowed                              // seen at the address, owned by a credential
 	ObsWorked                                // a login attempt that worked, as the configuration tells
 	ObsRead                                  // GET or HEAD
+	ObsPretends                              // the agent names a crawler that does not come from there
 )
 
 // Has reports whether all of f are set.

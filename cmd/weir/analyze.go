@@ -159,9 +159,12 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 	if err != nil {
 		return a.fail(err)
 	}
-	id, err := pipeline.NewIdentity(a.cfg.Identity, a.keys, logins)
+	id, err := a.cfg.newIdentity(a.keys, logins)
 	if err != nil {
 		return a.fail(err)
+	}
+	for _, note := range id.Context().Notes() {
+		fmt.Fprintf(a.stderr, "weir analyze: %s\n", note)
 	}
 	if a.o.labels != "" {
 		if a.labels, err = LoadLabels(a.o.labels); err != nil {

@@ -222,8 +222,11 @@ func (s *service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.id, err = pipeline.NewIdentity(s.cfg.Identity, s.keys, logins); err != nil {
+	if s.id, err = s.cfg.newIdentity(s.keys, logins); err != nil {
 		return err
+	}
+	for _, note := range s.id.Context().Notes() {
+		s.log.Warn("some of a list does not count", zap.String("reason", note))
 	}
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err
