@@ -515,9 +515,9 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		f.Signals = append(f.Signals, listedSignal(n))
 		f.Score += n
 	}
-	c.block(&f)
 	d.Origin.describe(&f)
 	s.detectors[k].describe(&f, p, c, s.baselines)
+	c.block(&f)
 	if f.Onset == 0 {
 		f.Onset = c.First
 	}

@@ -140,6 +140,9 @@ type analysis struct {
 	worst   int
 	count   int64
 	bar     *progress
+
+	onBlock func(*pipeline.Block) // told of every block before it is detected; may be nil
+	onAlert func(*pipeline.Alert) // told of every revision; may be nil
 }
 
 func (a *analysis) fail(err error) int {
@@ -270,6 +273,9 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 				continue
 			}
 		} else {
+			if a.onBlock != nil {
+				a.onBlock(b)
+			}
 			a.tally.add(b)
 			a.tally.bytes += b.Cause.To - b.Cause.From
 			b.SourceID = key
@@ -297,6 +303,9 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 const maxKept = 200_000
 
 func (a *analysis) take(al *pipeline.Alert) {
+	if a.onAlert != nil {
+		a.onAlert(al)
+	}
 	a.count++
 	a.worst = max(a.worst, severityRank(al.Severity)+1)
 	if a.labels != nil && len(a.all) < maxKept {

@@ -36,7 +36,7 @@ type config struct {
 	Privacy   privacyConfig             `yaml:"privacy"`
 	Log       logConfig                 `yaml:"log"`
 
-	contextHash string // of what Context names, once it is loaded
+	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
 // collectConfig is one source.
@@ -281,7 +281,7 @@ func (c *config) hash() string {
 		Endpoints []pipeline.EndpointRule
 		Detect    map[string]detectors.Mode
 		Context   string `json:",omitempty"`
-	}{id, endpoints, c.modes(), c.contextHash})
+	}{id, endpoints, c.modes(), c.ContextHash})
 	if err != nil {
 		return ""
 	}

@@ -34,6 +34,8 @@ func commands() []command {
 	return []command{
 		{"analyze", "look through log files once and print the alerts", runAnalyze},
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
+		{"explain", "say how a line is read, why an alert fired, why one did not", runExplain},
+		{"verify", "recompute an alert from its input, bit for bit", runVerify},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"check", "validate a configuration, every problem at once", runCheck},
