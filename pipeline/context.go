@@ -22,13 +22,13 @@ import (
 type ContextConfig struct {
 	Crawlers CrawlersConfig `yaml:"crawlers" json:"crawlers"`
 	Lists    []ListConfig   `yaml:"lists" json:"lists"`
-	GeoIP    GeoIPConfig    `yaml:"geoip" json:"geoip"`
+	GeoIP    GeoIPConfig    `yaml:"geoip,omitempty" json:"geoip"`
 }
 
 // CrawlersConfig says whether crawlers' addresses are checked.
 type CrawlersConfig struct {
-	Mode string `yaml:"mode" json:"mode"` // shipped (the default), off
-	File string `yaml:"file" json:"file"` // more crawlers, or newer ranges of the shipped ones
+	Mode string `yaml:"mode" json:"mode"`           // shipped (the default), off
+	File string `yaml:"file,omitempty" json:"file"` // more crawlers, or newer ranges of the shipped ones
 }
 
 // ListConfig is one list of addresses that somebody saw attack.
@@ -41,8 +41,8 @@ type ListConfig struct {
 
 // GeoIPConfig names databases in MaxMind's format; none is shipped.
 type GeoIPConfig struct {
-	ASN     string `yaml:"asn" json:"asn"`
-	Country string `yaml:"country" json:"country"`
+	ASN     string `yaml:"asn,omitempty" json:"asn"`
+	Country string `yaml:"country,omitempty" json:"country"`
 }
 
 const (
