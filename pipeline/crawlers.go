@@ -50,8 +50,12 @@ func reserved(a Address) bool {
 		ip.Is4() && ip.As4()[0] == 100 && ip.As4()[1]&0xc0 == 64
 }
 
+// agentStart is how much of an agent is looked at for a name.
+const agentStart = 1024
+
 // nameOf returns the place of the crawler that agent names, or -1.
 func nameOf(list []crawler, agent string) int {
+	agent = agent[:min(len(agent), agentStart)]
 	for i := range list {
 		if containsWord(agent, list[i].word) {
 			return i
@@ -153,7 +157,8 @@ type crawlerEntry struct {
 	Prefixes     []json.RawMessage `json:"prefixes"`
 }
 
-const maxCrawlers = 1024
+// maxCrawlers bounds what a new agent costs: each name is looked for.
+const maxCrawlers = 64
 
 // parseCrawlerFile adds the crawlers of a file; one that is there already is
 // replaced.

@@ -359,17 +359,26 @@ func (t *tracer) evidence() (list []traced) {
 const maxRounds = 12
 
 // evidenceOf lists the requests of al's principal that carry evidence for its
-// detector, and reports whether al fires without them.
+// detector, up to where another alert of the same kind begins, and reports whether
+// al fires without them.
 func (p *replay) evidenceOf(ctx context.Context, al *pipeline.Alert) (list []traced, still bool, err error) {
 	drop := map[spot]bool{}
+	until := pipeline.MaxTime // where the same client's next alert begins
 	for round := range maxRounds {
-		t := &tracer{owner: al.Principal.Hash(), detector: al.Detector, until: al.Window.Last}
+		t := &tracer{owner: al.Principal.Hash(), detector: al.Detector, until: until}
 		still = false
 		if _, err := p.run(ctx, drop, t.take, func(a *pipeline.Alert) {
-			still = still || a.Detector == al.Detector && a.Principal == al.Principal && a.Window.First <= al.Window.Last
+			if a.Detector != al.Detector || a.Principal != al.Principal {
+				return
+			}
+			if round == 0 && a.ID != al.ID && a.Window.First > al.Window.Last {
+				until = min(until, a.Window.First-1)
+			}
+			still = still || a.Window.First <= until
 		}); err != nil {
 			return nil, false, err
 		}
+		t.all = slices.DeleteFunc(t.all, func(e traced) bool { return e.when > until })
 		if t.full {
 			return nil, false, fmt.Errorf("the principal sent more than %d requests", maxTraced)
 		}
