@@ -43,6 +43,7 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 			Accounts: copied(f.Accounts), Objects: copied(f.Objects), Truncated: f.Truncated,
 		},
 		Context: pipeline.AlertContext{
+			ASN: f.ASN, Country: f.Country, Network: f.Network,
 			Agents: copied(f.Agents), JA4: copied(f.JA4), FirstSeen: f.FirstSeen, PriorAlerts: inc.Prior,
 		},
 		Exemplars: copied(f.Exemplars), Endpoint: f.Endpoint,

@@ -51,6 +51,7 @@ type Fields struct {
 	JA3, JA4  string
 	RequestID string
 	application
+	Blocked bool // stopped by a WAF or gateway, as the log tells
 
 	Scratch []byte // reused by parsers for unescaped values
 }

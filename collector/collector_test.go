@@ -52,6 +52,9 @@ func describe(f *Fields) string {
 	if f.Known {
 		add("app", fmt.Sprint(f.application.Status))
 	}
+	if f.Blocked {
+		add("blocked", "true")
+	}
 	return strings.Join(out, " ")
 }
 

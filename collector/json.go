@@ -24,7 +24,7 @@ import (
 // before the common ones. The fields of the map are: time remote forwarded
 // forwarded_std real_ip method host path query request protocol agent referer
 // status bytes duration (or duration_ms, _us, _ns) user subject api_key session
-// cookies login_user authorization ja3 ja4 request_id operation request_body
+// cookies login_user authorization ja3 ja4 request_id blocked operation request_body
 // location grpc_status graphql_errors error_code.
 func CompileJSON(opt ParseOptions) (Format, error) {
 	root := jsonRoot()
@@ -306,6 +306,9 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	}
 	if what != nil && (what.slot == slotAppErrors || what.slot == slotAppError) && len(v) > 1 && string(v) != "null" {
 		p.keep(what, v, false) // true, false or a negative code
+	}
+	if what != nil && what.slot == slotBlocked && string(v) == "true" {
+		p.keep(what, v, false)
 	}
 	return end
 }

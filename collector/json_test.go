@@ -147,6 +147,8 @@ func TestJSONNames(t *testing.T) {
 				v = `"sid=1"`
 			case slotBody:
 				v = `"{\"operationName\":\"a\"}"`
+			case slotBlocked:
+				v = "true"
 			}
 			with := parse(c, fmt.Sprintf(`{"method":"GET","path":"/","zz":%s}`, v))
 			if with == "method=GET path=/" || strings.HasPrefix(with, "reject") {

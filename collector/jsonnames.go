@@ -164,6 +164,8 @@ func jsonNames() []jsonName {
 			upstream_trailer_grpc_status sent_trailer_grpc_status`},
 		{slotAppErrors, `graphql_errors graphql.errors`},
 		{slotAppError, `error_code graphql_error_code rpc.jsonrpc.error_code jsonrpc_error_code`},
+		{slotBlocked, blockedNames},
+		{slotAction, "action"},
 	}
 }
 
@@ -226,6 +228,7 @@ func jsonFields() []jsonName {
 		{slotGRPC, "grpc_status"},
 		{slotAppErrors, "graphql_errors"},
 		{slotAppError, "error_code"},
+		{slotBlocked, "blocked"},
 	}
 }
 

@@ -297,6 +297,9 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 		JA3: f.JA3, JA4: f.JA4, RequestID: f.RequestID,
 	}
 	f.apply(r)
+	if f.Blocked || f.Status == statusNoAnswer {
+		r.Flags |= pipeline.FlagBlocked
+	}
 	if w.identify != nil {
 		w.identify(r, f)
 		f.applyLocation(r)

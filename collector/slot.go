@@ -54,6 +54,8 @@ const (
 	slotAppErrors // the application's errors, or how many there are
 	slotAppError  // the code of one
 	slotGRPC      // status
+	slotBlocked   // what a WAF or gateway did
+	slotAction    // the same in a member that applications write, too
 	slotTime      // last: nothing depends on it
 	slots
 )
@@ -122,6 +124,10 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.setDurationText(b)
 	case slotBody, slotOperation, slotLocation, slotAppErrors, slotAppError, slotGRPC:
 		f.storeApplication(s, b, escaped)
+	case slotBlocked:
+		f.Blocked = f.Blocked || isBlocked(b)
+	case slotAction:
+		f.Blocked = f.Blocked || string(b) == "BLOCK" // as AWS WAF writes it
 	case slotTime:
 		// The owner of a clock stores times.
 	default:

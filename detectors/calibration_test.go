@@ -374,6 +374,11 @@ func TestFloor(t *testing.T) {
 		}},
 		{"items, 1 a second", 3, time.Second, 1130, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"items, 1 in 40 s", 3, 40 * time.Second, 1375, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
+		{"items, as a false crawler, 1 a second", 3, time.Second, 898, func(i int) pipeline.Request {
+			r := get(fmt.Sprintf("/item/%d", i), 200)
+			r.Flags = pipeline.FlagPretends
+			return r
+		}},
 		{"items, 20 an hour", 3, 3 * time.Minute, -1, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"one account, passwords, 5 a second", 1, 200 * time.Millisecond, 30, func(int) pipeline.Request { return account(1, 401) }},
 		{"one account, passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return account(1, 401) }},

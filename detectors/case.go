@@ -25,6 +25,7 @@ type dossier struct {
 	Cases     []*caseFile // by detector index; nil where nothing counted
 	Logins    accountList // accounts that it tried to log in at
 	Asked     accountList // accounts that it asked about
+	Origin    origin
 }
 
 // caseFile is one detector's part of a dossier.
@@ -36,6 +37,8 @@ type caseFile struct {
 	Bytes     int64
 	Unsized   bool // a response's size was unknown
 	Late      int64
+	Blocked   int64 // requests that a gateway stopped
+	Closed    bool  // one of them by closing the connection
 	Endpoint  pipeline.Endpoint
 	Template  uint64
 	Objects   []string
@@ -124,7 +127,7 @@ func (d *dossier) label(labels map[string]string) {
 }
 
 // note adds a request that counted for detector i.
-func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pipeline.Templates) *caseFile {
+func (d *dossier) note(i int, r pipeline.Ordered, network string, o *pipeline.Observation, t *pipeline.Templates) *caseFile {
 	c := d.Cases[i]
 	if c == nil {
 		c = &caseFile{First: o.Time, Backfill: true}
@@ -140,6 +143,11 @@ func (d *dossier) note(i int, r pipeline.Ordered, o *pipeline.Observation, t *pi
 	if r.Flags&pipeline.FlagLate != 0 {
 		c.Late++
 	}
+	if r.Flags&pipeline.FlagBlocked != 0 {
+		c.Blocked++
+		c.Closed = c.Closed || r.Status == 444
+	}
+	d.Origin.add(r.Request, network)
 	c.Backfill = c.Backfill && r.Flags&pipeline.FlagBackfill != 0
 	if c.Template != o.Template {
 		c.Template = o.Template

@@ -317,7 +317,11 @@ func order(t testing.TB, events []event) []pipeline.Ordered {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver := id.NewResolver()
+	known, err := pipeline.LoadContext(pipeline.DefaultContextConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver, annotator := id.NewResolver(), known.NewAnnotator()
 	block := &pipeline.Block{Source: "events.log", Requests: make([]pipeline.Request, len(events))}
 	out := make([]pipeline.Ordered, len(events))
 	for i := range events {
@@ -325,6 +329,7 @@ func order(t testing.TB, events []event) []pipeline.Ordered {
 		*r = events[i].r
 		r.Line = int64(i) + 1
 		resolver.Resolve(r, &events[i].c)
+		annotator.Annotate(r)
 		r.Query = strings.Clone(r.Query) // it was valid until the next one
 		r.Seal()
 		out[i] = pipeline.Ordered{Request: r, Block: block}

@@ -76,6 +76,9 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 		Object: f.object, Number: f.number, Bytes: r.Bytes, Tail: pipeline.Nats(f.tail), Item: f.path,
 		Agent: r.AgentKey, Page: -1, Status: status, Class: f.class, Flags: f.flags,
 	}
+	if r.Flags&pipeline.FlagPretends != 0 {
+		o.Flags |= pipeline.ObsPretends
+	}
 	if r.Referer != "" {
 		o.Flags |= pipeline.ObsLinked
 	}

@@ -41,6 +41,9 @@ const (
 	profileDeclared profileFlags = 1 << iota // says it is a crawler
 	profileSuspect                           // behaves like a proxy: never paged for
 	profileKnown                             // the configuration names it
+	profileVerified                          // a crawler that comes from where its publisher says
+	profilePretends                          // names a crawler that does not come from there
+	profileListed                            // its address is on a threat-intelligence list
 )
 
 // touch counts one request.

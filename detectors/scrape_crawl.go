@@ -24,8 +24,10 @@ import (
 // them are enum.object's.
 //
 // Misses: many addresses that share the work; a scraper that reads only what is
-// popular. Looks like it: partner syncs and declared search crawlers; a client that
-// names itself a crawler with an address to write to is reported as information.
+// popular. Looks like it: partner syncs and search crawlers. A crawler that comes
+// from where its publisher says is reported as information, and so is one whose
+// publisher says nothing, if it gives an address to write to; one that comes from
+// elsewhere is a scraper, and its false name is evidence.
 // OWASP API6, OAT-011, ATT&CK T1119.
 type scrapeCrawl struct{}
 
@@ -39,6 +41,7 @@ type crawlState struct {
 	run    uint16 // page numbers in a row
 	deep   uint16 // the longest run
 	people uint16
+	feigns bool   // names a crawler that does not come from there
 	got    uint32 // distinct items since onset
 	again  uint32 // reads of items read before
 	bytes  int64
@@ -73,6 +76,7 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	if st.items.n == 0 {
 		*st = crawlState{onset: o.Time, page: -1}
 	}
+	st.feigns = p.Flags&profilePretends != 0
 	st.items.add(breadthOne, now, daySeconds)
 	st.got++
 	_, high := p.people(s.b)
@@ -105,7 +109,19 @@ func (st *crawlState) exhausted() pipeline.Nats {
 
 func (st *crawlState) score(b *Baselines) pipeline.Nats {
 	br, tail, walk := st.parts(b)
-	return br + tail + walk
+	return br + tail + walk + st.feigned(br)
+}
+
+// feignedCrawler is the evidence of a crawler's name from elsewhere: people have
+// no reason to send one, and scrapers do, for the doors it opens.
+const feignedCrawler = 4 * pipeline.Nat
+
+// feigned counts only beside a count that is out of the ordinary.
+func (st *crawlState) feigned(br pipeline.Nats) pipeline.Nats {
+	if !st.feigns || br == 0 {
+		return 0
+	}
+	return feignedCrawler
 }
 
 func (st *crawlState) parts(b *Baselines) (br, tail, walk pipeline.Nats) {
@@ -141,6 +157,11 @@ func (scrapeCrawl) signals(dst []pipeline.FindingSignal, p *Profile, b *Baseline
 			Name: "page_walk", Observed: float64(st.deep), Expected: pageRun, Count: int64(st.deep), Nats: walk, Baseline: pipeline.Baseline{Kind: "prior"},
 		})
 	}
+	if feigned := st.feigned(br); feigned > 0 {
+		dst = append(dst, pipeline.FindingSignal{
+			Name: "false_crawler", Observed: 1, Expected: 0, Count: 1, Nats: feigned, Baseline: pipeline.Baseline{Kind: "prior"},
+		})
+	}
 	return dst
 }
 
@@ -156,8 +177,8 @@ func (scrapeCrawl) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 		bytes := st.bytes
 		f.Outcome.Bytes = &bytes
 	}
-	declared, known := p.Flags&profileDeclared != 0, p.Flags&profileKnown != 0
-	f.Facts.Notice = declared || known
+	crawler, known := crawlerOf(p, f.Agents), p.Flags&profileKnown != 0
+	f.Facts.Notice = crawler.excused || known
 	f.Title = fmt.Sprintf("%s by %s", pick(f.Facts.Notice, "Crawl", "Scraping"), f.Who.Value)
 	f.Reason = fmt.Sprintf("Took %s in %s where an ordinary client reads %.0f a day%s%s%s.",
 		plural(got, "different page or object", "different pages and objects"), span(c.Last.Sub(st.onset)), float64(b.Crawl.Mean)/256,
@@ -166,11 +187,11 @@ func (scrapeCrawl) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 		when(st.deep > pageRun, fmt.Sprintf(", and turned %d list pages in a row", st.deep)))
 	if known {
 		f.Reason += " The configuration names it as a known client."
-	} else if declared {
-		f.Reason += " It names itself a crawler; whether it is the one it names is not checked."
+	} else {
+		f.Reason += crawler.reason
 	}
 	f.Next = append(f.Next, pick(f.Facts.Notice, "Nothing, if you want to be indexed; else name it in robots.txt or block it", "Rate-limit "+f.Who.Value+" on the endpoints in the exemplars"))
-	f.BenignIf = []string{"a partner's sync job: add it to identity.known_clients", "a search engine's crawler", "a site monitor that follows every link"}
+	f.BenignIf = []string{"a partner's sync job: add it to identity.known_clients", crawler.benign, "a site monitor that follows every link"}
 	f.WouldNotFireIf = fmt.Sprintf("it had read fewer than about %d different items in a day", enough(b))
 	f.Attack = []string{"T1119", "T1213"}
 	f.OWASP = []string{"API6:2023"}

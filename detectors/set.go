@@ -26,6 +26,20 @@ type Config struct {
 	// Cross takes the set's signals as they come, where both are one process; its
 	// findings come out in their place among the set's. Nil: see Signals.
 	Cross *Correlator
+	// Trace is told what each detector made of each request about each principal,
+	// before anything else is; nil: nothing. What it points to is valid during the
+	// call. With one worker the calls come in the order of the requests.
+	Trace func(Traced)
+}
+
+// Traced is what a detector made of a request.
+type Traced struct {
+	Detector string
+	Owner    uint64 // of the principal that the request is evidence about
+	Request  *pipeline.Ordered
+	Facts    *pipeline.Observation
+	Score    pipeline.Nats // of the principal after it, where Counted
+	Counted  bool
 }
 
 // Set asks every detector about every request. It is the state of the detect
@@ -48,6 +62,7 @@ type Set struct {
 	signals   []pipeline.Signal // of the last Process, for another process
 	warm      uint64            // see worker.warm
 	truthSeq  uint64            // of the login truth in use
+	places    *pipeline.Places
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -77,7 +92,7 @@ type placed struct {
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
 func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, places: pipeline.NewPlaces()}
 	for name := range cfg.Modes {
 		if !slices.Contains(Names(), name) {
 			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
@@ -400,6 +415,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if r.Flags&pipeline.FlagKnown != 0 {
 		p.Flags |= profileKnown
 	}
+	p.place(r.Request)
 	sc := &w.sc
 	sc.endpoint, sc.r = endpoint, r.Request
 	sc.freshItem, sc.freshPath = false, false
@@ -420,8 +436,11 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	for k, d := range w.set.detectors {
 		score, counted := d.observe(p, o, sc)
+		if w.set.cfg.Trace != nil {
+			w.set.cfg.Trace(Traced{w.set.entries[k].name, owner, r, o, score, counted})
+		}
 		if counted && score >= dossierAt {
-			w.counted(i, k, score, sh, n, p, r, as)
+			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
 		}
 	}
 	w.follow(i, p, r)
@@ -452,7 +471,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 		d.label(s.cfg.Labels[r.Block.Source])
 	}
 	d.adopt(k, s.entries)
-	c := d.note(k, *r, &w.obs, s.edition.Templates)
+	c := d.note(k, *r, s.places.Network(r.Request), &w.obs, s.edition.Templates)
 	c.Score = score
 	if score < pipeline.ReviewAt && !c.Opened {
 		return
@@ -504,7 +523,13 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 	for _, sig := range f.Signals {
 		f.Score += sig.Nats
 	}
+	if n := p.listed(f.Score); n > 0 {
+		f.Signals = append(f.Signals, listedSignal(n))
+		f.Score += n
+	}
+	d.Origin.describe(&f)
 	s.detectors[k].describe(&f, p, c, s.baselines)
+	c.block(&f)
 	if f.Onset == 0 {
 		f.Onset = c.First
 	}

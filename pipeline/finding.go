@@ -53,6 +53,9 @@ type Finding struct {
 	Truncated      bool              `json:"truncated"` // Accounts or Objects are not all
 	Agents         []string          `json:"agents"`    // at most 4, in order of first use
 	JA4            []string          `json:"ja4"`
+	ASN            string            `json:"asn"`        // of the principal's addresses, as far as they agree: "AS64496"
+	Country        string            `json:"country"`    // ISO 3166, two letters
+	Network        string            `json:"network"`    // hosting, cgnat, cdn, corporate, crawler, or unknown
 	People         [2]int            `json:"people"`     // how many people may be behind the principal; 0,0 unknown
 	FirstSeen      Time              `json:"first_seen"` // of the principal
 	Rate5m         int64             `json:"rate_5m"`    // requests in the five minutes before Last

@@ -111,7 +111,21 @@ type Identity struct {
 	keyClients  []namedPrefix
 	addrClients []namedNetwork
 	accounts    map[string]string // token → name of the known client
+	context     *Context
 }
+
+// WithContext returns id with what is known of addresses from elsewhere.
+func (id *Identity) WithContext(x *Context) *Identity {
+	with := *id
+	with.context = x
+	return &with
+}
+
+// NewAnnotator returns an annotator of the identity's context.
+func (id *Identity) NewAnnotator() *Annotator { return id.context.NewAnnotator() }
+
+// Context is what is known of addresses from elsewhere; nil if nothing.
+func (id *Identity) Context() *Context { return id.context }
 
 type namedPrefix struct{ prefix, name string }
 

@@ -152,6 +152,9 @@ const (
 	// FlagAsks marks a request that asks about an account without logging in (a
 	// password reset, a registration, a look-up): it belongs to the address.
 	FlagAsks
+	// FlagPretends marks an address outside the published ranges of the crawler
+	// that the agent names.
+	FlagPretends
 )
 
 // Block is a run of requests of one source in the order they were read.

@@ -75,6 +75,7 @@ const (
 	ObsRead                                  // GET or HEAD
 	ObsAsks                                  // asks about an account without logging in
 	ObsTyping                                // of these: forms ask so while a name is typed
+	ObsPretends                              // the agent names a crawler that does not come from there
 )
 
 // Has reports whether all of f are set.

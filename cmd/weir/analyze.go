@@ -141,6 +141,9 @@ type analysis struct {
 	count   int64
 	bar     *progress
 	blind   *blindSpots
+
+	onBlock func(*pipeline.Block) // told of every block before it is detected; may be nil
+	onAlert func(*pipeline.Alert) // told of every revision; may be nil
 }
 
 func (a *analysis) fail(err error) int {
@@ -160,9 +163,12 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 	if err != nil {
 		return a.fail(err)
 	}
-	id, err := pipeline.NewIdentity(a.cfg.Identity, a.keys, logins)
+	id, err := a.cfg.newIdentity(a.keys, logins)
 	if err != nil {
 		return a.fail(err)
+	}
+	for _, note := range id.Context().Notes() {
+		fmt.Fprintf(a.stderr, "weir analyze: %s\n", note)
 	}
 	if a.o.labels != "" {
 		if a.labels, err = LoadLabels(a.o.labels); err != nil {
@@ -271,6 +277,9 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 				continue
 			}
 		} else {
+			if a.onBlock != nil {
+				a.onBlock(b)
+			}
 			a.tally.add(b)
 			a.tally.bytes += b.Cause.To - b.Cause.From
 			b.SourceID = key
@@ -298,6 +307,9 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 const maxKept = 200_000
 
 func (a *analysis) take(al *pipeline.Alert) {
+	if a.onAlert != nil {
+		a.onAlert(al)
+	}
 	a.count++
 	a.worst = max(a.worst, severityRank(al.Severity)+1)
 	if a.labels != nil && len(a.all) < maxKept {

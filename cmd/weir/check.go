@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"go.yaml.in/yaml/v4"
+
+	"weir/pipeline"
 )
 
 const checkHelp = `Usage: weir check -c FILE
@@ -48,7 +50,12 @@ func runCheck(_ context.Context, args []string, _ io.Reader, stdout, stderr io.W
 		fmt.Fprintf(stderr, "weir check: %v\n", err)
 		return exitFailed
 	}
-	for _, w := range c.Alerts.Warnings() {
+	context, err := pipeline.LoadContext(c.Context)
+	if err != nil {
+		fmt.Fprintf(stderr, "weir check: configuration %s:\n%v\n", path, err)
+		return exitFailed
+	}
+	for _, w := range append(c.Alerts.Warnings(), context.Notes()...) {
 		fmt.Fprintf(stderr, "warning: %s\n", w)
 	}
 	fmt.Fprintf(stdout, "%s: good; %d sources, %d sinks\n", path, len(c.Collect), len(c.Alerts.Sinks))

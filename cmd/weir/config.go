@@ -27,6 +27,7 @@ import (
 type config struct {
 	Collect   []collectConfig           `yaml:"collect"`
 	Identity  pipeline.IdentityConfig   `yaml:"identity"`
+	Context   pipeline.ContextConfig    `yaml:"context"`
 	Endpoints []pipeline.EndpointRule   `yaml:"endpoints"`
 	Detect    map[string]detectorConfig `yaml:"detect"`
 	Store     storeConfig               `yaml:"store"`
@@ -34,6 +35,8 @@ type config struct {
 	Console   console.Config            `yaml:"console"`
 	Privacy   privacyConfig             `yaml:"privacy"`
 	Log       logConfig                 `yaml:"log"`
+
+	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
 // collectConfig is one source.
@@ -112,6 +115,7 @@ func (s size) MarshalText() ([]byte, error) {
 func defaultConfig() *config {
 	return &config{
 		Identity: pipeline.DefaultIdentityConfig(),
+		Context:  pipeline.DefaultContextConfig(),
 		Alerts:   alerts.DefaultConfig(),
 		Store:    storeConfig{Path: "weir.db", Retention: duration(7 * 24 * time.Hour), MaxBytes: size{Percent: 20}, AlertRetention: duration(400 * 24 * time.Hour)},
 		Console:  console.DefaultConfig(),
@@ -209,6 +213,9 @@ func (c *config) validate() error {
 	if err := c.Identity.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.Context.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := pipeline.NewLoginRules(c.Endpoints); err != nil {
 		errs = append(errs, err)
 	}
@@ -252,8 +259,8 @@ func (c *config) modes() map[string]detectors.Mode {
 	return m
 }
 
-// hash names what of the configuration alerts depend on: detection, identity
-// and endpoints.
+// hash names what of the configuration alerts depend on: detection, identity,
+// endpoints and the contents of what context names.
 func (c *config) hash() string {
 	id, endpoints := c.Identity, c.Endpoints
 	// An empty list and none are the same configuration.
@@ -273,7 +280,8 @@ func (c *config) hash() string {
 		Identity  pipeline.IdentityConfig
 		Endpoints []pipeline.EndpointRule
 		Detect    map[string]detectors.Mode
-	}{id, endpoints, c.modes()})
+		Context   string `json:",omitempty"`
+	}{id, endpoints, c.modes(), c.ContextHash})
 	if err != nil {
 		return ""
 	}

@@ -86,7 +86,7 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.body, err = edition.Encode(); err != nil {
 		return err
 	}
-	d.e, err = newEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers)
+	d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace)
 	return err
 }
 

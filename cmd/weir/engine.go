@@ -35,12 +35,18 @@ const engineBatch = 4096
 
 // newEngine builds the chain for one edition; labels are those of each source.
 func newEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, labels map[string]map[string]string, workers int) (*engine, error) {
+	return newTracedEngine(cfg, edition, keys, labels, workers, nil)
+}
+
+// newTracedEngine is newEngine with somebody who is told what detectors make of
+// each request; see detectors.Config.
+func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.PrivacyKeys, labels map[string]map[string]string, workers int, trace func(detectors.Traced)) (*engine, error) {
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
 		return nil, err
 	}
 	watch := pipeline.NewProxyWatch(cfg.Identity.TrustedProxies...)
-	how := detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers}
+	how := detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers, Trace: trace}
 	cross, err := detectors.NewCorrelator(how, edition)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,9 @@ func keysOf(typ reflect.Type, at string, add func(string)) {
 	case typ.Kind() == reflect.Struct:
 		for f := range typ.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if name == "-" {
+				continue
+			}
 			keysOf(f.Type, strings.TrimPrefix(at+"."+name, "."), add)
 		}
 	case typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct:

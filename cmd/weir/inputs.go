@@ -54,9 +54,10 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 // identify binds the resolver of requests' owners to the collector.
 func identify(id *pipeline.Identity) func() collector.Identify {
 	return func() collector.Identify {
-		r := id.NewResolver()
+		r, context := id.NewResolver(), id.NewAnnotator()
 		return func(req *pipeline.Request, f *collector.Fields) {
 			r.Resolve(req, &f.Clear)
+			context.Annotate(req)
 			if _, known := id.Known(req); known {
 				req.Flags |= pipeline.FlagKnown
 			}

@@ -34,6 +34,8 @@ func commands() []command {
 	return []command{
 		{"analyze", "look through log files once and print the alerts", runAnalyze},
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
+		{"explain", "say how a line is read, why an alert fired, why one did not", runExplain},
+		{"verify", "recompute an alert from its input, bit for bit", runVerify},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},

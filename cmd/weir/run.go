@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"weir/alerts"
+	"weir/detectors"
 	"weir/pipeline"
 	"weir/storage/sqlite"
 )
@@ -108,6 +108,7 @@ type service struct {
 	id      *pipeline.Identity
 	metrics *metrics
 	labels  map[string]map[string]string // by source
+	trace   func(detectors.Traced)       // of a replay; nil in the service
 	status  status
 }
 
@@ -212,7 +213,7 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) open(ctx context.Context) error {
 	keyFile := s.cfg.Privacy.KeyFile
 	if keyFile == "" {
-		keyFile = filepath.Join(filepath.Dir(s.cfg.Store.Path), "weir.key")
+		keyFile = storeKeyFile(s.cfg.Store.Path)
 	}
 	var err error
 	if s.keys, err = pipeline.LoadOrCreatePrivacyKeys(keyFile); err != nil {
@@ -222,8 +223,11 @@ func (s *service) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.id, err = pipeline.NewIdentity(s.cfg.Identity, s.keys, logins); err != nil {
+	if s.id, err = s.cfg.newIdentity(s.keys, logins); err != nil {
 		return err
+	}
+	for _, note := range s.id.Context().Notes() {
+		s.log.Warn("some of a list does not count", zap.String("reason", note))
 	}
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err

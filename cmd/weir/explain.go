@@ -1,0 +1,623 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/alerts"
+	"weir/collector"
+	"weir/detectors"
+	"weir/pipeline"
+)
+
+const explainHelp = `Usage: weir explain [flags] LINE
+       weir explain --alert ID [--events] [flags] INPUT...
+       weir explain --client KIND:VALUE [flags] INPUT...
+
+LINE     How weir reads a log line: fields, whose request it is and why, endpoint,
+         what detectors see in it. - reads the line from standard input.
+--alert  Why an alert fired. ID is that of the alert, or its first characters;
+         --events lists every request that carries evidence, and checks that
+         without them the alert does not fire.
+--client Why one did not: how near each detector came, what was missing, and what
+         hid it. KIND is ip, account, subject, key or session.
+
+  weir explain '203.0.113.7 - - [22/Nov/2026:08:00:00 +0000] "GET /.env HTTP/1.1" 404 0'
+  weir explain --alert 7f3c9a --events --edition e.json access.log
+  weir explain --client ip:203.0.113.7 access.log
+  weir explain --alert 7f3c9a --store /var/lib/weir/weir.db -c weir.yaml
+
+The inputs are detected over again, under --edition or the edition that weir
+analyze would learn from them. --store takes what weir run has stored instead.
+
+Flags:
+  --events             with --alert: the requests that carry evidence
+  --since, --until T   with --client: look at this time only (RFC 3339)
+  --store FILE         what weir run stored, instead of inputs; it may be running
+  --edition FILE       detect with this edition
+  -c FILE              configuration
+  --format NAME        auto (default), combined, common, vhost_combined, json ...
+  --log-format STRING  an nginx log_format or an Apache LogFormat
+  --tz ZONE            for stamps without a zone
+
+Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
+`
+
+// maxTraced bounds the requests of one principal that are kept to be listed.
+const maxTraced = 1 << 20
+
+func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var f replayFlags
+	var alert, client, since, until string
+	var events bool
+	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
+	f.add(fs)
+	fs.StringVar(&alert, "alert", "", "")
+	fs.StringVar(&client, "client", "", "")
+	fs.StringVar(&since, "since", "", "")
+	fs.StringVar(&until, "until", "", "")
+	fs.BoolVar(&events, "events", false, "")
+	rest, code, done := parseFlags(fs, explainHelp, args, stdout, stderr)
+	if done {
+		return code
+	}
+	usage := func(format string, a ...any) int {
+		fmt.Fprintf(stderr, "weir explain: "+format+"\n", a...)
+		return exitUsage
+	}
+	switch {
+	case alert != "" && client != "":
+		return usage("--alert and --client: give one of them")
+	case alert == "" && events:
+		return usage("--events goes with --alert")
+	case client == "" && since+until != "":
+		return usage("--since and --until go with --client")
+	case alert == "" && client == "" && len(rest) != 1:
+		return usage("give one log line in quotes, or --alert ID or --client KIND:VALUE with the inputs (weir explain --help)")
+	case alert == "" && client == "" && f.store != "":
+		return usage("--store goes with --alert or --client")
+	case alert != "" && len(alert) < 4:
+		return usage("--alert %s: give at least 4 characters of the id", alert)
+	case (alert != "" || client != "") && f.store == "" && len(rest) == 0:
+		return usage("no input; give the log files, or --store weir.db")
+	}
+	out := bufio.NewWriter(stdout)
+	var err error
+	switch {
+	case alert != "":
+		limitMemory()
+		err = explainAlert(ctx, out, f, alert, events, rest, stdin)
+	case client != "":
+		limitMemory()
+		err = explainClient(ctx, out, f, client, [2]string{since, until}, rest, stdin)
+	default:
+		err = explainLine(ctx, out, f, rest[0], stdin)
+	}
+	if err = errors.Join(err, out.Flush()); err != nil {
+		fmt.Fprintf(stderr, "weir explain: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// explainLine says how a line is read, with what a collector would have done.
+func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string, stdin io.Reader) error {
+	if line == "-" {
+		data, err := io.ReadAll(io.LimitReader(stdin, collector.MaxLine+1))
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		line, _, _ = strings.Cut(string(data), "\n")
+	}
+	line = strings.TrimRight(line, "\r\n")
+	dir, err := os.MkdirTemp("", "weir-explain-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "line")
+	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return err
+	}
+	keys, err := openKeys(cfg.Privacy.KeyFile)
+	if err != nil {
+		return err
+	}
+	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
+	if err != nil {
+		return err
+	}
+	id, err := cfg.newIdentity(keys, logins)
+	if err != nil {
+		return err
+	}
+	edition := pipeline.ShippedEdition()
+	if f.edition != "" {
+		if edition, err = pipeline.ReadEdition(f.edition); err != nil {
+			return err
+		}
+	}
+	how := f.how
+	if len(cfg.Collect) == 1 && f.how.LogFormat == "" && f.how.Format == "auto" {
+		how = cfg.Collect[0]
+	}
+	format, chosen, err := how.format(func() ([][]byte, error) { return [][]byte{[]byte(line)}, nil }, true)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "format      %s\n", cmp.Or(chosen, format.Name))
+	r := collector.NewReader(collector.ReaderConfig{Path: path, Source: "line", Format: format, Timed: true, NewIdentify: identify(id), Workers: 1})
+	defer r.Close()
+	b, err := r.Next(ctx)
+	if err != nil {
+		return fmt.Errorf("read the line: %w", err)
+	}
+	if len(b.Requests) != 1 {
+		for reason := range b.Rejects.Reason {
+			return fmt.Errorf("the line is rejected: %s", rejectWords(reason))
+		}
+		return errors.New("the line holds no request")
+	}
+	set, err := detectors.NewSet(detectors.Config{Logins: logins}, edition)
+	if err != nil {
+		return err
+	}
+	q := &b.Requests[0]
+	q.Effective = q.Time
+	printRequest(out, q, id, keys)
+	got := set.Read(q)
+	fmt.Fprintf(out, "endpoint    %s %s%s\n", q.Method, printable(got.Template), map[bool]string{
+		true: "", false: " (a guess from the path alone: no template is learned for it; --edition FILE)"}[got.Known])
+	if len(got.Words) > 0 {
+		fmt.Fprintf(out, "detectors   %s\n", strings.Join(got.Words, "\n            "))
+	}
+	return nil
+}
+
+func rejectWords(reason string) string {
+	switch collector.Reject(reason) {
+	case collector.RejectFormat:
+		return "it is not laid out as the format says"
+	case collector.RejectTime:
+		return "there is no time where one belongs"
+	case collector.RejectStatus:
+		return "there is no status where one belongs"
+	case collector.RejectRequest:
+		return "it is no request"
+	case collector.RejectJSON:
+		return "it is not one JSON object"
+	}
+	return reason
+}
+
+func printRequest(out io.Writer, q *pipeline.Request, id *pipeline.Identity, keys *pipeline.PrivacyKeys) {
+	field := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(out, "%-11s %s\n", name, printable(value))
+		}
+	}
+	number := func(name string, n int64, unit string) {
+		if n >= 0 {
+			field(name, fmt.Sprintf("%d%s", n, unit))
+		} else {
+			field(name, "unknown")
+		}
+	}
+	name := func(token string) string {
+		if clear, ok := keys.Open(token); ok {
+			return clear
+		}
+		return token
+	}
+	field("time", q.Time.Std().Format(time.RFC3339Nano))
+	field("address", q.Address.String())
+	if !q.Forwarded.IsZero() {
+		field("forwarded", q.Forwarded.String()+" (claimed by a header; not believed, because no trusted proxy sent it)")
+	}
+	field("method", q.Method)
+	field("host", q.Host)
+	field("path", q.Path)
+	field("query", q.Query)
+	number("status", int64(q.Status), "")
+	number("bytes", q.Bytes, "")
+	if q.Duration >= 0 {
+		field("duration", fmt.Sprintf("%d µs", q.Duration))
+	}
+	field("agent", q.Agent)
+	field("referer", q.Referer)
+	field("account", name(q.Account))
+	field("key", q.Key)
+	field("session", q.Session)
+	field("login user", name(q.LoginUser))
+	field("ja4", q.JA4)
+	who := q.Principal()
+	field("belongs to", who.Kind.String()+" "+name(who.Value)+": "+whyOwner(q))
+	if known, ok := id.Known(q); ok {
+		field("known as", known)
+	}
+	if x := id.Context(); x != nil && len(x.ListsOf(q.Address)) > 0 {
+		field("listed", strings.Join(x.ListsOf(q.Address), ", "))
+	}
+	named, date := pipeline.CrawlerNamed(q.Agent)
+	switch {
+	case q.Flags&pipeline.FlagCrawler != 0:
+		field("crawler", "verified: the address is one that "+cmp.Or(named, "it")+" publishes")
+	case q.Flags&pipeline.FlagPretends != 0:
+		field("crawler", "claims to be "+cmp.Or(named, "one")+"; the address is none of those published"+map[bool]string{true: ", as of " + date}[date != ""])
+	case named != "":
+		field("crawler", "names "+named+"; not checked")
+	}
+	field("network", strings.Join(slices.DeleteFunc([]string{pipeline.NewPlaces().Network(q), pipeline.ASNText(q.ASN), q.Country.String()}, func(s string) bool { return s == "" }), ", "))
+	if q.Flags&pipeline.FlagBlocked != 0 {
+		field("blocked", "a WAF or gateway stopped it")
+	}
+}
+
+// whyOwner gives the rule that decided whose request it is.
+func whyOwner(q *pipeline.Request) string {
+	switch {
+	case q.Kind == pipeline.PrincipalNone:
+		return "nobody can be named"
+	case q.Kind != pipeline.PrincipalIP:
+		return "it carries this credential, and the server accepted it"
+	case q.Flags&pipeline.FlagLogin != 0:
+		return "a login attempt belongs to the address"
+	case q.Account != "" || q.Key != "" || q.Session != "":
+		return "its credential does not count, because the server did not accept it"
+	}
+	return "it carries no credential"
+}
+
+// printable keeps what a log holds from talking to the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x202e || r == 0xfffd {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// traced is one request of the principal at hand.
+type traced struct {
+	at      spot
+	when    pipeline.Time
+	ip      string
+	what    string // method, path, status
+	keys    [4]uint64
+	score   pipeline.Nats
+	gain    pipeline.Nats
+	counted bool
+}
+
+// tracer keeps what one detector made of one principal's requests.
+type tracer struct {
+	owner    uint64
+	detector string
+	until    pipeline.Time
+	all      []traced
+	last     pipeline.Nats
+	full     bool
+}
+
+func (t *tracer) take(x detectors.Traced) {
+	if x.Owner != t.owner || x.Detector != t.detector || x.Request.Effective > t.until {
+		return
+	}
+	if len(t.all) >= maxTraced {
+		t.full = true
+		return
+	}
+	r := x.Request
+	e := traced{
+		at: spotOf(r.Block.Source, r.Request), when: r.Effective, ip: r.Address.String(),
+		what: fmt.Sprintf("%s %s %d", r.Method, r.Path, r.Status),
+		keys: [4]uint64{x.Facts.Item, x.Facts.Path, x.Facts.Object, x.Facts.User}, counted: x.Counted,
+	}
+	if x.Counted {
+		e.score, e.gain = x.Score, x.Score-t.last
+		t.last = x.Score
+	}
+	t.all = append(t.all, e)
+}
+
+// evidence is what of it carries evidence: what counted, and what asks for the
+// same things again, which would count if the first did not.
+func (t *tracer) evidence() (list []traced) {
+	same := map[uint64]bool{}
+	for _, e := range t.all {
+		if e.counted {
+			for _, k := range e.keys {
+				same[k] = true
+			}
+		}
+	}
+	delete(same, 0)
+	for _, e := range t.all {
+		if e.counted || slices.ContainsFunc(e.keys[:], func(k uint64) bool { return same[k] }) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// maxRounds bounds how often evidence is taken away and looked for again.
+const maxRounds = 12
+
+// evidenceOf lists the requests of al's principal that carry evidence for its
+// detector, up to where another alert of the same kind begins, and reports whether
+// al fires without them.
+func (p *replay) evidenceOf(ctx context.Context, al *pipeline.Alert) (list []traced, still bool, err error) {
+	drop := map[spot]bool{}
+	until := pipeline.MaxTime // where the same client's next alert begins
+	for round := range maxRounds {
+		t := &tracer{owner: al.Principal.Hash(), detector: al.Detector, until: until}
+		still = false
+		if _, err := p.run(ctx, drop, t.take, func(a *pipeline.Alert) {
+			if a.Detector != al.Detector || a.Principal != al.Principal {
+				return
+			}
+			if round == 0 && a.ID != al.ID && a.Window.First > al.Window.Last {
+				until = min(until, a.Window.First-1)
+			}
+			still = still || a.Window.First <= until
+		}); err != nil {
+			return nil, false, err
+		}
+		t.all = slices.DeleteFunc(t.all, func(e traced) bool { return e.when > until })
+		if t.full {
+			return nil, false, fmt.Errorf("the principal sent more than %d requests", maxTraced)
+		}
+		if len(drop) > 0 && !still {
+			break
+		}
+		found := t.evidence()
+		if len(found) == 0 {
+			break
+		}
+		for _, e := range found {
+			e.counted = e.counted && round == 0
+			list = append(list, e)
+		}
+		for _, e := range found {
+			drop[e.at] = true
+		}
+	}
+	slices.SortStableFunc(list, func(a, b traced) int { return cmp.Compare(a.when, b.when) })
+	return list, still, nil
+}
+
+// findAlert replays and returns the last revision of the alert whose id begins
+// with id.
+func (p *replay) findAlert(ctx context.Context, id string) (*pipeline.Alert, error) {
+	var got *pipeline.Alert
+	var several bool
+	ids := []string{}
+	take := func(a *pipeline.Alert) {
+		if !strings.HasPrefix(a.ID, id) {
+			if len(ids) < 5 && !slices.Contains(ids, a.ID) {
+				ids = append(ids, a.ID)
+			}
+			return
+		}
+		several = several || got != nil && got.ID != a.ID
+		kept := *a
+		got = &kept
+	}
+	if p.db != nil {
+		// The stored one is what people saw.
+		stored, err := p.db.Alert(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for i := range stored {
+			take(&stored[i].Alert)
+		}
+	}
+	if got == nil {
+		if _, err := p.run(ctx, nil, nil, take); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case several:
+		return nil, fmt.Errorf("--alert %s: more than one alert begins so", id)
+	case got == nil && len(ids) == 0:
+		return nil, fmt.Errorf("--alert %s: the input gives no alert at all", id)
+	case got == nil:
+		return nil, fmt.Errorf("--alert %s: the input gives no such alert; is it the same input, configuration and --edition? There are %s", id, strings.Join(ids, ", "))
+	}
+	return got, nil
+}
+
+func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, events bool, inputs []string, stdin io.Reader) error {
+	p, err := openReplay(ctx, f, inputs, stdin)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	al, err := p.findAlert(ctx, id)
+	if err != nil {
+		return err
+	}
+	shown := p.shown(*al)
+	if err := alerts.Text(out, &shown, alerts.TextOptions{}); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nWhy: %s reached %.2f nats; review takes %.2f, a page %.2f.\n", al.Detector, al.Score.Nats, al.Score.ReviewAt, al.Score.PageAt)
+	for _, s := range al.Signals {
+		fmt.Fprintf(out, "  %+7.2f  %s: %s observed, %s expected (%s)\n", s.Nats, s.Name, short(s.Observed), short(s.Expected), s.Baseline.Kind)
+	}
+	if al.Level == "campaign" {
+		fmt.Fprintf(out, "\nIt is a campaign of %d; for the evidence against one of them:\n", al.MembersTotal)
+		for _, m := range shown.Members[:min(5, len(shown.Members))] {
+			fmt.Fprintf(out, "  weir explain --client %s:%s ...\n", m.Kind, printable(m.Value))
+		}
+		return nil
+	}
+	if !events {
+		fmt.Fprintf(out, "\nEvery request that carries evidence: add --events.\n")
+		return nil
+	}
+	if whole, err := p.whole(ctx); err != nil {
+		return err
+	} else if !whole {
+		fmt.Fprintf(out, "\nThe store no longer holds its first requests: evidence from them is missing below.\n")
+	}
+	list, still, err := p.evidenceOf(ctx, al)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		fmt.Fprintf(out, "\nNo request could be traced: %s joins what several clients did; its exemplars are in the alert.\n", al.Detector)
+		return nil
+	}
+	fmt.Fprintf(out, "\nRequests that carry evidence: %d (- adds nothing here, but would if the others were not there)\n", len(list))
+	for _, e := range list {
+		mark := "       -"
+		if e.counted {
+			mark = fmt.Sprintf("%+8.2f", e.gain.Float())
+		}
+		fmt.Fprintf(out, "  %s  %s  %s  %s  %s:%d\n", mark, e.when.Std().Format("2006-01-02T15:04:05Z"), e.ip, printable(e.what), printable(filepath.Base(e.at.source)), e.at.line)
+	}
+	if still {
+		fmt.Fprintf(out, "Checked: without them the alert STILL fires; other requests carry evidence, too.\n")
+	} else {
+		fmt.Fprintf(out, "Checked: without them the alert does not fire.\n")
+	}
+	return nil
+}
+
+func short(v float64) string {
+	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
+}
+
+// nearest is how close a detector came to a principal.
+type nearest struct {
+	detector string
+	counted  int64
+	best     pipeline.Nats
+	when     pipeline.Time
+	what     string
+}
+
+func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, inputs []string, stdin io.Reader) error {
+	var between [2]pipeline.Time
+	between[1] = pipeline.MaxTime
+	for i, s := range span {
+		if s == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return fmt.Errorf("%s %s: want a time like 2026-11-22T08:00:00Z", [2]string{"--since", "--until"}[i], s)
+		}
+		between[i] = pipeline.TimeOf(t)
+	}
+	p, err := openReplay(ctx, f, inputs, stdin)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	who, err := p.principal(text)
+	if err != nil {
+		return err
+	}
+	owner := who.Hash()
+	var near []nearest
+	for _, name := range detectorNames() {
+		near = append(near, nearest{detector: name})
+	}
+	seen := int64(0)
+	trace := func(x detectors.Traced) {
+		if x.Owner != owner || span[0] != "" && x.Request.Effective < between[0] || x.Request.Effective > between[1] {
+			return
+		}
+		i := slices.IndexFunc(near, func(n nearest) bool { return n.detector == x.Detector })
+		if i == 0 {
+			seen++
+		}
+		if !x.Counted {
+			return
+		}
+		n := &near[i]
+		if n.counted++; x.Score > n.best || n.counted == 1 {
+			n.best, n.when = x.Score, x.Request.Effective
+			n.what = fmt.Sprintf("%s %s %d", x.Request.Method, x.Request.Path, x.Request.Status)
+		}
+	}
+	latest := map[string]pipeline.Alert{}
+	var order []string
+	e, err := p.run(ctx, nil, trace, func(a *pipeline.Alert) {
+		if a.Principal != who && !slices.Contains(a.Members, who) {
+			return
+		}
+		if _, ok := latest[a.ID]; !ok {
+			order = append(order, a.ID)
+		}
+		latest[a.ID] = *a
+	})
+	if err != nil {
+		return err
+	}
+	c, ok := e.set.Client(owner)
+	shown := openText(who.Value, p.keys)
+	if !ok {
+		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", text, who.Kind, shown)
+	}
+	fmt.Fprintf(out, "%s %s: %d requests\n", who.Kind, printable(shown), c.Requests)
+	for _, id := range order {
+		a := latest[id]
+		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
+	}
+	if !c.Full {
+		fmt.Fprintf(out, "It showed too little to be looked at closely: a handful of requests that worked and no login.\n")
+		return nil
+	}
+	for _, h := range c.Hides {
+		fmt.Fprintf(out, "  note: %s\n", h)
+	}
+	fmt.Fprintf(out, "Looked at closely: %d requests. Review takes %.2f nats, a page %.2f.\n", seen, pipeline.ReviewAt.Float(), pipeline.PageAt.Float())
+	for i, n := range near {
+		mode := ""
+		if i < len(c.Standing) && c.Standing[i].Mode != detectors.ModeOn {
+			mode = fmt.Sprintf(" (detect.%s.mode: %s hides what it finds)", n.detector, c.Standing[i].Mode)
+		}
+		switch {
+		case n.counted == 0:
+			fmt.Fprintf(out, "  %-16s nothing counted%s\n", n.detector, mode)
+			continue
+		case n.best >= pipeline.ReviewAt:
+			fmt.Fprintf(out, "  %-16s %.2f nats, enough%s\n", n.detector, n.best.Float(), mode)
+		default:
+			fmt.Fprintf(out, "  %-16s %.2f nats at most, %.2f missing%s\n", n.detector, n.best.Float(), (pipeline.ReviewAt - n.best).Float(), mode)
+		}
+		fmt.Fprintf(out, "    %d requests counted; the most at %s, %s\n", n.counted, n.when.Std().Format(time.RFC3339), printable(n.what))
+		if i < len(c.Standing) {
+			for _, s := range c.Standing[i].Signals {
+				fmt.Fprintf(out, "    at the end %+.2f  %s: %s observed, %s expected\n", s.Nats.Float(), s.Name, short(s.Observed), short(s.Expected))
+			}
+		}
+	}
+	return nil
+}
+
+// cutKind splits KIND:VALUE; the value may hold colons.
+func cutKind(s string) (kind, value string) {
+	kind, value, _ = strings.Cut(s, ":")
+	return kind, value
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"weir/detectors"
+	"weir/pipeline"
+	"weir/storage/sqlite"
+)
+
+// replayFlags say what is detected over again: files under an edition, or what
+// weir run has stored.
+type replayFlags struct {
+	how     collectConfig
+	config  string
+	edition string
+	store   string
+}
+
+func (f *replayFlags) add(fs *flag.FlagSet) {
+	fs.StringVar(&f.how.Format, "format", "auto", "")
+	fs.StringVar(&f.how.LogFormat, "log-format", "", "")
+	fs.StringVar(&f.how.Timezone, "tz", "", "")
+	fs.StringVar(&f.config, "c", "", "")
+	fs.StringVar(&f.edition, "edition", "", "")
+	fs.StringVar(&f.store, "store", "", "")
+}
+
+// replay detects the same requests over and over: each run is a fresh engine.
+// One goroutine uses a replay.
+type replay struct {
+	cfg  *config
+	keys *pipeline.PrivacyKeys
+	id   *pipeline.Identity
+
+	ins     []input
+	edition *pipeline.Edition // of files
+	cleanup func()
+
+	db *sqlite.DB // nil for files
+}
+
+// spot is the place of a request in its source, and its time: a followed file
+// begins to count anew when it is rotated.
+type spot struct {
+	source string
+	line   int64
+	time   pipeline.Time
+}
+
+func spotOf(source string, r *pipeline.Request) spot { return spot{source, r.Line, r.Time} }
+
+// openReplay opens inputs, or the store, as f says. notes are sentences for
+// people. The caller closes the replay.
+func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Reader) (*replay, error) {
+	switch {
+	case f.store != "" && len(inputs) > 0:
+		return nil, errors.New("give inputs or --store, not both")
+	case f.store != "" && f.edition != "":
+		return nil, errors.New("--edition is for inputs: the store holds the editions that were in force")
+	case f.store == "" && len(inputs) == 0:
+		return nil, errors.New("no input; give the log files, or --store weir.db")
+	}
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	p := &replay{cfg: cfg, cleanup: func() {}}
+	keyFile := cfg.Privacy.KeyFile
+	if f.store != "" && keyFile == "" {
+		keyFile = storeKeyFile(f.store)
+		if _, err := os.Stat(keyFile); err != nil {
+			return nil, fmt.Errorf("find the store's keys: %w; give the service's configuration with -c", err)
+		}
+	}
+	if p.keys, err = openKeys(keyFile); err != nil {
+		return nil, err
+	}
+	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
+	if err != nil {
+		return nil, err
+	}
+	if p.id, err = cfg.newIdentity(p.keys, logins); err != nil {
+		return nil, err
+	}
+	if f.store != "" {
+		p.db, err = sqlite.Open(f.store, sqlite.Options{ReadOnly: true})
+		return p, err
+	}
+	var problems []error
+	p.ins, _, problems, p.cleanup = openInputs(inputs, f.how, stdin)
+	if len(problems) > 0 {
+		p.cleanup()
+		return nil, errors.Join(problems...)
+	}
+	if f.edition != "" {
+		p.edition, err = pipeline.ReadEdition(f.edition)
+	} else {
+		p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, nil)
+	}
+	if err != nil {
+		p.cleanup()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *replay) close() {
+	p.cleanup()
+	if p.db != nil {
+		_ = p.db.Close()
+	}
+}
+
+// run detects everything but the requests of drop. trace is told what detectors
+// make of each, each of every revision as it is stored: with tokens for names.
+func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detectors.Traced), each func(*pipeline.Alert)) (*engine, error) {
+	if p.db != nil {
+		return p.runStore(ctx, drop, trace, each)
+	}
+	e, err := newTracedEngine(p.cfg, p.edition, p.keys, nil, 1, trace)
+	if err != nil {
+		return nil, err
+	}
+	a := &analysis{cfg: p.cfg, keys: p.keys, engine: e, latest: map[string]pipeline.Alert{}, bar: newProgress(io.Discard, true), onAlert: each}
+	a.o.workers = 1
+	a.onBlock = func(b *pipeline.Block) { without(b, drop) }
+	if err := a.detect(ctx, p.ins, p.id); err != nil {
+		return nil, err
+	}
+	return e, errors.Join(a.tally.errs...)
+}
+
+// without takes the requests of drop out of b.
+func without(b *pipeline.Block, drop map[spot]bool) {
+	if len(drop) == 0 {
+		return
+	}
+	n := 0
+	for i := range b.Requests {
+		if drop[spotOf(b.Source, &b.Requests[i])] {
+			continue
+		}
+		if n != i {
+			b.Requests[n] = b.Requests[i]
+		}
+		n++
+	}
+	b.Requests = b.Requests[:n]
+}
+
+// runStore detects what the store holds under the editions in its log, as the
+// service did.
+func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(detectors.Traced), each func(*pipeline.Alert)) (*engine, error) {
+	d := &detect{s: &service{cfg: p.cfg, keys: p.keys, id: p.id, labels: p.cfg.sourceLabels(), workers: 1, trace: trace}, codec: pipeline.NewCodec()}
+	if err := d.start(pipeline.ShippedEdition()); err != nil {
+		return nil, err
+	}
+	if err := p.sources(ctx, d.e); err != nil {
+		return nil, err
+	}
+	for {
+		records, err := p.db.ReadRecords(ctx, d.position+1, detectRecords)
+		if err != nil {
+			return nil, err
+		}
+		if len(records) == 0 {
+			return d.e, ctx.Err()
+		}
+		for i := range records {
+			if b := records[i].Block; b != nil {
+				without(b, drop)
+			}
+		}
+		out, err := d.take(records)
+		if err != nil {
+			return nil, err
+		}
+		for i := range out {
+			each(&out[i])
+		}
+	}
+}
+
+// sources makes the merge wait for every source, as the service does: those of
+// the configuration in its order, then those that the store knows besides.
+func (p *replay) sources(ctx context.Context, e *engine) error {
+	known := map[uint64]bool{}
+	add := func(id uint64) {
+		if !known[id] {
+			known[id] = true
+			e.merge.AddSource(id)
+		}
+	}
+	var found []uint64
+	stored := map[uint64]bool{}
+	for from := int64(1); ; {
+		records, err := p.db.ReadRecords(ctx, from, detectRecords)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			break
+		}
+		for _, r := range records {
+			from = r.Position + 1
+			if r.Block != nil && !stored[r.Block.SourceID] {
+				stored[r.Block.SourceID] = true
+				found = append(found, r.Block.SourceID)
+			}
+		}
+	}
+	for i := range p.cfg.Collect {
+		src := source{input: input{name: p.cfg.Collect[i].File}}
+		if stored[src.id()] {
+			add(src.id())
+		}
+	}
+	for _, id := range found {
+		add(id)
+	}
+	return nil
+}
+
+// whole reports whether the store holds its log from the beginning: else what
+// came before retention's edge is missing from a replay.
+func (p *replay) whole(ctx context.Context) (bool, error) {
+	if p.db == nil {
+		return true, nil
+	}
+	records, err := p.db.ReadRecords(ctx, 1, 1)
+	return err == nil && len(records) == 1 && records[0].Position == 1, err
+}
+
+// shown is al as analyze prints it, with names in clear.
+func (p *replay) shown(al pipeline.Alert) pipeline.Alert {
+	openNames(&al, p.keys)
+	return al
+}
+
+// principal reads KIND:VALUE, with the value as the log has it or as alerts do.
+func (p *replay) principal(text string) (pipeline.Principal, error) {
+	kind, value := cutKind(text)
+	var k pipeline.PrincipalKind
+	_ = k.UnmarshalText([]byte(kind))
+	switch k {
+	case pipeline.PrincipalNone, pipeline.PrincipalCohort, pipeline.PrincipalEndpoint:
+		return pipeline.Principal{}, fmt.Errorf("--client %s: want ip:, account:, subject:, key: or session: and a value", text)
+	case pipeline.PrincipalIP:
+		a, ok := pipeline.ParseAddress(value)
+		if !ok {
+			return pipeline.Principal{}, fmt.Errorf("--client %s: %q is no address", text, value)
+		}
+		return pipeline.Principal{Kind: k, Value: a.PrincipalValue()}, nil
+	}
+	if value == "" {
+		return pipeline.Principal{}, fmt.Errorf("--client %s: the value is missing", text)
+	}
+	_, token := p.keys.Open(value)
+	if token || k == pipeline.PrincipalSession && strings.HasPrefix(value, "s_") || k == pipeline.PrincipalKey && strings.HasPrefix(value, "k_") {
+		return pipeline.Principal{Kind: k, Value: value}, nil
+	}
+	return pipeline.Principal{Kind: k, Value: tokenFor(p.keys, p.cfg.Identity.APIKeyPrefix, k, value)}, nil
+}
