@@ -41,6 +41,9 @@ func catalog() []entry {
 		{"auth.bruteforce", newAuthBruteforce},
 		{"enum.object", newEnumObject},
 		{"scrape.crawl", newScrapeCrawl},
+		{"inject.probe", newInjectProbe},
+		{"data.exposure", newDataExposure},
+		{"volume.flood", newVolumeFlood},
 	}
 }
 
@@ -74,6 +77,8 @@ type scope struct {
 	endpoint *EndpointBaseline
 	// r is the request behind the observation; nothing of it may be kept.
 	r *pipeline.Request
+	// v answers what else the edition knows of a path; nil in tests.
+	v *observer
 }
 
 // Mode says what becomes of a detector's findings.

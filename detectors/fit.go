@@ -42,6 +42,7 @@ type fitRow struct {
 	status uint16
 	method uint8
 	flags  uint8
+	fitExtras
 }
 
 const (
@@ -127,6 +128,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if r.Query != "" {
 		row.page = pageNumber(r.Query)
 	}
+	row.fitExtras = extrasOf(r)
 	if f.first == pipeline.NoTime || r.Time < f.first {
 		f.first = r.Time
 	}
@@ -171,6 +173,7 @@ type fitClient struct {
 	items                      []fitItem
 	walks                      []fitWalk
 	suspect                    bool
+	fitUse
 }
 
 // fitItem is an item and the catalogue it belongs to: its template's, or that
@@ -216,9 +219,11 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Near = fitBeta(clients, func(c *fitClient) share { return c.near }, shipped.Near)
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
 		b.Crawl = fitRate(clients, shipped.Crawl)
+		fitUses(b, clients, shipped)
 	}
 	rare := f.fitItems(b, clients)
 	f.fitGuarded(facts, endpoints)
+	f.fitAnswers(facts, clients, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
@@ -281,9 +286,11 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 	seen := map[uint64]bool{}
 	day, perDay := int64(-1), uint32(0)
 	walks := map[uint64]*walkState{}
+	use := newFitUser(&c.fitUse, seen, f.rows[rows[0]].owner)
 	for _, i := range rows {
 		r := &f.rows[i]
 		p := &facts[r.path]
+		use.take(r, p)
 		miss := false
 		switch r.status {
 		case 400, 403, 404, 405, 410, 501:
@@ -403,7 +410,7 @@ func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
 		return t.score()
 	}
 	x := breadth{n: min(c.perDay, 1<<20) * 256}
-	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1))
+	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta), x.nats(b.Crawl, 1), c.against(b))
 }
 
 // priorBound is how far a fit may move a shipped mean, either way: a sample

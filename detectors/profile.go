@@ -31,6 +31,10 @@ type Profile struct {
 
 	walk  [2]walkState
 	login loginState
+
+	flood    floodState
+	inject   injectState
+	exposure exposureState
 }
 
 type profileFlags uint8

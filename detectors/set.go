@@ -103,7 +103,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 	for _, w := range s.workers {
 		w.v = newObserver(e.Templates, b)
 		w.v.logins = s.cfg.Logins
-		w.sc.b = b
+		w.sc.b, w.sc.v = b, w.v
 	}
 	return nil
 }
@@ -358,7 +358,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 && r.Payloads == 0 && !sampledClient(owner) {
 		if r.Status != 0 {
 			st.hits++
 		}

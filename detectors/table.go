@@ -203,6 +203,7 @@ func (p *Profile) worstScore() (pipeline.Nats, int) {
 	scores := [...]pipeline.Nats{
 		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
 		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
+		p.inject.odd.score() + pipeline.Nats(p.inject.listed),
 	}
 	best := 0
 	for i, v := range scores {
@@ -258,6 +259,9 @@ func (s *shard) exhume(p *Profile) {
 	case 1:
 		p.login.tries, p.login.attempts, p.login.failures = back, uint32(g.nats), uint32(g.nats)
 		p.login.onset = pipeline.Time(g.day) * 86400e6
+	case 3:
+		p.inject.odd, p.inject.pairs, p.inject.events = back, (uint16(g.nats)+6)/7, (uint16(g.nats)+6)/7
+		p.inject.onset = pipeline.Time(g.day) * 86400e6
 	}
 	*g = grave{}
 }
