@@ -12,7 +12,7 @@ import (
 )
 
 // scoresOf is the evidence against a principal, by detector in catalog order.
-func scoresOf(s *Set, owner uint64) (out [4]pipeline.Nats) {
+func scoresOf(s *Set, owner uint64) (out [7]pipeline.Nats) {
 	sh := s.shards[pipeline.Shard(owner)]
 	if sh == nil {
 		return out
@@ -22,7 +22,7 @@ func scoresOf(s *Set, owner uint64) (out [4]pipeline.Nats) {
 		return out
 	}
 	p := sh.profile(st.full - 1)
-	return [4]pipeline.Nats{p.probe.score(), p.login.score(), p.worst().score(), p.crawl.score(s.baselines)}
+	return [7]pipeline.Nats{p.probe.score(), p.login.score(), p.worst().score(), p.crawl.score(s.baselines), p.inject.score(), p.exposure.score(s.baselines), p.flood.score(s.baselines)}
 }
 
 // population says how ordinary clients behave: each draws its own shares once.
@@ -33,6 +33,13 @@ type population struct {
 	catalogue                  uint64
 	objects, logins            int     // a day, at most
 	pace                       float64 // mean seconds between tries to log in
+
+	odd           [2]float64 // share of searches that show a shape
+	strange       float64    // of these, the share that ordinary text does not have
+	searches      int        // a day, at most
+	size, wide    float64    // of answers in bytes, log-normal
+	exports       float64    // share of lists that ask for thousands
+	minute, shape float64    // requests in the busiest minute of a day, gamma-Poisson
 }
 
 func gammaOf(rng *rand.Rand, shape float64) float64 {
@@ -70,19 +77,20 @@ func wordOf(rng *rand.Rand) string {
 
 // clean is the traffic of a population in order of time, and how many symbols
 // each client gave each detector.
-func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[uint64]*[4]float64) {
+func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[uint64]*[7]float64) {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	zipf := rand.NewZipf(rng, 1.1, 3, p.catalogue-1)
-	symbols = map[uint64]*[4]float64{}
+	symbols = map[uint64]*[7]float64{}
 	var all []*pipeline.Request
 	for i := range p.clients {
 		var address pipeline.Address
 		address[10], address[11], address[12], address[13], address[14], address[15] = 0xff, 0xff, 10, byte(i>>16), byte(i>>8), byte(i)
-		sym := &[4]float64{}
+		sym := &[7]float64{}
 		symbols[address.Owner()] = sym
 		miss, absent, near, failed := betaDraw(rng, p.miss), betaDraw(rng, p.absent), betaDraw(rng, p.near), betaDraw(rng, p.failed)
 		agent := fmt.Sprintf("Mozilla/5.%d", rng.IntN(40))
 		id := 1000 + rng.IntN(1_000_000)
+		odd, scale := betaDraw(rng, p.odd), p.size*math.Exp(p.wide*rng.NormFloat64())
 		for day := range p.days {
 			at := caseStart.Add(time.Duration(day)*24*time.Hour + 8*time.Hour + time.Duration(rng.Int64N(int64(10*time.Hour))))
 			add := func(method, path string, status uint16, flags pipeline.RequestFlags, gap float64) {
@@ -111,6 +119,31 @@ func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[ui
 				sym[3]++
 				add("GET", fmt.Sprintf("/item/%d", zipf.Uint64()+1), 200, 0, 20)
 			}
+			for n := rng.IntN(p.searches + 1); n > 0; n-- {
+				sym[4]++
+				add("GET", "/search", 200, 0, 10)
+				r := all[len(all)-1]
+				r.Query = "q=*"
+				if rng.Float64() < odd {
+					r.Payloads, r.Slot = 1<<rng.IntN(4), uint64(2+rng.IntN(12))
+					if rng.Float64() < p.strange {
+						r.Payloads = 16 << rng.IntN(20)
+					}
+				}
+				sym[5]++
+				r.Bytes = int64(scale * math.Exp(1.2*rng.NormFloat64()))
+				if rng.Float64() < p.exports {
+					r.Path, r.Query = "/list"+wordOf(rng), "limit=5000"
+					r.Seal()
+				}
+			}
+			at = at.Add(time.Minute)
+			busy := int(gammaOf(rng, p.shape) * p.minute / p.shape)
+			for range busy {
+				sym[6]++
+				add("GET", "/feed", 200, 0, 60/float64(busy))
+			}
+			at = at.Add(time.Hour)
 			for n := rng.IntN(p.objects + 1); n > 0; n-- {
 				sym[2] += 2 // a miss or not, near or not
 				if rng.Float64() < near {
@@ -140,22 +173,23 @@ func atShipped() population {
 	return population{
 		clients: 5000, days: 2, miss: [2]float64{1.5, 16}, absent: [2]float64{1, 12}, near: [2]float64{1.5, 6}, failed: [2]float64{2, 8},
 		median: 14, spread: 1, catalogue: 4000, objects: 8, logins: 4, pace: 9,
+		odd: [2]float64{0.06, 25}, strange: 0.001, searches: 8, size: 20_000, wide: 1, minute: 25, shape: 0.7,
 	}
 }
 
 // highest runs the traffic request by request and returns the highest evidence
 // that each client ever had.
-func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[uint64]*[4]pipeline.Nats {
+func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[uint64]*[7]pipeline.Nats {
 	t.Helper()
 	s := newSet(t, Config{}, e)
-	peak := map[uint64]*[4]pipeline.Nats{}
+	peak := map[uint64]*[7]pipeline.Nats{}
 	var found []pipeline.Finding
 	for i := range batch {
 		found = s.Process(found[:0], batch[i:i+1])
 		owner := batch[i].Owner
 		p := peak[owner]
 		if p == nil {
-			p = new([4]pipeline.Nats)
+			p = new([7]pipeline.Nats)
 			peak[owner] = p
 		}
 		for k, v := range scoresOf(s, owner) {
@@ -168,7 +202,7 @@ func highest(t *testing.T, e *pipeline.Edition, batch []pipeline.Ordered) map[ui
 // excess is how far, in decades, the share of clients whose evidence ever
 // reached x lies above the bound symbols/x, at the worst x that enough clients
 // reached; and how many clients reached page level.
-func excess(k int, peak map[uint64]*[4]pipeline.Nats, symbols map[uint64]*[4]float64) (worst float64, curve string, pages int) {
+func excess(k int, peak map[uint64]*[7]pipeline.Nats, symbols map[uint64]*[7]float64) (worst float64, curve string, pages int) {
 	worst = math.Inf(-1)
 	for half := 2; half <= 12; half++ {
 		x := math.Pow(10, float64(half)/2)
@@ -201,6 +235,7 @@ func TestCalibration(t *testing.T) {
 	tame := population{
 		clients: 5000, days: 2, miss: [2]float64{1, 30}, absent: [2]float64{1, 25}, near: [2]float64{1, 9}, failed: [2]float64{1.5, 12},
 		median: 10, spread: 0.9, catalogue: 4000, objects: 8, logins: 4, pace: 9,
+		odd: [2]float64{0.05, 50}, strange: 0.001, searches: 5, size: 5000, wide: 0.7, minute: 12, shape: 1,
 	}
 	shop := atShipped()
 	shop.median, shop.spread = 20, 1.1
@@ -246,6 +281,8 @@ func TestCalibrationBreaks(t *testing.T) {
 	p.clients, p.miss, p.absent, p.median, p.spread = 200, [2]float64{30, 5}, [2]float64{30, 10}, 300, 1.5
 	p.failed, p.logins, p.pace, p.catalogue = [2]float64{50, 1}, 80, 1, 1<<30
 	p.objects = 40
+	p.odd, p.strange, p.searches = [2]float64{20, 5}, 0.5, 30
+	p.size, p.exports, p.minute = 5_000_000, 0.7, 400
 	batch, symbols := p.clean(303)
 	peak := highest(t, pipeline.ShippedEdition(), batch)
 	for k, name := range Names() {
@@ -267,6 +304,12 @@ func TestFloor(t *testing.T) {
 	}
 	login := func(status uint16) pipeline.Request {
 		return pipeline.Request{Method: "POST", Path: "/login", Status: status, Flags: pipeline.FlagLogin}
+	}
+	shaped := func(p pipeline.Payloads, slot uint64, status uint16) pipeline.Request {
+		return pipeline.Request{Method: "GET", Path: "/search", Query: "q=*", Status: status, Payloads: p, Slot: slot}
+	}
+	export := func(i int, size int64) pipeline.Request {
+		return pipeline.Request{Method: "GET", Path: fmt.Sprintf("/export/%d", i), Query: "limit=5000", Status: 200, Bytes: size}
 	}
 	ran := 0
 	for _, c := range []struct {
@@ -304,6 +347,17 @@ func TestFloor(t *testing.T) {
 		}},
 		{"items, 1 a second", 3, time.Second, 1130, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"items, 1 in 40 s", 3, 40 * time.Second, 1375, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
+		{"many shapes in a parameter, 1 a second", 4, time.Second, 4, func(i int) pipeline.Request { return shaped(16<<(i%20), 2, 200) }},
+		{"many shapes in a parameter, 2 a day", 4, 12 * time.Hour, 4, func(i int) pipeline.Request { return shaped(16<<(i%20), 2, 200) }},
+		{"one shape in many parameters, errors", 4, time.Second, 4, func(i int) pipeline.Request { return shaped(pipeline.PayloadTautology, uint64(2+i), 500) }},
+		{"quotes in many parameters", 4, time.Second, -1, func(i int) pipeline.Request { return shaped(pipeline.PayloadQuote, uint64(2+i), 200) }},
+		{"one shape in one parameter", 4, time.Second, 0, func(int) pipeline.Request { return shaped(pipeline.PayloadTautology, 2, 200) }},
+		{"exports of 5,000 items, 1 MB each", 5, time.Minute, -1, func(i int) pipeline.Request { return export(i, 1<<20) }},
+		{"exports of 5,000 items, 50 MB each", 5, time.Minute, -1, func(i int) pipeline.Request { return export(i, 50<<20) }},
+		{"requests, 100 a second", 6, 10 * time.Millisecond, 0, func(int) pipeline.Request { return get("/feed", 200) }},
+		{"requests, 100 a second, all fail", 6, 10 * time.Millisecond, 1090, func(int) pipeline.Request { return get("/feed", 502) }},
+		{"requests, 15 a second, all fail", 6, 66 * time.Millisecond, -1, func(int) pipeline.Request { return get("/feed", 502) }},
+		{"requests, 2 a second", 6, 500 * time.Millisecond, 0, func(int) pipeline.Request { return get("/feed", 200) }},
 		{"items, 20 an hour", 3, 3 * time.Minute, -1, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 	} {
 		ran++
@@ -314,7 +368,8 @@ func TestFloor(t *testing.T) {
 		at := caseStart
 		for i := 0; i < 3000 && page == 0; i++ {
 			r := c.request(i)
-			r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Bytes, r.Agent = at, at, address, address.Owner(), pipeline.PrincipalIP, 500, "curl/8"
+			r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Agent = at, at, address, address.Owner(), pipeline.PrincipalIP, "curl/8"
+			r.Bytes = max(r.Bytes, 500)
 			r.Seal()
 			s.Process(nil, []pipeline.Ordered{{Request: &r, Block: block}})
 			score := scoresOf(s, r.Owner)[c.detector]

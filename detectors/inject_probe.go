@@ -12,7 +12,8 @@ import (
 // commands, templates, in parameters, path slots and headers. It is no WAF: one
 // odd value is nothing, what counts is how many different ones a client tries.
 //
-// Evidence: each distinct (endpoint, slot, shape) counts once for a principal.
+// Evidence: each distinct (endpoint, slot, shape) counts once for a principal,
+// and so does each mixture of shapes, for less.
 // New pairs against other new inputs are tested with the cohort's over-dispersed
 // share; shapes that ordinary text does not have (pipeline.PayloadWeak has those
 // that it does) add how much rarer they are among people, up to the cap of one
@@ -39,7 +40,7 @@ type injectState struct {
 	pairs  uint16
 	events uint16 // requests that brought a new pair
 	tried  uint16 // requests with a shape
-	typed  uint16 // pairs in slots of another type
+	typed  uint16 // of these, in a slot of another type
 	failed uint16 // answered 5xx
 	large  uint16 // answered larger than nearly all
 	passed uint16 // answered 2xx or 3xx
@@ -59,12 +60,13 @@ func pairOf(template, slot uint64, shape int) uint64 {
 const (
 	pairTyped = 40 // beyond the shapes
 	pairError = 41
+	pairMix   = 42
 )
 
 // meet reports whether a pair is new, and remembers it.
 func (st *injectState) meet(pair uint64) bool {
 	a, b := pair&511, pair>>9&511
-	if st.known[a>>6]>>(a&63)&st.known[b>>6]>>(b&63)&1 == 1 {
+	if (st.known[a>>6]>>(a&63))&(st.known[b>>6]>>(b&63))&1 == 1 {
 		return false
 	}
 	st.known[a>>6] |= 1 << (a & 63)
@@ -134,12 +136,14 @@ func (injectProbe) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 		}
 		note(bits.TrailingZeros32(uint32(shape)), n)
 	}
+	if odd := r.Payloads &^ usual; odd&^pipeline.PayloadWeak != 0 && st.meet(pipeline.Mix64(pairOf(template, r.Slot, pairMix), uint64(odd))) && fresh == 0 {
+		// Every shape of it was seen here, the mixture was not: another payload.
+		fresh, strong, rare = 1, 1, rareSome
+	}
 	if typed {
-		if before := fresh; before > 0 {
+		st.typed = bump(st.typed)
+		if fresh > 0 {
 			note(pairTyped, rareOften)
-			if fresh > before {
-				st.typed = bump(st.typed)
-			}
 		}
 	}
 	failed := o.Status >= 500

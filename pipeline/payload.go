@@ -87,7 +87,7 @@ const (
 )
 
 // charClass says what a byte may be part of.
-type charClass uint8
+type charClass uint16
 
 const (
 	charQuoteMark charClass = 1 << iota // ' " `
@@ -98,6 +98,7 @@ const (
 	charEqual                           // = :
 	charEncoded                         // %
 	charSpacing                         // blanks, also + in queries, and control characters
+	charJoin                            // & between parameters, a shell's background elsewhere
 )
 
 var charClassOf = func() (t [256]charClass) {
@@ -109,7 +110,8 @@ var charClassOf = func() (t [256]charClass) {
 	set("'\"`", charQuoteMark)
 	set("<>", charAngle)
 	set("(){}[]", charBracket)
-	set(";|&$\\!^#*@,", charShell)
+	set(";|$\\!^#*@,", charShell)
+	set("&", charJoin)
 	set("/\\.", charSlashDot)
 	set("=:~", charEqual)
 	set("%", charEncoded)
@@ -121,6 +123,10 @@ var charClassOf = func() (t [256]charClass) {
 }()
 
 func classesOf(s string) (c charClass) {
+	for len(s) >= 4 {
+		c |= charClassOf[s[0]] | charClassOf[s[1]] | charClassOf[s[2]] | charClassOf[s[3]]
+		s = s[4:]
+	}
 	for i := range len(s) {
 		c |= charClassOf[s[i]]
 	}
@@ -137,7 +143,7 @@ func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
 	}
 	if query != "" {
 		// Letters, digits and pairs of them are no payload.
-		if classesOf(query)&^(charEqual|charSpacing) != 0 || strings.IndexByte(query, '+') >= 0 || strings.IndexByte(query, ' ') >= 0 || strings.IndexByte(query, ':') >= 0 {
+		if classesOf(query)&^(charEqual|charJoin) != 0 || strings.IndexByte(query, ':') >= 0 {
 			s.query(query[:min(len(query), maxPayloadText)])
 		}
 	}
@@ -310,8 +316,17 @@ func isWordByte(b byte) bool { return isLower(b) || isDigit(b) || b == '_' || b 
 // shapesOf asks the matchers about a decoded value in lower case.
 func shapesOf(v string, path bool) (p Payloads) {
 	c := classesOf(v)
-	if c&^(charSpacing|charEncoded) == 0 && c&charSpacing == 0 {
-		return 0
+	if c&charJoin != 0 {
+		c |= charShell
+	}
+	if c&^(charSpacing|charEncoded|charSlashDot) == 0 {
+		if c&(charSpacing|charSlashDot) == 0 {
+			return 0
+		}
+		// Words, most of them of people. A line break is not theirs.
+		if c&charSlashDot == 0 && !containsAny(v, wordyShapes) {
+			return 0
+		}
 	}
 	if c&charSlashDot != 0 {
 		p |= fileShapes(v, path)
@@ -346,10 +361,17 @@ func shapesOf(v string, path bool) (p Payloads) {
 	return p
 }
 
+// wordyShapes are in every payload that needs no character but letters, digits
+// and blanks.
+var wordyShapes = []string{"select", "union", " by ", "into ", "delete ", "drop ", "update ", "waitfor", "\n", "\r", " -", "limit ", "exec", "and ", "or "}
+
 // metaOnly reports text of interpreters' characters: <>"'%;)(&+
 func metaOnly(v string, c charClass) bool {
 	if c&(charQuoteMark|charAngle|charBracket|charShell) == 0 || len(v) > 64 {
 		return false
+	}
+	if v[0] == '{' && v[len(v)-1] == '}' || v[0] == '[' && v[len(v)-1] == ']' {
+		return false // JSON
 	}
 	n, words := 0, 0
 	for i := range len(v) {
@@ -399,8 +421,8 @@ var (
 	}
 	codeWords = []string{
 		"<?php", "<?=", "<? ", "phpinfo", "system(", "passthru(", "shell_exec", "exec(", "popen(", "proc_open", "assert(", "base64_decode", "file_get_contents", "fopen(", "fsockopen", "preg_replace", "create_function", "call_user_func", "allow_url_include", "auto_prepend_file", "java.lang", "java.io", "java.util", "javax.", "org.apache", "com.sun", "getruntime", "processbuilder", "classloader", "ognl", "xwork", "#_memberaccess", "@java", "__import__", "os.system", "os.popen", "subprocess", "__class__", "__globals__", "__builtins__", "__subclasses__", "__mro__", "__proto__", "constructor.prototype", "process.env", "child_process", "require(", "fs.read", "process.mainmodule", "global.process",
-		"move_uploaded_file", "$_get", "$_post", "$_request", "$_server", "$_cookie", "$_files", "$globals", "_get[", "_post[", "_session[", "http_raw_post", "unserialize(", "o:1:\"", "o:4:\"", "o:8:\"", "a:1:{", "ro0ab", "aced0005", "getclass(", "forname(", "newinstance(", "scriptengine", "{%import", "import os", "file_put_contents", "include(", "require_once", "include_once", "chr(", "str_rot13", "gzinflate", "var_dump", "print_r(", "echo(", "die(", "ini_set", "putenv(", "mb_ereg", "array_map", "opendir(", "scandir(", "readfile(", "symlink(", "curl_exec", "disable_functions", "usort(", "extract(", "parse_str(", "runtime.exec", "invokefunction", "think\\app", "..class", "reflect.", "instance_eval", "%x{", "io.popen", "new function", "settimeout", "module.exports", "_$$nd_func", "string.fromcharcode", ".constructor", "getmethod(", "springframework", "t(java", "beanshell", "bsh.", "groovy", "freemarker", "velocity", "xalan", "sun.reflect", "console.", "process[", "require[", "this[", "constructor[", "prototype", "_$$", "module.exports", "function(", "=>", "process.", "mozilla.javascript", "fileoutputstream", "inputstream", "bytearray", "clojure", "hibernate", "jython", "com.mchange", "commons.collections", "myfaces", "rome.", "wicket", "vertx", "c3p0",
-		"ysoserial", "class.forname", "class.module", "tomcat", "webshell", "cmd=", "bin2hex(", "hex2bin(", "fwrite(", "fputs(", "fread(", "posix_", "getenv(", "get_defined", "phpversion", "php_uname", "pcntl_", "escapeshell", "eval(", "socket_", "gettype(", "array_filter", "ob_start", "spl_autoload", "mysql_query", "mysqli_", "sqlite_", "pg_query", "oci_",
+		"move_uploaded_file", "$_get", "$_post", "$_request", "$_server", "$_cookie", "$_files", "$globals", "_get[", "_post[", "_session[", "http_raw_post", "unserialize(", "o:1:\"", "o:4:\"", "o:8:\"", "a:1:{", "ro0ab", "aced0005", "getclass(", "forname(", "newinstance(", "scriptengine", "{%import", "import os", "file_put_contents", "include(", "require_once", "include_once", "chr(", "str_rot13", "gzinflate", "var_dump", "print_r(", "echo(", "die(", "ini_set", "putenv(", "mb_ereg", "array_map", "opendir(", "scandir(", "readfile(", "symlink(", "curl_exec", "disable_functions", "usort(", "extract(", "parse_str(", "runtime.exec", "invokefunction", "think\\app", "..class", "reflect.", "instance_eval", "%x{", "io.popen", "new function", "settimeout", "module.exports", "_$$nd_func", "string.fromcharcode", ".constructor", "getmethod(", "springframework", "t(java", "beanshell", "bsh.", "sun.reflect", "console.log(", "console.info(", "process[", "require[", "this[", "constructor[", "prototype[", ".prototype.", "_$$", "module.exports", "function(", "mozilla.javascript", "fileoutputstream", "com.mchange", "commons.collections",
+		"ysoserial", "class.forname", "class.module", "bin2hex(", "hex2bin(", "fwrite(", "fputs(", "fread(", "posix_", "getenv(", "get_defined", "phpversion", "php_uname", "pcntl_", "escapeshell", "eval(", "socket_", "gettype(", "array_filter", "ob_start", "spl_autoload", "mysql_query", "mysqli_", "sqlite_", "pg_query", "oci_",
 	}
 )
 
