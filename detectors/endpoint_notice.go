@@ -78,6 +78,7 @@ type driftState struct {
 	Onset   pipeline.Time
 	After   [driftBins]uint16 // since the sum last was zero
 	M       uint32
+	Larger  uint32 // of these, the ones that speak for a shift
 	Run     linear256
 	Told    pipeline.Time
 }
@@ -113,7 +114,7 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	inc := d.ratio(bin)
 	if d.Sum+inc <= 0 {
-		d.Sum, d.M, d.After, d.Run = 0, 0, [driftBins]uint16{}, linear256{}
+		d.calm()
 		return
 	}
 	if d.Sum == 0 {
@@ -123,9 +124,12 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	d.Run = run
 	d.After[bin]++
 	d.M++
-	if d.Sum < pipeline.ReviewAt || d.Run.count() < driftClients {
+	if inc > 0 {
+		d.Larger++
+	}
+	if d.Sum < pipeline.ReviewAt || d.Larger < driftClients || 2*d.Larger < d.M {
 		if d.M > 1<<14 {
-			d.Sum, d.M, d.After, d.Run = 0, 0, [driftBins]uint16{}, linear256{}
+			d.calm()
 		}
 		return
 	}
@@ -135,6 +139,11 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	// What it is now is what comes next is compared with, once that is known.
 	*d = driftState{Key: d.Key, Told: d.Told, Before: d.After, N: d.M, Clients: d.Run}
+}
+
+// calm begins a new run.
+func (d *driftState) calm() {
+	d.Sum, d.M, d.Larger, d.After, d.Run = 0, 0, 0, [driftBins]uint16{}, linear256{}
 }
 
 // ratio is what an answer of this bin says for a shift up.
@@ -193,7 +202,7 @@ func endpointFinding(k *knot, s *pipeline.Signal, detector string, onset pipelin
 func (d *driftState) finding(k *knot, s *pipeline.Signal) pipeline.Finding {
 	f := endpointFinding(k, s, "data.exposure", d.Onset)
 	before, after := median(&d.Before, d.N), median(&d.After, d.M)
-	clients := int64(d.Run.count())
+	clients := int64(d.Larger)
 	f.Score = d.Sum
 	f.Signals = []pipeline.FindingSignal{{
 		Name: "answer_size", Observed: float64(after), Expected: float64(before), Count: int64(d.M), Nats: d.Sum,
