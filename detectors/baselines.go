@@ -28,6 +28,10 @@ type Baselines struct {
 	// Crowd is how many user agents people have.
 	Crowd CrowdCurve `json:"crowd"`
 
+	Inject Prior     `json:"inject"` // new inputs that show an attack's shape
+	Volume Rate      `json:"volume"` // requests in the busiest minute
+	Bytes  LogNormal `json:"bytes"`  // taken on the busiest day
+
 	Endpoints []EndpointBaseline `json:"endpoints"` // sorted by Template
 	Items     []ItemBaseline     `json:"items"`     // sorted by Item; the popular ones
 	// RareTail is the tail evidence of a page without an id that is not in Items.
@@ -75,6 +79,13 @@ type EndpointBaseline struct {
 	// RareTail is the tail evidence of an object that is not in Items; 0 where
 	// objects are somebody's, so that none is popular.
 	RareTail pipeline.Nats `json:"rare_tail"`
+	// Payloads are the shapes of pipeline.Payloads that ordinary clients send here.
+	Payloads uint32 `json:"payloads,omitempty"`
+	// Sizes are of answers in bytes; Slow is the 99th percentile of durations in
+	// microseconds and Limit the 99.9th of size parameters, 0 unknown.
+	Sizes Sizes  `json:"sizes,omitzero"`
+	Slow  int64  `json:"slow,omitempty"`
+	Limit uint32 `json:"limit,omitempty"`
 }
 
 // ItemBaseline is one popular item.
@@ -96,6 +107,9 @@ func ShippedBaselines() *Baselines {
 		LoginUser: Prior{Beta: betaOf(2, 18)}, // detection.md 3.4
 		Crawl:     Rate{Mean: 30 * 256, Shape: 192},
 		Crowd:     shippedCrowd(),
+		Inject:    Prior{Beta: betaOf(0.06, 25)},
+		Volume:    Rate{Mean: 25 * 256, Shape: 179},
+		Bytes:     LogNormal{Mu: ln(1 << 20), Sigma: 2 * 256},
 	}
 }
 
@@ -112,7 +126,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	if b.Version != baselinesVersion {
 		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out: %w", b.Version, baselinesVersion, ErrLayout)
 	}
-	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.LoginUser} {
+	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.LoginUser, b.Inject} {
 		if p.A == 0 || p.B == 0 {
 			return nil, fmt.Errorf("read baselines: a prior is empty")
 		}
@@ -122,6 +136,9 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	}
 	if !b.Crowd.rising() {
 		return nil, fmt.Errorf("read baselines: the crowd curve does not rise")
+	}
+	if b.Volume.Mean == 0 || b.Volume.Shape == 0 || b.Bytes.Sigma < 64 {
+		return nil, fmt.Errorf("read baselines: the rates of requests or bytes are empty")
 	}
 	byTemplate := func(a, b EndpointBaseline) int { return compare(a.Template, b.Template) }
 	byItem := func(a, b ItemBaseline) int { return compare(a.Item, b.Item) }

@@ -12,7 +12,7 @@ import (
 )
 
 // scored is how many detectors have scores here.
-const scored = 7
+const scored = 10
 
 // scoresOf is the evidence against a principal, by detector in catalog order.
 func scoresOf(s *Set, owner uint64) (out [scored]pipeline.Nats) {
@@ -34,6 +34,7 @@ func scoresOf(s *Set, owner uint64) (out [scored]pipeline.Nats) {
 	return [scored]pipeline.Nats{
 		p.probe.score(), p.login.guessing(), p.worst().score(), p.crawl.score(s.baselines),
 		owned(shapeWide), owned(shapeRounds), max(p.ask.score(), p.login.namesScore()),
+		p.inject.score(), p.exposure.score(s.baselines), p.flood.score(s.baselines),
 	}
 }
 
@@ -62,6 +63,13 @@ type population struct {
 	guests                     int        // such tries, a day at most
 	asks                       float64    // questions about accounts, a day on average, gamma-Poisson with shape 0.7
 	unknown                    [2]float64 // answers to them that there is no such account
+
+	odd           [2]float64 // share of searches that show a shape
+	strange       float64    // of these, the share that ordinary text does not have
+	searches      int        // a day, at most
+	size, wide    float64    // of answers in bytes, log-normal
+	exports       float64    // share of lists that ask for thousands
+	minute, shape float64    // requests in the busiest minute of a day, gamma-Poisson
 }
 
 func gammaOf(rng *rand.Rand, shape float64) float64 {
@@ -114,6 +122,7 @@ func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[ui
 		shared, unknown := betaDraw(rng, p.shared), betaDraw(rng, p.unknown)
 		rate := p.asks * gammaOf(rng, 0.7) / 0.7
 		id := 1000 + rng.IntN(1_000_000)
+		odd, scale := betaDraw(rng, p.odd), p.size*math.Exp(p.wide*rng.NormFloat64())
 		for day := range p.days {
 			at := caseStart.Add(time.Duration(day)*24*time.Hour + 8*time.Hour + time.Duration(rng.Int64N(int64(10*time.Hour))))
 			add := func(method, path string, status uint16, flags pipeline.RequestFlags, gap float64) {
@@ -162,6 +171,31 @@ func (p population) clean(seed uint64) (batch []pipeline.Ordered, symbols map[ui
 				sym[3]++
 				add("GET", fmt.Sprintf("/item/%d", zipf.Uint64()+1), 200, 0, 20)
 			}
+			for n := rng.IntN(p.searches + 1); n > 0; n-- {
+				sym[4]++
+				add("GET", "/search", 200, 0, 10)
+				r := all[len(all)-1]
+				r.Query = "q=*"
+				if rng.Float64() < odd {
+					r.Payloads, r.Slot = 1<<rng.IntN(4), uint64(2+rng.IntN(12))
+					if rng.Float64() < p.strange {
+						r.Payloads = 16 << rng.IntN(20)
+					}
+				}
+				sym[5]++
+				r.Bytes = int64(scale * math.Exp(1.2*rng.NormFloat64()))
+				if rng.Float64() < p.exports {
+					r.Path, r.Query = "/list"+wordOf(rng), "limit=5000"
+					r.Seal()
+				}
+			}
+			at = at.Add(time.Minute)
+			busy := int(gammaOf(rng, p.shape) * p.minute / p.shape)
+			for range busy {
+				sym[6]++
+				add("GET", "/feed", 200, 0, 60/float64(busy))
+			}
+			at = at.Add(time.Hour)
 			for n := rng.IntN(p.objects + 1); n > 0; n-- {
 				sym[2] += 2 // a miss or not, near or not
 				if rng.Float64() < near {
@@ -192,6 +226,7 @@ func atShipped() population {
 		clients: 5000, days: 2, miss: [2]float64{1.5, 16}, absent: [2]float64{1, 12}, near: [2]float64{1.5, 6}, failed: [2]float64{2, 8},
 		median: 14, spread: 1, catalogue: 4000, objects: 8, logins: 4, pace: 9, shared: [2]float64{2, 18},
 		asks: 1, unknown: [2]float64{1.5, 13.5},
+		odd: [2]float64{0.06, 25}, strange: 0.001, searches: 8, size: 20_000, wide: 1, minute: 25, shape: 0.7,
 	}
 }
 
@@ -257,6 +292,7 @@ func TestCalibration(t *testing.T) {
 		clients: 5000, days: 2, miss: [2]float64{1, 30}, absent: [2]float64{1, 25}, near: [2]float64{1, 9}, failed: [2]float64{1.5, 12},
 		median: 10, spread: 0.9, catalogue: 4000, objects: 8, logins: 4, pace: 9, shared: [2]float64{1, 15},
 		asks: 0.5, unknown: [2]float64{1, 20},
+		odd: [2]float64{0.05, 50}, strange: 0.001, searches: 5, size: 5000, wide: 0.7, minute: 12, shape: 1,
 	}
 	kiosks := atShipped()
 	kiosks.guests, kiosks.days, kiosks.median, kiosks.objects = 24, 3, 4, 1
@@ -307,6 +343,8 @@ func TestCalibrationBreaks(t *testing.T) {
 	p.failed, p.logins, p.pace, p.catalogue = [2]float64{50, 1}, 80, 1, 1<<30
 	p.objects = 40
 	p.shared, p.guests, p.asks, p.unknown = [2]float64{50, 1}, 40, 40, [2]float64{10, 10}
+	p.odd, p.strange, p.searches = [2]float64{20, 5}, 0.5, 30
+	p.size, p.exports, p.minute = 5_000_000, 0.7, 400
 	batch, symbols := p.clean(303)
 	peak := highest(t, pipeline.ShippedEdition(), batch)
 	for k, name := range Names() {
@@ -336,6 +374,12 @@ func TestFloor(t *testing.T) {
 	}
 	asked := func(i int, path string, status uint16) pipeline.Request {
 		return pipeline.Request{Method: "POST", Path: path, Status: status, Flags: pipeline.FlagAsks, LoginUser: fmt.Sprintf("u_%d", i)}
+	}
+	shaped := func(p pipeline.Payloads, slot uint64, status uint16) pipeline.Request {
+		return pipeline.Request{Method: "GET", Path: "/search", Query: "q=*", Status: status, Payloads: p, Slot: slot}
+	}
+	export := func(i int, size int64) pipeline.Request {
+		return pipeline.Request{Method: "GET", Path: fmt.Sprintf("/export/%d", i), Query: "limit=5000", Status: 200, Bytes: size}
 	}
 	ran := 0
 	for _, c := range []struct {
@@ -379,6 +423,17 @@ func TestFloor(t *testing.T) {
 			r.Flags = pipeline.FlagPretends
 			return r
 		}},
+		{"many shapes in a parameter, 1 a second", 7, time.Second, 4, func(i int) pipeline.Request { return shaped(16<<(i%20), 2, 200) }},
+		{"many shapes in a parameter, 2 a day", 7, 12 * time.Hour, 4, func(i int) pipeline.Request { return shaped(16<<(i%20), 2, 200) }},
+		{"one shape in many parameters, errors", 7, time.Second, 4, func(i int) pipeline.Request { return shaped(pipeline.PayloadTautology, uint64(2+i), 500) }},
+		{"quotes in many parameters", 7, time.Second, 40, func(i int) pipeline.Request { return shaped(pipeline.PayloadQuote, uint64(2+i), 200) }},
+		{"one shape in one parameter", 7, time.Second, 0, func(int) pipeline.Request { return shaped(pipeline.PayloadTautology, 2, 200) }},
+		{"exports of 5,000 items, 1 MB each", 8, time.Minute, -1, func(i int) pipeline.Request { return export(i, 1<<20) }},
+		{"exports of 5,000 items, 50 MB each", 8, time.Minute, 181, func(i int) pipeline.Request { return export(i, 50<<20) }},
+		{"requests, 100 a second", 9, 10 * time.Millisecond, 0, func(int) pipeline.Request { return get("/feed", 200) }},
+		{"requests, 100 a second, all fail", 9, 10 * time.Millisecond, 954, func(int) pipeline.Request { return get("/feed", 502) }},
+		{"requests, 15 a second, all fail", 9, 66 * time.Millisecond, 2200, func(int) pipeline.Request { return get("/feed", 502) }},
+		{"requests, 2 a second", 9, 500 * time.Millisecond, 0, func(int) pipeline.Request { return get("/feed", 200) }},
 		{"items, 20 an hour", 3, 3 * time.Minute, -1, func(i int) pipeline.Request { return get(fmt.Sprintf("/item/%d", i), 200) }},
 		{"one account, passwords, 5 a second", 1, 200 * time.Millisecond, 30, func(int) pipeline.Request { return account(1, 401) }},
 		{"one account, passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return account(1, 401) }},
@@ -407,7 +462,8 @@ func TestFloor(t *testing.T) {
 		at := caseStart
 		for i := 0; i < 3000 && page == 0; i++ {
 			r := c.request(i)
-			r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Bytes, r.Agent = at, at, address, address.Owner(), pipeline.PrincipalIP, 500, "curl/8"
+			r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Agent = at, at, address, address.Owner(), pipeline.PrincipalIP, "curl/8"
+			r.Bytes = max(r.Bytes, 500)
 			r.Seal()
 			s.Process(nil, []pipeline.Ordered{{Request: &r, Block: block}})
 			score := scoresOf(s, r.Owner)[c.detector]

@@ -362,6 +362,13 @@ func newSet(t testing.TB, cfg Config, e *pipeline.Edition) *Set {
 // detectAll runs a batch as the service does and lets the last minute end.
 func detectAll(t testing.TB, cfg Config, e *pipeline.Edition, batch []pipeline.Ordered) []pipeline.Finding {
 	t.Helper()
+	if cfg.Cross == nil {
+		cross, err := NewCorrelator(cfg, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Cross = cross
+	}
 	s := newSet(t, cfg, e)
 	var out []pipeline.Finding
 	for part := range slices.Chunk(batch, 512) {

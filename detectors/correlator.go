@@ -77,6 +77,8 @@ type knot struct {
 func junctions() []junction {
 	return []junction{
 		loginTruth{},
+		sizeDrift{},
+		flashCrowd{},
 	}
 }
 

@@ -44,6 +44,9 @@ func catalog() []entry {
 		{"auth.stuffing", newAuthStuffing},
 		{"auth.spraying", newAuthSpraying},
 		{"enum.user", newEnumUser},
+		{"inject.probe", newInjectProbe},
+		{"data.exposure", newDataExposure},
+		{"volume.flood", newVolumeFlood},
 	}
 }
 

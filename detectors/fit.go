@@ -46,6 +46,7 @@ type fitRow struct {
 	size   int32
 	agent  uint32
 	user   uint32 // of the hash of the account that a login tries; 0 not visible
+	fitExtras
 }
 
 const (
@@ -149,6 +150,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if r.Query != "" {
 		row.page = pageNumber(r.Query)
 	}
+	row.fitExtras = extrasOf(r)
 	if f.first == pipeline.NoTime || r.Time < f.first {
 		f.first = r.Time
 	}
@@ -194,6 +196,7 @@ type fitClient struct {
 	items                      []fitItem
 	walks                      []fitWalk
 	suspect                    bool
+	fitUse
 }
 
 // fitItem is an item and the catalogue it belongs to: its template's, or that
@@ -241,10 +244,12 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Login = fitBeta(clients, func(c *fitClient) share { return c.login }, shipped.Login)
 		b.LoginUser = fitBeta(clients, func(c *fitClient) share { return c.loginUser }, shipped.LoginUser)
 		b.Crawl = fitRate(clients, shipped.Crawl)
+		fitUses(b, clients, shipped)
 	}
 	b.Crowd = f.fitCrowd()
 	rare := f.fitItems(b, clients)
 	f.fitGuarded(facts, endpoints)
+	f.fitAnswers(facts, clients, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
@@ -306,9 +311,11 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 	seen := map[uint64]bool{}
 	day, perDay := int64(-1), uint32(0)
 	walks := map[uint64]*walkState{}
+	use := newFitUser(&c.fitUse, seen, f.rows[rows[0]].owner)
 	for _, i := range rows {
 		r := &f.rows[i]
 		p := &facts[r.path]
+		use.take(r, p)
 		miss := false
 		switch r.status {
 		case 400, 403, 404, 405, 410, 501:
@@ -435,7 +442,7 @@ func (c *fitClient) evidence(b *Baselines) pipeline.Nats {
 	}
 	x := breadth{n: min(c.perDay, 1<<20) * 256}
 	return max(against(c.probe, b.Probe.Beta), against(c.object, b.Object.Beta), against(c.near, b.Near.Beta), against(c.login, b.Login.Beta),
-		against(c.loginUser, b.LoginUser.Beta), x.nats(b.Crawl, 1))
+		against(c.loginUser, b.LoginUser.Beta), x.nats(b.Crawl, 1), c.against(b))
 }
 
 // priorBound is how far a fit may move a shipped mean, either way: a sample

@@ -33,6 +33,10 @@ type Profile struct {
 	login loginState
 	tried triedLogin // the last attempt, until what follows tells how it ended
 	ask   askState
+
+	flood    floodState
+	inject   injectState
+	exposure exposureState
 }
 
 type profileFlags uint8

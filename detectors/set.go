@@ -378,7 +378,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !sampledClient(owner) {
 		if r.Status != 0 {
 			st.hits++
 		}

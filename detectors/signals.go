@@ -26,6 +26,9 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 		}
 		send(pipeline.MeetEndpoint, o.Endpoint, 0)
 	}
+	if contact(o, &w.sc) {
+		send(pipeline.MeetTemplate, o.Template, contactSignal)
+	}
 }
 
 // gather puts the workers' signals in the order of the requests.

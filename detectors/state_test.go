@@ -27,6 +27,9 @@ func mixedTraffic(t testing.TB) []pipeline.Ordered {
 @20m 203.0.113.22 2400 every 5s GET /item/{shuffle:1-4000} 200
 @30m 2001:db8:7:7:{hex}:{hex}:{hex}:{hex} 1500 every 6s~ GET /item/{shuffle:1-5000} 200 agent=Mozilla/5.{random:1-900}
 @40m 203.0.113.23 1500 every 6s GET /item/{shuffle:1-4000} 200 user=mallory agent=python
+@1h20m 203.0.113.25 40 every 7s GET /item/{n%5+1}?q{n%7}=%27+or+1%3D1-- 200,500
+@1h30m 203.0.113.26 30 every 20s GET /item/{n*9+1}?limit=5000 200 bytes=900000
+@1h40m 203.0.113.27 2500 every 25ms GET /item/3 200,200,502
 @2h 203.0.113.24 200 every 10s GET /orders/{n*17+7000} 403,404 user=eve{n%7}
 @15m 203.0.113.25 90 every 50s POST /login 401,401,401,401,401,401,200 login=leak{n} agent=okhttp
 @25m 203.0.113.26 90 every 30s POST /login 401 login=staff{n%20} agent=okhttp

@@ -205,6 +205,7 @@ func (p *Profile) worstScore() (pipeline.Nats, int) {
 		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
 		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
 		p.login.firsts.score(),
+		p.inject.odd.score() + pipeline.Nats(p.inject.listed),
 	}
 	best := 0
 	for i, v := range scores {
@@ -262,6 +263,9 @@ func (s *shard) exhume(p *Profile) {
 		p.login.onset = pipeline.Time(g.day) * 86400e6
 	case 3:
 		p.login.exhume(back, g)
+	case 4:
+		p.inject.odd, p.inject.pairs, p.inject.events = back, (uint16(g.nats)+6)/7, (uint16(g.nats)+6)/7
+		p.inject.onset = pipeline.Time(g.day) * 86400e6
 	}
 	*g = grave{}
 }

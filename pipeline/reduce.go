@@ -11,7 +11,7 @@ import (
 // maxParameters is how many parameters of a query are kept.
 const maxParameters = 64
 
-// AppendQuery appends query with every value but page numbers replaced by "*";
+// AppendQuery appends query with every value but page numbers and sizes replaced by "*";
 // names stay. Parameters beyond the bound become "…".
 func AppendQuery(dst []byte, query string) []byte {
 	for n := 0; query != ""; n++ {
@@ -33,7 +33,7 @@ func AppendQuery(dst []byte, query string) []byte {
 		case !ok:
 		case value == "":
 			dst = append(dst, '=')
-		case PageParameter(name) && digits(value):
+		case (PageParameter(name) || SizeParameter(name)) && digits(value):
 			dst = append(append(dst, '='), value...)
 		default:
 			dst = append(dst, "=*"...)
@@ -46,6 +46,15 @@ func AppendQuery(dst []byte, query string) []byte {
 func PageParameter(name string) bool {
 	switch name {
 	case "page", "p", "pg", "offset", "start", "paged", "skip", "from":
+		return true
+	}
+	return false
+}
+
+// SizeParameter reports names that carry how many items an answer may have.
+func SizeParameter(name string) bool {
+	switch name {
+	case "limit", "size", "per_page", "perpage", "page_size", "pagesize", "pageSize", "perPage", "max_results", "maxResults", "rows", "take", "top", "$top":
 		return true
 	}
 	return false
@@ -75,6 +84,7 @@ func digits(s string) bool {
 
 // reduce drops from r what does not leave collect.
 func (r *Resolver) reduce(req *Request) {
+	r.payloads(req)
 	if req.Query != "" {
 		r.query = AppendQuery(r.query[:0], req.Query)
 		req.Query = unsafe.String(unsafe.SliceData(r.query), len(r.query)) // valid until the next call

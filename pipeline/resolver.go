@@ -29,6 +29,7 @@ type Resolver struct {
 	scratch  []byte // decoded credentials; cleared after use
 	json     fastjson.Parser
 	query    []byte // scratch
+	agents   agentScans
 }
 
 // NewResolver returns a Resolver for one worker.
