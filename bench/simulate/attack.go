@@ -197,6 +197,7 @@ func newAttacker(c *client) *attacker {
 		days := a.Duration.Hours() / 24
 		t.total = sources * (1 + int64(math.Ceil(min(1e12, a.Rate*a.Duration.Seconds()*math.Pow(1+a.Evade.Ramp, days)))))
 	}
+	t.total = min(t.total, 1<<40)
 	i := int64(c.index)
 	t.n, t.first = t.total/sources, i*(t.total/sources)+min(i, t.total%sources)
 	if i < t.total%sources {
@@ -274,7 +275,7 @@ func (t *attacker) step() bool {
 		default:
 			gap *= .95 + .1*t.r.Float64()
 		}
-		t.at += 1 + int64(gap*1e6)
+		t.at += 1 + int64(min(1e15, gap*1e6))
 	}
 	t.now = t.at
 	if t.j >= t.n || t.over || t.at >= t.w.end || t.g.len > 0 && t.at >= t.start+t.g.len {
@@ -294,8 +295,11 @@ func (t *attacker) step() bool {
 		t.id.session = hex16(hash2(t.w.seed^t.g.key, uint64(t.account)))
 		t.g.truth.saw(&t.id)
 	}
+	if t.id.user != "" && t.w.loggedOut(t.client) {
+		t.enter()
+	}
 	if e.Own > 0 && t.id.user != "" {
-		for t.chance(e.Own) {
+		for !t.over && t.chance(min(.95, e.Own)) {
 			t.quietly(func() { t.get(opObject, t.w.site.object(t.account, t.r.IntN(ownedObjects))) })
 			t.wait(.5 / t.a.Rate)
 			t.at = t.now

@@ -142,7 +142,7 @@ func (c *curve) next(w *world, r *rand.Rand, now int64, perDay float64) int64 {
 	}
 	mean := 86400e6 / (perDay * c.peak)
 	for now < w.end {
-		now += 1 + int64(r.ExpFloat64()*mean)
+		now += 1 + int64(min(1e15, r.ExpFloat64()*mean))
 		if r.Float64()*c.peak < c.at(w, now) {
 			break
 		}
