@@ -771,6 +771,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	f.Add([]byte("site: {kind: shop, items: 1}\nclients: 20\nbenign: [{profile: people}, {profile: flash-crowd, count: 3}, {profile: sale-day, count: 3}, {profile: key-fleet, count: 60}]\nattacks: [{type: key.misuse}, {type: scrape.crawl}]"))
 	f.Add([]byte("site: {kind: saas, items: 1}\ndays: 3\nbenign: [{profile: crawler, factor: 0.0001}]\nattacks: [{type: enum.object, rate: 1/d, evade: {own: 1, stride: 9, ramp: 100, jitter: 3}}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Load(bytes.NewReader(data))
