@@ -33,7 +33,8 @@ func attackKinds() []attackKind {
 		{
 			name: "enum.object", about: "reads other people's objects, logged in with an account of its own",
 			variants: []variant{
-				{"sequential", "walks ids; several sources tile one range"}, {"leaked", "random ids that it knows, UUIDs on saas"},
+				{"sequential", "walks ids; several sources tile one range"},
+				{"leaked", "random ids that it knows, UUIDs on saas"},
 				{"public", "walks the public catalogue: nothing is stolen"},
 			},
 			def: Attack{Rate: 1, Requests: 200, Sources: 1, Success: 1}, script: enumObject,
