@@ -30,7 +30,7 @@ func profiles() []profile {
 		{name: "admin", about: "administrators who page through everybody's orders from one address", count: 3, visits: 6, curve: officeCurve, script: admin},
 		{name: "support", about: "support agents who open the orders of whoever calls, with mistyped numbers", count: 6, visits: 25, curve: officeCurve, script: support},
 		{name: "partner-sync", about: "a partner's program: every 15 minutes what has changed, with a key, item after item", count: 2, curve: flatCurve, script: partnerSync},
-		{name: "batch", about: "month-end batch: every order once, in order of number, and the exports, with a service key", count: 1, at: 3 * time.Hour, curve: flatCurve, script: batch},
+		{name: "batch", about: "month-end batch: exports, then 2,000 orders in order of number, with a service key", count: 1, at: 3 * time.Hour, curve: flatCurve, script: batch},
 		{name: "uptime", about: "a monitoring service's probes from six places, also on a page that is gone", count: 6, curve: flatCurve, script: uptime},
 		{name: "load-balancer", about: "health checks of load balancers from internal addresses", count: 2, curve: flatCurve, script: loadBalancer},
 		{name: "crawler", about: "a verified search engine: robots.txt, the whole catalogue, addresses that no longer exist", count: 4, curve: flatCurve, script: crawler},
@@ -464,10 +464,12 @@ func crawler(c *client) {
 		case u < .06:
 			c.do(c.w.site.miss("GET", c.num("/products/old-", c.r.Int64N(3000), "")))
 		case u < .16:
-			c.get(opList, c.r.Int64N(int64(c.w.site.items/pageItems)+1))
+			k := c.w.site.miss("GET", c.num("/sitemap/", c.r.Int64N(int64(c.w.site.items/pageItems)+1), ".xml"))
+			k.status, k.bytes = 200, 31_000
+			c.do(k)
 		default:
 			n = (n + 1) % int64(c.w.site.items)
-			c.get(opItem, int64(permute(uint64(n), uint64(c.w.site.items), 0xb07)))
+			c.get(opPage, int64(permute(uint64(n), uint64(c.w.site.items), 0xb07)))
 		}
 	})
 }
@@ -479,12 +481,10 @@ func unfurler(c *client) {
 	}
 	c.machine(netHosting, stack{agents[c.index%len(agents)], ja4Go, 1}, "")
 	n := c.w.site.rank(c.r.Float64())
-	head := c.w.site.call(c, opItem, n, 200)
-	if head.operation == "" {
-		head.method, head.bytes = "HEAD", 0
-		c.do(head)
-	}
-	c.get(opItem, n)
+	head := c.w.site.call(c, opPage, n, 200)
+	head.method, head.bytes = "HEAD", 0
+	c.do(head)
+	c.get(opPage, n)
 	if c.chance(.6) {
 		c.get(opMedia, n)
 	}

@@ -45,6 +45,7 @@ const (
 	opUpdates
 	opBackup
 	opLogout
+	opPage // of an item, for who reads HTML; plain HTTP on every site
 	ops
 )
 
@@ -193,6 +194,8 @@ func weightOf(o op) (bytes int64, ms float64) {
 	switch o {
 	case opHome:
 		return 14_000, 35
+	case opPage:
+		return 22_000, 40
 	case opList, opCursor, opSearch:
 		return 9000, 45
 	case opItem:
@@ -248,7 +251,7 @@ var shopShapes = [ops]shape{
 	opPoll: {"GET", "/api/notifications?since=", ""}, opToken: {"POST", "/oauth/token", ""}, opWrite: {"POST", "/api/events", ""},
 	opAdminList: {"GET", "/admin/api/orders?page=", ""}, opAdminUser: {"GET", "/admin/api/customers/", "/orders"},
 	opUpdates: {"GET", "/api/products?updated_since=", "&limit=200"}, opBackup: {"GET", "/backups/catalogue-", ".tar"},
-	opLogout: {"POST", "/api/logout", ""},
+	opLogout: {"POST", "/api/logout", ""}, opPage: {"GET", "/products/", ""},
 }
 
 var saasShapes = [ops]shape{
@@ -262,7 +265,7 @@ var saasShapes = [ops]shape{
 	opPoll: {"GET", "/api/v1/notifications?after=", ""}, opToken: {"POST", "/api/v1/auth/token", ""}, opWrite: {"POST", "/api/v1/events", ""},
 	opAdminList: {"GET", "/api/v1/admin/reports?page=", ""}, opAdminUser: {"GET", "/api/v1/admin/users/", "/reports"},
 	opUpdates: {"GET", "/documents?modified_after=", ""}, opBackup: {"GET", "/api/v1/backups/", ".zip"},
-	opLogout: {"POST", "/api/v1/auth/logout", ""},
+	opLogout: {"POST", "/api/v1/auth/logout", ""}, opPage: {"GET", "/a/", ""},
 }
 
 var publicShapes = [ops]shape{
@@ -276,7 +279,7 @@ var publicShapes = [ops]shape{
 	opPoll: {"GET", "/v1/latest?since=", ""}, opToken: {"POST", "/oauth2/token", ""}, opWrite: {"POST", "/v1/reports", ""},
 	opAdminList: {"GET", "/internal/queries?page=", ""}, opAdminUser: {"GET", "/internal/accounts/", "/queries"},
 	opUpdates: {"GET", "/v1/observations?since=", "&limit=200"}, opBackup: {"GET", "/dumps/stations-", ".tar.gz"},
-	opLogout: {"POST", "/account/logout", ""},
+	opLogout: {"POST", "/account/logout", ""}, opPage: {"GET", "/stations/", ""},
 }
 
 // operations of GraphQL and methods of gRPC; "" is plain HTTP there, too.
@@ -302,7 +305,7 @@ func (s *site) call(c *client, o op, n int64, status int) call {
 	b := c.scratch[:0]
 	switch o {
 	case opHome, opMe, opAdd, opCreate, opEmail, opPayout, opPassword, opReset, opRegister, opHealth, opToken, opWrite, opLogout:
-	case opItem:
+	case opItem, opPage:
 		if s.kind == "saas" {
 			b = append(b, uuidOf(s.key^uint64(n)<<1)...)
 		} else {
