@@ -627,7 +627,7 @@ func dataExposure(c *client) {
 			request = s.call(c, opExport, k, 200)
 			request.bytes = int64(3e6 * sizeFactor(c.r.Uint64()))
 		} else {
-			request = s.call(c, opBulk, [...]int64{100_000, 50_000, 10_000}[c.r.IntN(3)]+k, 200)
+			request = s.call(c, opBulk, [...]int64{100_000, 50_000, 10_000}[c.r.IntN(3)]+k%(1<<40)*maxLimit, 200)
 			request.bytes = int64(2e7 * sizeFactor(c.r.Uint64()))
 		}
 		request.ms = 4000

@@ -538,6 +538,80 @@ func TestMishaps(t *testing.T) {
 	}
 }
 
+// TestProfiles: the profiles are what their descriptions say.
+func TestProfiles(t *testing.T) {
+	list, _ := events(t, builtin(t, "shop"), 3)
+	by := map[string][]Event{}
+	for i := range list {
+		by[list[i].Actor] = append(by[list[i].Actor], list[i])
+	}
+	ip := func(e *Event) string { return e.IP }
+	user := func(e *Event) string { return e.User }
+	key := func(e *Event) string { return e.APIKey }
+	agent := func(e *Event) string { return e.Agent }
+	path := func(e *Event) string { return e.Path }
+	status := func(e *Event) string { return fmt.Sprint(e.Status) }
+	f := func(name, what string, of func(*Event) string, lo, hi int) {
+		t.Helper()
+		if n := distinct(by[name], of); n < lo || n > hi {
+			t.Errorf("%s: %d %s, want %d to %d", name, n, what, lo, hi)
+		}
+	}
+	f("office-nat", "addresses", ip, 1, 1)
+	f("office-nat", "accounts", user, 150, 501)
+	f("office-nat", "agents", agent, 8, 12)
+	f("mobile-cgnat", "addresses", ip, 6, 8)
+	f("private-relay", "addresses", ip, 60, 96)
+	f("key-fleet", "keys", key, 1, 1)
+	f("key-fleet", "addresses", ip, 800, 1000)
+	f("iot", "keys", key, 250, 300)
+	f("stuck-client", "answers", status, 1, 1)
+	f("stuck-client", "accounts tried", func(e *Event) string { return e.LoginUser }, 3, 3)
+	f("price-watch", "items", path, 500, 500)
+	f("backups", "paths", path, 1, 1)
+	f("people", "addresses", ip, 1000, 2240) // not everybody comes every day
+	f("flash-crowd", "accounts", user, 1, 1) // nobody's
+	f("load-test", "addresses", ip, 1, 1)
+
+	// A refused request is followed by the same one with credentials.
+	last := map[string]Event{}
+	pairs := 0
+	for _, e := range by["challenge"] {
+		if p := last[e.IP]; p.Status == 401 {
+			if e.Path != p.Path || e.Status == 401 || e.User == "" || p.User != "" {
+				t.Fatalf("after %+v came %+v", p, e)
+			}
+			pairs++
+		}
+		last[e.IP] = e
+	}
+	if pairs < 300 {
+		t.Errorf("%d handshakes", pairs)
+	}
+	// The batch walks, the partner repeats, the load test is even and quick.
+	ids := objectIDs(by["batch"])
+	if len(ids) != 2000 || !slices.IsSorted(ids) || ids[1999]-ids[0] != 1999 {
+		t.Errorf("the batch read %d orders", len(ids))
+	}
+	if n := len(by["price-watch"]); n != 2000 {
+		t.Errorf("the partner read 500 items %d times in four rounds", n)
+	}
+	tests := by["load-test"]
+	if d := tests[len(tests)-1].Time.Sub(tests[0].Time); len(tests) < 2500 || d > 61*time.Second {
+		t.Errorf("the load test made %d requests in %v", len(tests), d)
+	}
+	// People mistype, and mostly get in.
+	wrong := count(by["people"], "people", func(e *Event) bool { return e.LoginUser != "" && e.Status == 401 })
+	right := count(by["people"], "people", func(e *Event) bool { return e.LoginUser != "" && e.Status == 200 })
+	near(t, "failed logins of people", float64(wrong)/float64(wrong+right), .15, .06)
+	// Night is quieter than evening.
+	night := count(by["people"], "people", func(e *Event) bool { return e.Time.Hour() >= 2 && e.Time.Hour() < 5 })
+	evening := count(by["people"], "people", func(e *Event) bool { return e.Time.Hour() >= 18 && e.Time.Hour() < 21 })
+	if night*6 > evening {
+		t.Errorf("people make %d requests at night, %d in the evening", night, evening)
+	}
+}
+
 // TestLogs: late, doubled and skewed records are still the same records.
 func TestLogs(t *testing.T) {
 	s := builtin(t, "tiny")

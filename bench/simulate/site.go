@@ -77,6 +77,7 @@ const (
 	failBytes    = 1910
 	tenantCount  = 40
 	pageItems    = 20
+	maxLimit     = 1_000_000
 )
 
 type site struct {
@@ -246,7 +247,7 @@ var shopShapes = [ops]shape{
 	opMine: {"GET", "/api/orders?page=", ""}, opObject: {"GET", "/api/orders/", ""}, opAdd: {"POST", "/api/cart/items", ""},
 	opCreate: {"POST", "/api/orders", ""}, opEmail: {"PUT", "/api/me/email", ""}, opPayout: {"PUT", "/api/me/payout", ""},
 	opPassword: {"PUT", "/api/me/password", ""}, opReset: {"POST", "/api/password/reset", ""}, opRegister: {"POST", "/api/register", ""},
-	opExport: {"GET", "/api/orders/export?page=", "&limit=1000"}, opBulk: {"GET", "/api/products?limit=", ""},
+	opExport: {"GET", "/api/orders/export?page=", "&limit=1000"}, opBulk: {"GET", "/api/products?limit=", "&page="},
 	opAsset: {"GET", "/static/app.", ".js"}, opMedia: {"GET", "/media/", ".jpg"}, opHealth: {"GET", "/healthz", ""},
 	opPoll: {"GET", "/api/notifications?since=", ""}, opToken: {"POST", "/oauth/token", ""}, opWrite: {"POST", "/api/events", ""},
 	opAdminList: {"GET", "/admin/api/orders?page=", ""}, opAdminUser: {"GET", "/admin/api/customers/", "/orders"},
@@ -260,7 +261,7 @@ var saasShapes = [ops]shape{
 	opMine: {"GET", "/api/v1/reports?page=", ""}, opObject: {"GET", "/api/v1/reports/", ""}, opAdd: {"PATCH", "/api/v1/drafts/current", ""},
 	opCreate: {"POST", "/documents", ""}, opEmail: {"PATCH", "/api/v1/users/me/email", ""}, opPayout: {"PATCH", "/api/v1/users/me/billing", ""},
 	opPassword: {"PATCH", "/api/v1/users/me/password", ""}, opReset: {"POST", "/api/v1/auth/reset", ""}, opRegister: {"POST", "/api/v1/auth/register", ""},
-	opExport: {"GET", "/export?page=", "&per_page=1000"}, opBulk: {"GET", "/documents?per_page=", ""},
+	opExport: {"GET", "/export?page=", "&per_page=1000"}, opBulk: {"GET", "/documents?per_page=", "&page="},
 	opAsset: {"GET", "/assets/index-", ".js"}, opMedia: {"GET", "/avatars/", ".png"}, opHealth: {"GET", "/health", ""},
 	opPoll: {"GET", "/api/v1/notifications?after=", ""}, opToken: {"POST", "/api/v1/auth/token", ""}, opWrite: {"POST", "/api/v1/events", ""},
 	opAdminList: {"GET", "/api/v1/admin/reports?page=", ""}, opAdminUser: {"GET", "/api/v1/admin/users/", "/reports"},
@@ -274,7 +275,7 @@ var publicShapes = [ops]shape{
 	opMine: {"GET", "/v1/queries?page=", ""}, opObject: {"GET", "/v1/queries/", ""}, opAdd: {"PUT", "/v1/queries/draft", ""},
 	opCreate: {"POST", "/v1/queries", ""}, opEmail: {"POST", "/account/email", ""}, opPayout: {"POST", "/account/billing", ""},
 	opPassword: {"POST", "/account/password", ""}, opReset: {"POST", "/account/reset", ""}, opRegister: {"POST", "/account/register", ""},
-	opExport: {"GET", "/v1/observations.csv?page=", "&limit=1000"}, opBulk: {"GET", "/v1/stations?limit=", ""},
+	opExport: {"GET", "/v1/observations.csv?page=", "&limit=1000"}, opBulk: {"GET", "/v1/stations?limit=", "&page="},
 	opAsset: {"GET", "/docs/assets/", ".js"}, opMedia: {"GET", "/tiles/6/", ".png"}, opHealth: {"GET", "/status", ""},
 	opPoll: {"GET", "/v1/latest?since=", ""}, opToken: {"POST", "/oauth2/token", ""}, opWrite: {"POST", "/v1/reports", ""},
 	opAdminList: {"GET", "/internal/queries?page=", ""}, opAdminUser: {"GET", "/internal/accounts/", "/queries"},
@@ -323,10 +324,15 @@ func (s *site) call(c *client, o op, n int64, status int) call {
 		b = append(b, hex16(hash2(s.key, uint64(n)))...)
 	case opMedia:
 		b = strconv.AppendInt(b, s.itemID(n), 10)
+	case opBulk: // a limit and, above it, a page
+		b = strconv.AppendInt(b, n%maxLimit, 10)
 	default:
 		b = strconv.AppendInt(b, n, 10)
 	}
 	arg := len(b)
+	if o == opBulk {
+		b = strconv.AppendInt(b, n/maxLimit, 10)
+	}
 	if o == opList && s.kind == "shop" {
 		b = append(b, s.slug(n/7%24)...)
 	}
