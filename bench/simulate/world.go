@@ -310,8 +310,12 @@ func (w *world) disturb(c *client, k *call) {
 	}
 }
 
-// loggedOut reports whether a mass logout ended the client's session.
+// loggedOut reports whether a mass logout ended the client's session; who sends
+// credentials with every request has none.
 func (w *world) loggedOut(c *client) bool {
+	if c.id.session == "" {
+		return false
+	}
 	for _, t := range w.logouts {
 		if c.id.sessionSince < t && c.now >= t {
 			return true
