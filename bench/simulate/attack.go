@@ -33,7 +33,8 @@ func attackKinds() []attackKind {
 		{
 			name: "enum.object", about: "reads other people's objects, logged in with an account of its own",
 			variants: []variant{
-				{"sequential", "walks ids; several sources tile one range"}, {"leaked", "random ids that it knows, UUIDs on saas"},
+				{"sequential", "walks ids; several sources tile one range"},
+				{"leaked", "random ids that it knows, UUIDs on saas"},
 				{"public", "walks the public catalogue: nothing is stolen"},
 			},
 			def: Attack{Rate: 1, Requests: 200, Sources: 1, Success: 1}, script: enumObject,
@@ -197,6 +198,7 @@ func newAttacker(c *client) *attacker {
 		days := a.Duration.Hours() / 24
 		t.total = sources * (1 + int64(math.Ceil(min(1e12, a.Rate*a.Duration.Seconds()*math.Pow(1+a.Evade.Ramp, days)))))
 	}
+	t.total = min(t.total, 1<<40)
 	i := int64(c.index)
 	t.n, t.first = t.total/sources, i*(t.total/sources)+min(i, t.total%sources)
 	if i < t.total%sources {
@@ -274,7 +276,7 @@ func (t *attacker) step() bool {
 		default:
 			gap *= .95 + .1*t.r.Float64()
 		}
-		t.at += 1 + int64(gap*1e6)
+		t.at += 1 + int64(min(1e15, gap*1e6))
 	}
 	t.now = t.at
 	if t.j >= t.n || t.over || t.at >= t.w.end || t.g.len > 0 && t.at >= t.start+t.g.len {
@@ -294,8 +296,11 @@ func (t *attacker) step() bool {
 		t.id.session = hex16(hash2(t.w.seed^t.g.key, uint64(t.account)))
 		t.g.truth.saw(&t.id)
 	}
+	if t.id.user != "" && t.w.loggedOut(t.client) {
+		t.enter()
+	}
 	if e.Own > 0 && t.id.user != "" {
-		for t.chance(e.Own) {
+		for !t.over && t.chance(min(.95, e.Own)) {
 			t.quietly(func() { t.get(opObject, t.w.site.object(t.account, t.r.IntN(ownedObjects))) })
 			t.wait(.5 / t.a.Rate)
 			t.at = t.now
@@ -622,7 +627,7 @@ func dataExposure(c *client) {
 			request = s.call(c, opExport, k, 200)
 			request.bytes = int64(3e6 * sizeFactor(c.r.Uint64()))
 		} else {
-			request = s.call(c, opBulk, [...]int64{100_000, 50_000, 10_000}[c.r.IntN(3)]+k, 200)
+			request = s.call(c, opBulk, [...]int64{100_000, 50_000, 10_000}[c.r.IntN(3)]+k%(1<<40)*maxLimit, 200)
 			request.bytes = int64(2e7 * sizeFactor(c.r.Uint64()))
 		}
 		request.ms = 4000

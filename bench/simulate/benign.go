@@ -30,7 +30,7 @@ func profiles() []profile {
 		{name: "admin", about: "administrators who page through everybody's orders from one address", count: 3, visits: 6, curve: officeCurve, script: admin},
 		{name: "support", about: "support agents who open the orders of whoever calls, with mistyped numbers", count: 6, visits: 25, curve: officeCurve, script: support},
 		{name: "partner-sync", about: "a partner's program: every 15 minutes what has changed, with a key, item after item", count: 2, curve: flatCurve, script: partnerSync},
-		{name: "batch", about: "month-end batch: every order once, in order of number, and the exports, with a service key", count: 1, at: 3 * time.Hour, curve: flatCurve, script: batch},
+		{name: "batch", about: "month-end batch: exports, then 2,000 orders in order of number, with a service key", count: 1, at: 3 * time.Hour, curve: flatCurve, script: batch},
 		{name: "uptime", about: "a monitoring service's probes from six places, also on a page that is gone", count: 6, curve: flatCurve, script: uptime},
 		{name: "load-balancer", about: "health checks of load balancers from internal addresses", count: 2, curve: flatCurve, script: loadBalancer},
 		{name: "crawler", about: "a verified search engine: robots.txt, the whole catalogue, addresses that no longer exist", count: 4, curve: flatCurve, script: crawler},
@@ -120,10 +120,12 @@ func (c *client) arrive(p *person) {
 	}
 }
 
-func (c *client) exit(kind netKind, n uint64) {
-	at := c.w.place(kind, n)
+// goOut takes the client to one of the mobile exits that everybody shares; they
+// have a label of their own.
+func (c *client) goOut() {
+	at := c.w.place(netMobile, c.r.Uint64N(240))
 	c.id.ip, c.id.asn, c.id.country = at.ip, at.asn, at.country
-	c.g.truth.saw(&c.id)
+	c.w.exits.truth.name("ip:", at.ip)
 }
 
 // people is one visit.
@@ -135,7 +137,7 @@ func people(c *client) {
 	}
 	c.arrive(&p)
 	if c.chance(.25) { // on the road
-		c.exit(netMobile, c.r.Uint64N(240))
+		c.goOut()
 	}
 	c.browse(&p, c.about(9))
 }
@@ -174,7 +176,7 @@ func (c *client) browse(p *person, pages int) {
 	if c.chance(.35) && c.id.user == "" {
 		c.think(8)
 		c.signIn(p.typo)
-		c.g.truth.saw(&c.id)
+		c.g.truth.name("account:", c.id.user)
 	}
 	list := int64(0)
 	for i := 0; i < pages && !c.over; i++ {
@@ -225,11 +227,13 @@ func (c *client) page(o op, n int64, returning, app bool) {
 			asset.status = 304
 			c.w.site.answer(&asset)
 		}
-		asset.app = false
+		asset.app, asset.aside = false, true
 		c.do(asset)
 	}
 	if o == opItem && c.chance(.4) {
-		c.get(opMedia, n)
+		media := c.w.site.call(c, opMedia, n, 200)
+		media.aside = true
+		c.do(media)
 	}
 }
 
@@ -384,7 +388,7 @@ func (c *client) every(period time.Duration, jitter float64, f func(n int64)) {
 			return
 		}
 		f(n)
-		at += max(1, int64(float64(period.Microseconds())/c.g.factor))
+		at += max(1, int64(min(1e15, float64(period.Microseconds())/c.g.factor)))
 	}
 }
 
@@ -460,10 +464,12 @@ func crawler(c *client) {
 		case u < .06:
 			c.do(c.w.site.miss("GET", c.num("/products/old-", c.r.Int64N(3000), "")))
 		case u < .16:
-			c.get(opList, c.r.Int64N(int64(c.w.site.items/pageItems)))
+			k := c.w.site.miss("GET", c.num("/sitemap/", c.r.Int64N(int64(c.w.site.items/pageItems)+1), ".xml"))
+			k.status, k.bytes = 200, 31_000
+			c.do(k)
 		default:
 			n = (n + 1) % int64(c.w.site.items)
-			c.get(opItem, int64(permute(uint64(n), uint64(c.w.site.items), 0xb07)))
+			c.get(opPage, int64(permute(uint64(n), uint64(c.w.site.items), 0xb07)))
 		}
 	})
 }
@@ -475,12 +481,10 @@ func unfurler(c *client) {
 	}
 	c.machine(netHosting, stack{agents[c.index%len(agents)], ja4Go, 1}, "")
 	n := c.w.site.rank(c.r.Float64())
-	head := c.w.site.call(c, opItem, n, 200)
-	if head.operation == "" {
-		head.method, head.bytes = "HEAD", 0
-		c.do(head)
-	}
-	c.get(opItem, n)
+	head := c.w.site.call(c, opPage, n, 200)
+	head.method, head.bytes = "HEAD", 0
+	c.do(head)
+	c.get(opPage, n)
 	if c.chance(.6) {
 		c.get(opMedia, n)
 	}
@@ -525,7 +529,7 @@ func offlineRetry(c *client) {
 	p.loyal = true
 	p.id.wear(stack{"ShopApp/7.4 (Android 15; okhttp/4.12.0)", ja4OkHTTP, 1})
 	c.arrive(&p)
-	c.exit(netMobile, c.r.Uint64N(240))
+	c.goOut()
 	for range 10 + c.r.IntN(30) {
 		status := 202
 		switch u := c.r.Float64(); {
@@ -655,7 +659,7 @@ func saleDay(c *client) {
 	if c.id.user == "" {
 		c.think(4)
 		c.signIn(min(.6, p.typo*2.5))
-		c.g.truth.saw(&c.id)
+		c.g.truth.name("account:", c.id.user)
 	}
 	for range c.about(8) {
 		c.think(3)

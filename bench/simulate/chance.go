@@ -34,8 +34,10 @@ func unit(h uint64) float64 { return float64(h>>11) / (1 << 53) }
 func bell(h uint64) float64 { return float64(bits.OnesCount64(h)-32) / 4 }
 
 // permute maps x in [0,n) to another place, one to one: a Feistel network over
-// the next even power of two, walked until it lands inside.
+// the next even power of two, walked until it lands inside. A larger x would
+// perhaps never land; it is taken modulo n.
 func permute(x, n, key uint64) uint64 {
+	x %= n
 	half := (bits.Len64(max(1, n-1)) + 1) / 2
 	mask := uint64(1)<<half - 1
 	for {
@@ -51,6 +53,7 @@ func permute(x, n, key uint64) uint64 {
 
 // unpermute is the inverse of permute.
 func unpermute(x, n, key uint64) uint64 {
+	x %= n
 	half := (bits.Len64(max(1, n-1)) + 1) / 2
 	mask := uint64(1)<<half - 1
 	for {
@@ -142,7 +145,7 @@ func (c *curve) next(w *world, r *rand.Rand, now int64, perDay float64) int64 {
 	}
 	mean := 86400e6 / (perDay * c.peak)
 	for now < w.end {
-		now += 1 + int64(r.ExpFloat64()*mean)
+		now += 1 + int64(min(1e15, r.ExpFloat64()*mean))
 		if r.Float64()*c.peak < c.at(w, now) {
 			break
 		}

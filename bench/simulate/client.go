@@ -39,7 +39,7 @@ type client struct {
 
 // wait lets time pass.
 func (c *client) wait(seconds float64) {
-	c.now += int64(seconds * 1e6)
+	c.now += int64(min(seconds, 1e9) * 1e6)
 	if c.now >= c.w.end {
 		c.over = true
 	}
@@ -75,7 +75,8 @@ func (c *client) adopt(id identity) {
 	c.g.truth.saw(&id)
 }
 
-// do makes one request and returns the status that it got.
+// do makes one request and returns the status that the application meant, which
+// GraphQL and gRPC do not show.
 func (c *client) do(call call) int {
 	if c.over || c.now >= c.w.end {
 		c.over = true
@@ -83,6 +84,7 @@ func (c *client) do(call call) int {
 	}
 	site := &c.w.site
 	c.w.disturb(c, &call)
+	meant := call.status
 	site.wire(&call)
 	e := &c.ev
 	*e = Event{
@@ -94,7 +96,7 @@ func (c *client) do(call call) int {
 	switch {
 	case call.anonymous:
 		e.User, e.Session = "", ""
-	case call.status == 401 || call.refused:
+	case meant == 401 || call.refused:
 		e.User = "" // the server accepted nobody
 	}
 	e.Duration = time.Duration(call.ms*1000*c.w.slow(bell(c.r.Uint64()))) * time.Microsecond
@@ -105,7 +107,7 @@ func (c *client) do(call call) int {
 		c.over = true
 	}
 	c.now += 1000 + e.Duration.Microseconds() // the answer has to arrive first
-	return call.status
+	return meant
 }
 
 // get makes a request of a kind that answers 200 on an ordinary day.

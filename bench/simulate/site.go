@@ -45,6 +45,7 @@ const (
 	opUpdates
 	opBackup
 	opLogout
+	opPage // of an item, for who reads HTML; plain HTTP on every site
 	ops
 )
 
@@ -76,6 +77,7 @@ const (
 	failBytes    = 1910
 	tenantCount  = 40
 	pageItems    = 20
+	maxLimit     = 1_000_000
 )
 
 type site struct {
@@ -193,6 +195,8 @@ func weightOf(o op) (bytes int64, ms float64) {
 	switch o {
 	case opHome:
 		return 14_000, 35
+	case opPage:
+		return 22_000, 40
 	case opList, opCursor, opSearch:
 		return 9000, 45
 	case opItem:
@@ -243,12 +247,12 @@ var shopShapes = [ops]shape{
 	opMine: {"GET", "/api/orders?page=", ""}, opObject: {"GET", "/api/orders/", ""}, opAdd: {"POST", "/api/cart/items", ""},
 	opCreate: {"POST", "/api/orders", ""}, opEmail: {"PUT", "/api/me/email", ""}, opPayout: {"PUT", "/api/me/payout", ""},
 	opPassword: {"PUT", "/api/me/password", ""}, opReset: {"POST", "/api/password/reset", ""}, opRegister: {"POST", "/api/register", ""},
-	opExport: {"GET", "/api/orders/export?page=", "&limit=1000"}, opBulk: {"GET", "/api/products?limit=", ""},
+	opExport: {"GET", "/api/orders/export?page=", "&limit=1000"}, opBulk: {"GET", "/api/products?limit=", "&page="},
 	opAsset: {"GET", "/static/app.", ".js"}, opMedia: {"GET", "/media/", ".jpg"}, opHealth: {"GET", "/healthz", ""},
 	opPoll: {"GET", "/api/notifications?since=", ""}, opToken: {"POST", "/oauth/token", ""}, opWrite: {"POST", "/api/events", ""},
 	opAdminList: {"GET", "/admin/api/orders?page=", ""}, opAdminUser: {"GET", "/admin/api/customers/", "/orders"},
 	opUpdates: {"GET", "/api/products?updated_since=", "&limit=200"}, opBackup: {"GET", "/backups/catalogue-", ".tar"},
-	opLogout: {"POST", "/api/logout", ""},
+	opLogout: {"POST", "/api/logout", ""}, opPage: {"GET", "/products/", ""},
 }
 
 var saasShapes = [ops]shape{
@@ -257,12 +261,12 @@ var saasShapes = [ops]shape{
 	opMine: {"GET", "/api/v1/reports?page=", ""}, opObject: {"GET", "/api/v1/reports/", ""}, opAdd: {"PATCH", "/api/v1/drafts/current", ""},
 	opCreate: {"POST", "/documents", ""}, opEmail: {"PATCH", "/api/v1/users/me/email", ""}, opPayout: {"PATCH", "/api/v1/users/me/billing", ""},
 	opPassword: {"PATCH", "/api/v1/users/me/password", ""}, opReset: {"POST", "/api/v1/auth/reset", ""}, opRegister: {"POST", "/api/v1/auth/register", ""},
-	opExport: {"GET", "/export?page=", "&per_page=1000"}, opBulk: {"GET", "/documents?per_page=", ""},
+	opExport: {"GET", "/export?page=", "&per_page=1000"}, opBulk: {"GET", "/documents?per_page=", "&page="},
 	opAsset: {"GET", "/assets/index-", ".js"}, opMedia: {"GET", "/avatars/", ".png"}, opHealth: {"GET", "/health", ""},
 	opPoll: {"GET", "/api/v1/notifications?after=", ""}, opToken: {"POST", "/api/v1/auth/token", ""}, opWrite: {"POST", "/api/v1/events", ""},
 	opAdminList: {"GET", "/api/v1/admin/reports?page=", ""}, opAdminUser: {"GET", "/api/v1/admin/users/", "/reports"},
 	opUpdates: {"GET", "/documents?modified_after=", ""}, opBackup: {"GET", "/api/v1/backups/", ".zip"},
-	opLogout: {"POST", "/api/v1/auth/logout", ""},
+	opLogout: {"POST", "/api/v1/auth/logout", ""}, opPage: {"GET", "/a/", ""},
 }
 
 var publicShapes = [ops]shape{
@@ -271,12 +275,12 @@ var publicShapes = [ops]shape{
 	opMine: {"GET", "/v1/queries?page=", ""}, opObject: {"GET", "/v1/queries/", ""}, opAdd: {"PUT", "/v1/queries/draft", ""},
 	opCreate: {"POST", "/v1/queries", ""}, opEmail: {"POST", "/account/email", ""}, opPayout: {"POST", "/account/billing", ""},
 	opPassword: {"POST", "/account/password", ""}, opReset: {"POST", "/account/reset", ""}, opRegister: {"POST", "/account/register", ""},
-	opExport: {"GET", "/v1/observations.csv?page=", "&limit=1000"}, opBulk: {"GET", "/v1/stations?limit=", ""},
+	opExport: {"GET", "/v1/observations.csv?page=", "&limit=1000"}, opBulk: {"GET", "/v1/stations?limit=", "&page="},
 	opAsset: {"GET", "/docs/assets/", ".js"}, opMedia: {"GET", "/tiles/6/", ".png"}, opHealth: {"GET", "/status", ""},
 	opPoll: {"GET", "/v1/latest?since=", ""}, opToken: {"POST", "/oauth2/token", ""}, opWrite: {"POST", "/v1/reports", ""},
 	opAdminList: {"GET", "/internal/queries?page=", ""}, opAdminUser: {"GET", "/internal/accounts/", "/queries"},
 	opUpdates: {"GET", "/v1/observations?since=", "&limit=200"}, opBackup: {"GET", "/dumps/stations-", ".tar.gz"},
-	opLogout: {"POST", "/account/logout", ""},
+	opLogout: {"POST", "/account/logout", ""}, opPage: {"GET", "/stations/", ""},
 }
 
 // operations of GraphQL and methods of gRPC; "" is plain HTTP there, too.
@@ -302,7 +306,7 @@ func (s *site) call(c *client, o op, n int64, status int) call {
 	b := c.scratch[:0]
 	switch o {
 	case opHome, opMe, opAdd, opCreate, opEmail, opPayout, opPassword, opReset, opRegister, opHealth, opToken, opWrite, opLogout:
-	case opItem:
+	case opItem, opPage:
 		if s.kind == "saas" {
 			b = append(b, uuidOf(s.key^uint64(n)<<1)...)
 		} else {
@@ -320,10 +324,15 @@ func (s *site) call(c *client, o op, n int64, status int) call {
 		b = append(b, hex16(hash2(s.key, uint64(n)))...)
 	case opMedia:
 		b = strconv.AppendInt(b, s.itemID(n), 10)
+	case opBulk: // a limit and, above it, a page
+		b = strconv.AppendInt(b, n%maxLimit, 10)
 	default:
 		b = strconv.AppendInt(b, n, 10)
 	}
 	arg := len(b)
+	if o == opBulk {
+		b = strconv.AppendInt(b, n/maxLimit, 10)
+	}
 	if o == opList && s.kind == "shop" {
 		b = append(b, s.slug(n/7%24)...)
 	}

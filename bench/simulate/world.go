@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type world struct {
 	dayStart int64 // minutes since midnight
 	weekday  int64
 	groups   []*group
+	exits    *group // the mobile exits that people share
 	deploys  []window
 	logouts  []int64
 }
@@ -90,6 +92,8 @@ func newWorld(s *Scenario, seed uint64) (*world, error) {
 	attacks := slices.Clone(s.Attacks)
 	slices.SortFunc(attacks, func(a, b Attack) int { return strings.Compare(a.name(), b.name()) })
 
+	w.exits = &group{name: "mobile-exits", profile: "mobile-exits"}
+	w.add(w.exits)
 	address, account := uint64(sharedExits), 0
 	for i := range benign {
 		b := &benign[i]
@@ -300,12 +304,24 @@ func (w *world) disturb(c *client, k *call) {
 	if c.id.user == "" || !private(k.op) || k.login != "" || !k.app {
 		return
 	}
+	if k.status < 400 && w.loggedOut(c) {
+		k.status = 401
+		w.site.answer(k)
+	}
+}
+
+// loggedOut reports whether a mass logout ended the client's session; who sends
+// credentials with every request has none.
+func (w *world) loggedOut(c *client) bool {
+	if c.id.session == "" {
+		return false
+	}
 	for _, t := range w.logouts {
-		if c.id.sessionSince < t && c.now >= t && k.status < 400 {
-			k.status = 401
-			w.site.answer(k)
+		if c.id.sessionSince < t && c.now >= t {
+			return true
 		}
 	}
+	return false
 }
 
 // private reports whether an op needs an account.
@@ -332,9 +348,21 @@ type truth struct {
 }
 
 func (t *truth) saw(id *identity) {
-	t.name("ip:", id.ip)
+	t.name("ip:", labelled(id.ip))
 	t.name("account:", id.user)
 	t.name("key:", id.key)
+}
+
+// labelled is what a label calls an address: for IPv6 the /64, which is one home.
+func labelled(ip string) string {
+	if !strings.Contains(ip, ":") {
+		return ip
+	}
+	p, err := netip.MustParseAddr(ip).Prefix(64)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return p.String()
 }
 
 func (t *truth) name(kind, value string) {
