@@ -479,11 +479,16 @@ func (a *answers) learn() []LoginAnswer {
 		return nil
 	}
 	var out []LoginAnswer
-	for i := range runs {
+	for i := 0; i < len(runs); i++ {
 		if of[i] == verdictNone {
 			continue
 		}
 		r := &runs[i]
+		for i+1 < len(runs) && of[i+1] == of[i] && r.near(&runs[i+1]) {
+			runs[i+1].From, runs[i+1].Again, runs[i+1].Next = r.From, r.Again|runs[i+1].Again, r.Next|runs[i+1].Next
+			i++
+			r = &runs[i]
+		}
 		answer := LoginAnswer{Status: r.Status, From: r.From, To: r.To, Failed: of[i] == verdictFailed, Clients: r.Next.count()}
 		if answer.Failed {
 			answer.Clients = r.Again.count()
