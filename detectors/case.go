@@ -3,6 +3,7 @@ package detectors
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -86,6 +87,7 @@ func (s *shard) openCase(owner uint64, who pipeline.Principal, score pipeline.Na
 		s.evictedCases++
 		s.cases = slices.Delete(s.cases, least, least+1)
 	}
+	who.Value = strings.Clone(who.Value) // it points into the block
 	d := &dossier{Owner: owner, Who: who, Cases: make([]*caseFile, detectors)}
 	i, _ := slices.BinarySearchFunc(s.cases, owner, func(d *dossier, o uint64) int { return compare(d.Owner, o) })
 	s.cases = slices.Insert(s.cases, i, d)
