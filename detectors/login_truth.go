@@ -20,11 +20,13 @@ import (
 // as many went on as tried again; and nothing is said of an endpoint before both
 // are there: five clients that succeeded, and five that failed or one that was
 // answered the same at least twenty times within three seconds of each other, as
-// guessers are. An answer that is hammered like that never comes to mean success.
-// To teach it a lie therefore takes several addresses, more of them than twice
-// (or four times) the ordinary clients that say otherwise, and a success side of
-// real clients; who can only fail can at most keep it from learning, and the
-// outcome stays unknown.
+// guessers are; failures that show in the status (401, 403, 422) of five clients
+// do as well. An answer that is hammered like that means success only where half
+// as many attempts were seen to go on. To teach it a lie therefore takes several
+// addresses, more of them than twice (or four times) the ordinary clients that say
+// otherwise, and a success side of real clients; who can only fail can at most keep
+// it from learning, and the outcome stays unknown. Counts are halved whenever a
+// hundred clients more are on one side, so that they follow a site that changes.
 //
 // Sizes are not exact: pages carry names and tokens. Answers are kept as up to 24
 // size ranges a status; beyond that the two nearest become one, so that clusters
@@ -179,6 +181,25 @@ type answerBin struct {
 	Agains uint32
 	Fasts  uint32
 	Nexts  uint32
+	// Clients of the times before the sketches were emptied.
+	WasAgain uint16
+	WasNext  uint16
+}
+
+// truthFull is the number of clients at which sketches are emptied, while they
+// still count well.
+const truthFull = 100
+
+// clients is how many tried again and how many went on.
+func (b *answerBin) clients() (again, next int) {
+	return int(b.WasAgain) + b.Again.count(), int(b.WasNext) + b.Next.count()
+}
+
+// age halves the counts.
+func (b *answerBin) age() {
+	again, next := b.clients()
+	b.WasAgain, b.WasNext, b.Again, b.Next = uint16(again/2), uint16(next/2), 0, 0
+	b.Agains, b.Fasts, b.Nexts = b.Agains/2, b.Fasts/2, b.Nexts/2
 }
 
 func (t *truthTable) meet(k *knot, s *pipeline.Signal) {
@@ -374,6 +395,9 @@ func (a *answers) add(client uint64, status uint16, size int32, what sequel) {
 		b.Next.add(h)
 		b.Nexts = min(b.Nexts+1, 1<<30)
 	}
+	if b.Again.count() >= truthFull || b.Next.count() >= truthFull {
+		b.age()
+	}
 }
 
 // crowd joins the two ranges that lie nearest to each other and returns where
@@ -412,6 +436,7 @@ func (b *answerBin) join(c *answerBin) {
 	b.Again |= c.Again
 	b.Next |= c.Next
 	b.Agains, b.Fasts, b.Nexts = b.Agains+c.Agains, b.Fasts+c.Fasts, b.Nexts+c.Nexts
+	b.WasAgain, b.WasNext = uint16(min(int(b.WasAgain)+int(c.WasAgain), 1<<12)), uint16(min(int(b.WasNext)+int(c.WasNext), 1<<12))
 }
 
 // verdict is what a range of answers means.
@@ -427,7 +452,7 @@ func (b *answerBin) hammered() bool { return b.Fasts >= truthHammer }
 
 // verdict needs at least three clients, or a guesser.
 func (b *answerBin) verdict() verdict {
-	again, next := b.Again.count(), b.Next.count()
+	again, next := b.clients()
 	switch {
 	case b.Status < 200 || b.Status >= 400:
 		return verdictNone // the status tells
@@ -462,20 +487,21 @@ func (a *answers) learn() []LoginAnswer {
 		}
 		runs, of = append(runs, run), append(of, kind)
 	}
-	var failed, worked linear64
-	hammered, refused := false, linear64(0)
+	var failed, worked, refused answerBin
 	for i := range runs {
 		switch r := &runs[i]; {
 		case of[i] == verdictFailed:
-			failed |= r.Again
-			hammered = hammered || r.hammered()
+			failed.join(r)
 		case of[i] == verdictWorked:
-			worked |= r.Next
+			worked.join(r)
 		case r.Status == 401 || r.Status == 403 || r.Status == 422:
-			refused |= r.Again
+			refused.join(r)
 		}
 	}
-	if worked.count() < truthSide || failed.count() < truthSide && !hammered && refused.count() < truthSide {
+	fails, _ := failed.clients()
+	_, works := worked.clients()
+	refusals, _ := refused.clients()
+	if works < truthSide || fails < truthSide && !failed.hammered() && refusals < truthSide {
 		return nil
 	}
 	var out []LoginAnswer
@@ -485,13 +511,13 @@ func (a *answers) learn() []LoginAnswer {
 		}
 		r := &runs[i]
 		for i+1 < len(runs) && of[i+1] == of[i] && r.near(&runs[i+1]) {
-			runs[i+1].From, runs[i+1].Again, runs[i+1].Next = r.From, r.Again|runs[i+1].Again, r.Next|runs[i+1].Next
 			i++
-			r = &runs[i]
+			r.join(&runs[i])
 		}
-		answer := LoginAnswer{Status: r.Status, From: r.From, To: r.To, Failed: of[i] == verdictFailed, Clients: r.Next.count()}
+		again, next := r.clients()
+		answer := LoginAnswer{Status: r.Status, From: r.From, To: r.To, Failed: of[i] == verdictFailed, Clients: next}
 		if answer.Failed {
-			answer.Clients = r.Again.count()
+			answer.Clients = again
 		}
 		out = append(out, answer)
 	}

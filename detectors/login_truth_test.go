@@ -299,6 +299,25 @@ func TestLoginTruthTakesNoLies(t *testing.T) {
 	}
 }
 
+// TestLoginTruthStaysLearned on a busy site for as long as it runs, and follows
+// one whose pages change.
+func TestLoginTruthStaysLearned(t *testing.T) {
+	l := &loginTraffic{rng: rand.New(rand.NewPCG(19, 1))}
+	before, after := hiddenSites()[2], hiddenSites()[2]
+	after.failed = func(*rand.Rand) (uint16, int64) { return 302, 260 }
+	after.worked = func(*rand.Rand) (uint16, int64) { return 302, 219 } // what a failure was
+	l.people(before, 1, 6000, caseStart, 20*time.Hour)
+	l.people(after, 10_000, 6000, caseStart.Add(20*time.Hour), 20*time.Hour)
+	l.guess(before, earlyGuesser, caseStart.Add(19*time.Hour), 200, 50, 100, 150)
+	l.guess(after, lateGuesser, caseStart.Add(39*time.Hour), 200, 50, 100, 150)
+	found, _ := withCross(t, pipeline.ShippedEdition(), l.batch(), 1, 4096)
+	for _, client := range []int{earlyGuesser, lateGuesser} {
+		if f := guessed(t, found, client); !near(f.Outcome.Succeeded, 3) {
+			t.Errorf("%s of 3 logins worked", show(f.Outcome.Succeeded))
+		}
+	}
+}
+
 // TestLoginTruthNeedsBothSides: one client alone, however busy, teaches nothing.
 func TestLoginTruthNeedsBothSides(t *testing.T) {
 	site := hiddenSites()[0]
