@@ -30,7 +30,7 @@ import (
 // client in a tight retry loop. OWASP API2, ATT&CK T1110.001.
 type authBruteforce struct{}
 
-// loginState is 136 bytes.
+// loginState is 184 bytes.
 type loginState struct {
 	tries     trial
 	onset     pipeline.Time

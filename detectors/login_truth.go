@@ -173,14 +173,14 @@ type answers struct {
 }
 
 type answerBin struct {
-	Status uint16
-	From   int32
-	To     int32
-	Again  linear64 // clients that tried again
-	Next   linear64 // clients that went on
-	Agains uint32
-	Fasts  uint32
-	Nexts  uint32
+	Status  uint16
+	From    int32
+	To      int32
+	Again   linear64 // clients that tried again
+	Next    linear64 // clients that went on
+	Retries uint32
+	Fast    uint32
+	Onward  uint32
 	// Clients of the times before the sketches were emptied.
 	WasAgain uint16
 	WasNext  uint16
@@ -199,7 +199,7 @@ func (b *answerBin) clients() (again, next int) {
 func (b *answerBin) age() {
 	again, next := b.clients()
 	b.WasAgain, b.WasNext, b.Again, b.Next = uint16(again/2), uint16(next/2), 0, 0
-	b.Agains, b.Fasts, b.Nexts = b.Agains/2, b.Fasts/2, b.Nexts/2
+	b.Retries, b.Fast, b.Onward = b.Retries/2, b.Fast/2, b.Onward/2
 }
 
 func (t *truthTable) meet(k *knot, s *pipeline.Signal) {
@@ -386,14 +386,14 @@ func (a *answers) add(client uint64, status uint16, size int32, what sequel) {
 	a.changed = true
 	switch what {
 	case sequelFast:
-		b.Fasts = min(b.Fasts+1, 1<<30)
+		b.Fast = min(b.Fast+1, 1<<30)
 		fallthrough
 	case sequelAgain:
 		b.Again.add(h)
-		b.Agains = min(b.Agains+1, 1<<30)
+		b.Retries = min(b.Retries+1, 1<<30)
 	case sequelNext:
 		b.Next.add(h)
-		b.Nexts = min(b.Nexts+1, 1<<30)
+		b.Onward = min(b.Onward+1, 1<<30)
 	}
 	if b.Again.count() >= truthFull || b.Next.count() >= truthFull {
 		b.age()
@@ -415,7 +415,7 @@ func (a *answers) crowd(i int) int {
 	}
 	if at < 0 {
 		for j := range a.Bins {
-			if b := &a.Bins[j]; j != i && (at < 0 || b.Agains+b.Nexts < a.Bins[at].Agains+a.Bins[at].Nexts) {
+			if b := &a.Bins[j]; j != i && (at < 0 || b.Retries+b.Onward < a.Bins[at].Retries+a.Bins[at].Onward) {
 				at = j
 			}
 		}
@@ -435,7 +435,7 @@ func (b *answerBin) join(c *answerBin) {
 	b.To = c.To
 	b.Again |= c.Again
 	b.Next |= c.Next
-	b.Agains, b.Fasts, b.Nexts = b.Agains+c.Agains, b.Fasts+c.Fasts, b.Nexts+c.Nexts
+	b.Retries, b.Fast, b.Onward = b.Retries+c.Retries, b.Fast+c.Fast, b.Onward+c.Onward
 	b.WasAgain, b.WasNext = uint16(min(int(b.WasAgain)+int(c.WasAgain), 1<<12)), uint16(min(int(b.WasNext)+int(c.WasNext), 1<<12))
 }
 
@@ -448,7 +448,7 @@ const (
 	verdictWorked
 )
 
-func (b *answerBin) hammered() bool { return b.Fasts >= truthHammer }
+func (b *answerBin) hammered() bool { return b.Fast >= truthHammer }
 
 // verdict needs at least three clients, or a guesser.
 func (b *answerBin) verdict() verdict {
@@ -460,7 +460,7 @@ func (b *answerBin) verdict() verdict {
 		return verdictFailed
 	case b.hammered() && next <= 1:
 		return verdictFailed
-	case next >= 3 && next >= 4*again && b.Fasts < truthHammer+2*b.Nexts:
+	case next >= 3 && next >= 4*again && b.Fast < truthHammer+2*b.Onward:
 		return verdictWorked
 	}
 	return verdictNone
@@ -593,7 +593,7 @@ func (f *Fitter) fitTruth(facts []pathFacts) map[uint64]*EndpointBaseline {
 		if a := of[template]; a != nil {
 			for i := range a.Bins {
 				if s := a.Bins[i].Status; s >= 200 && s < 400 {
-					again += a.Bins[i].Agains
+					again += a.Bins[i].Retries
 				}
 			}
 		}
@@ -643,12 +643,14 @@ func (v *observer) hides(e *EndpointBaseline, template uint64) bool {
 // came, by their answers: they are told apart once the truth is learned.
 type hiddenTries struct {
 	template uint64
-	kinds    [3]hiddenKind
+	kinds    [4]hiddenKind
 	others   uint32 // that cannot be told apart any more
 }
 
+// hiddenKind is a run of sizes that differ by a hundredth at most.
 type hiddenKind struct {
-	size   int32
+	from   int32
+	to     int32
 	n      uint32
 	status uint16
 }
@@ -661,9 +663,11 @@ func (h *hiddenTries) add(o *pipeline.Observation) {
 	for i := range h.kinds {
 		k := &h.kinds[i]
 		if k.n == 0 {
-			k.size, k.status = size, o.Status
+			k.from, k.to, k.status = size, size, o.Status
 		}
-		if h.template == o.Template && k.status == o.Status && k.size == size {
+		from, to := min(k.from, size), max(k.to, size)
+		if h.template == o.Template && k.status == o.Status && (from == to || from >= 0 && to-from <= to/100) {
+			k.from, k.to = from, to
 			k.n++
 			return
 		}
@@ -684,9 +688,10 @@ func (st *loginState) settle(s *scope) {
 		if k.n == 0 {
 			continue
 		}
-		failed, known := s.v.learned(s.endpoint, h.template, k.status, int64(k.size))
+		failed, known := s.v.learned(s.endpoint, h.template, k.status, int64(k.from))
+		other, sure := s.v.learned(s.endpoint, h.template, k.status, int64(k.to))
 		switch {
-		case !known:
+		case !known || !sure || failed != other:
 			return
 		case failed:
 			failures += k.n
