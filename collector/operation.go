@@ -182,7 +182,7 @@ func appError(v string) uint16 {
 			return 0
 		}
 		rest := v
-		for n := 0; n < 64; n++ {
+		for range 64 {
 			i := strings.Index(rest, `"code"`)
 			if i < 0 {
 				break

@@ -406,6 +406,11 @@ func TestFloor(t *testing.T) {
 		{"passwords, 1 in 4 s", 1, 4 * time.Second, -1, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 5 s", 1, 5 * time.Second, 0, func(int) pipeline.Request { return login(401) }},
 		{"passwords, 1 in 4 minutes", 1, 4 * time.Minute, 0, func(int) pipeline.Request { return login(401) }},
+		{"passwords, failing inside a 200, 5 a second", 1, 200 * time.Millisecond, 31, func(int) pipeline.Request {
+			r := login(200)
+			r.SetApp(401)
+			return r
+		}},
 		{"passwords, outcome hidden, 5 a second", 1, 200 * time.Millisecond, 62, func(int) pipeline.Request { return login(200) }},
 		{"objects in a row, refused", 2, 5 * time.Second, 12, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},
 		{"objects in a row, refused, 4 a day", 2, 6 * time.Hour, 14, func(i int) pipeline.Request { return get(fmt.Sprintf("/orders/%d", 5000+i), 403) }},

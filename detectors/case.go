@@ -3,6 +3,7 @@ package detectors
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -92,6 +93,7 @@ func (s *shard) openCase(owner uint64, who pipeline.Principal, score pipeline.Na
 		s.evictedCases++
 		s.cases = slices.Delete(s.cases, least, least+1)
 	}
+	who.Value = strings.Clone(who.Value) // it points into the block
 	d := &dossier{Owner: owner, Who: who, Cases: make([]*caseFile, detectors)}
 	s.recall(d)
 	i, _ := slices.BinarySearchFunc(s.cases, owner, func(d *dossier, o uint64) int { return compare(d.Owner, o) })

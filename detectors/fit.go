@@ -219,6 +219,9 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	for i := range f.rows {
 		r := &f.rows[i]
 		p := &f.paths[r.path]
+		if r.flags&fitAsks != 0 {
+			continue // a preflight is answered for paths that are not there, too
+		}
 		learner.Add(p.host, f.methods[r.method], p.path, r.status, r.owner)
 	}
 	templates := learner.Build(nil)

@@ -73,7 +73,7 @@ func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBas
 	for i := range f.rows {
 		r := &f.rows[i]
 		p := &facts[r.path]
-		if r.flags&fitLogin != 0 || p.is(pipeline.ObsUnknown|pipeline.ObsStatic) || (r.status < 200 || r.status >= 300) && r.status != 304 {
+		if r.flags&(fitLogin|fitAsks) != 0 || p.is(pipeline.ObsUnknown|pipeline.ObsStatic) || (r.status < 200 || r.status >= 300) && r.status != 304 {
 			continue
 		}
 		u := uses[p.template]

@@ -20,11 +20,13 @@ import (
 // as many went on as tried again; and nothing is said of an endpoint before both
 // are there: five clients that succeeded, and five that failed or one that was
 // answered the same at least twenty times within three seconds of each other, as
-// guessers are. An answer that is hammered like that never comes to mean success.
-// To teach it a lie therefore takes several addresses, more of them than twice
-// (or four times) the ordinary clients that say otherwise, and a success side of
-// real clients; who can only fail can at most keep it from learning, and the
-// outcome stays unknown.
+// guessers are; failures that show in the status (401, 403, 422) of five clients
+// do as well. An answer that is hammered like that means success only where half
+// as many attempts were seen to go on. To teach it a lie therefore takes several
+// addresses, more of them than twice (or four times) the ordinary clients that say
+// otherwise, and a success side of real clients; who can only fail can at most keep
+// it from learning, and the outcome stays unknown. Counts are halved whenever a
+// hundred clients more are on one side, so that they follow a site that changes.
 //
 // Sizes are not exact: pages carry names and tokens. Answers are kept as up to 24
 // size ranges a status; beyond that the two nearest become one, so that clusters
@@ -171,14 +173,33 @@ type answers struct {
 }
 
 type answerBin struct {
-	Status uint16
-	From   int32
-	To     int32
-	Again  linear64 // clients that tried again
-	Next   linear64 // clients that went on
-	Agains uint32
-	Fasts  uint32
-	Nexts  uint32
+	Status  uint16
+	From    int32
+	To      int32
+	Again   linear64 // clients that tried again
+	Next    linear64 // clients that went on
+	Retries uint32
+	Fast    uint32
+	Onward  uint32
+	// Clients of the times before the sketches were emptied.
+	WasAgain uint16
+	WasNext  uint16
+}
+
+// truthFull is the number of clients at which sketches are emptied, while they
+// still count well.
+const truthFull = 100
+
+// clients is how many tried again and how many went on.
+func (b *answerBin) clients() (again, next int) {
+	return int(b.WasAgain) + b.Again.count(), int(b.WasNext) + b.Next.count()
+}
+
+// age halves the counts.
+func (b *answerBin) age() {
+	again, next := b.clients()
+	b.WasAgain, b.WasNext, b.Again, b.Next = uint16(again/2), uint16(next/2), 0, 0
+	b.Retries, b.Fast, b.Onward = b.Retries/2, b.Fast/2, b.Onward/2
 }
 
 func (t *truthTable) meet(k *knot, s *pipeline.Signal) {
@@ -365,14 +386,17 @@ func (a *answers) add(client uint64, status uint16, size int32, what sequel) {
 	a.changed = true
 	switch what {
 	case sequelFast:
-		b.Fasts = min(b.Fasts+1, 1<<30)
+		b.Fast = min(b.Fast+1, 1<<30)
 		fallthrough
 	case sequelAgain:
 		b.Again.add(h)
-		b.Agains = min(b.Agains+1, 1<<30)
+		b.Retries = min(b.Retries+1, 1<<30)
 	case sequelNext:
 		b.Next.add(h)
-		b.Nexts = min(b.Nexts+1, 1<<30)
+		b.Onward = min(b.Onward+1, 1<<30)
+	}
+	if b.Again.count() >= truthFull || b.Next.count() >= truthFull {
+		b.age()
 	}
 }
 
@@ -391,7 +415,7 @@ func (a *answers) crowd(i int) int {
 	}
 	if at < 0 {
 		for j := range a.Bins {
-			if b := &a.Bins[j]; j != i && (at < 0 || b.Agains+b.Nexts < a.Bins[at].Agains+a.Bins[at].Nexts) {
+			if b := &a.Bins[j]; j != i && (at < 0 || b.Retries+b.Onward < a.Bins[at].Retries+a.Bins[at].Onward) {
 				at = j
 			}
 		}
@@ -411,7 +435,8 @@ func (b *answerBin) join(c *answerBin) {
 	b.To = c.To
 	b.Again |= c.Again
 	b.Next |= c.Next
-	b.Agains, b.Fasts, b.Nexts = b.Agains+c.Agains, b.Fasts+c.Fasts, b.Nexts+c.Nexts
+	b.Retries, b.Fast, b.Onward = b.Retries+c.Retries, b.Fast+c.Fast, b.Onward+c.Onward
+	b.WasAgain, b.WasNext = uint16(min(int(b.WasAgain)+int(c.WasAgain), 1<<12)), uint16(min(int(b.WasNext)+int(c.WasNext), 1<<12))
 }
 
 // verdict is what a range of answers means.
@@ -423,11 +448,11 @@ const (
 	verdictWorked
 )
 
-func (b *answerBin) hammered() bool { return b.Fasts >= truthHammer }
+func (b *answerBin) hammered() bool { return b.Fast >= truthHammer }
 
 // verdict needs at least three clients, or a guesser.
 func (b *answerBin) verdict() verdict {
-	again, next := b.Again.count(), b.Next.count()
+	again, next := b.clients()
 	switch {
 	case b.Status < 200 || b.Status >= 400:
 		return verdictNone // the status tells
@@ -435,7 +460,7 @@ func (b *answerBin) verdict() verdict {
 		return verdictFailed
 	case b.hammered() && next <= 1:
 		return verdictFailed
-	case next >= 3 && next >= 4*again && b.Fasts < truthHammer+2*b.Nexts:
+	case next >= 3 && next >= 4*again && b.Fast < truthHammer+2*b.Onward:
 		return verdictWorked
 	}
 	return verdictNone
@@ -462,31 +487,37 @@ func (a *answers) learn() []LoginAnswer {
 		}
 		runs, of = append(runs, run), append(of, kind)
 	}
-	var failed, worked linear64
-	hammered, refused := false, linear64(0)
+	var failed, worked, refused answerBin
 	for i := range runs {
 		switch r := &runs[i]; {
 		case of[i] == verdictFailed:
-			failed |= r.Again
-			hammered = hammered || r.hammered()
+			failed.join(r)
 		case of[i] == verdictWorked:
-			worked |= r.Next
+			worked.join(r)
 		case r.Status == 401 || r.Status == 403 || r.Status == 422:
-			refused |= r.Again
+			refused.join(r)
 		}
 	}
-	if worked.count() < truthSide || failed.count() < truthSide && !hammered && refused.count() < truthSide {
+	fails, _ := failed.clients()
+	_, works := worked.clients()
+	refusals, _ := refused.clients()
+	if works < truthSide || fails < truthSide && !failed.hammered() && refusals < truthSide {
 		return nil
 	}
 	var out []LoginAnswer
-	for i := range runs {
+	for i := 0; i < len(runs); i++ {
 		if of[i] == verdictNone {
 			continue
 		}
 		r := &runs[i]
-		answer := LoginAnswer{Status: r.Status, From: r.From, To: r.To, Failed: of[i] == verdictFailed, Clients: r.Next.count()}
+		for i+1 < len(runs) && of[i+1] == of[i] && r.near(&runs[i+1]) {
+			i++
+			r.join(&runs[i])
+		}
+		again, next := r.clients()
+		answer := LoginAnswer{Status: r.Status, From: r.From, To: r.To, Failed: of[i] == verdictFailed, Clients: next}
 		if answer.Failed {
-			answer.Clients = r.Again.count()
+			answer.Clients = again
 		}
 		out = append(out, answer)
 	}
@@ -562,7 +593,7 @@ func (f *Fitter) fitTruth(facts []pathFacts) map[uint64]*EndpointBaseline {
 		if a := of[template]; a != nil {
 			for i := range a.Bins {
 				if s := a.Bins[i].Status; s >= 200 && s < 400 {
-					again += a.Bins[i].Agains
+					again += a.Bins[i].Retries
 				}
 			}
 		}
@@ -612,12 +643,14 @@ func (v *observer) hides(e *EndpointBaseline, template uint64) bool {
 // came, by their answers: they are told apart once the truth is learned.
 type hiddenTries struct {
 	template uint64
-	kinds    [3]hiddenKind
+	kinds    [4]hiddenKind
 	others   uint32 // that cannot be told apart any more
 }
 
+// hiddenKind is a run of sizes that differ by a hundredth at most.
 type hiddenKind struct {
-	size   int32
+	from   int32
+	to     int32
 	n      uint32
 	status uint16
 }
@@ -630,9 +663,11 @@ func (h *hiddenTries) add(o *pipeline.Observation) {
 	for i := range h.kinds {
 		k := &h.kinds[i]
 		if k.n == 0 {
-			k.size, k.status = size, o.Status
+			k.from, k.to, k.status = size, size, o.Status
 		}
-		if h.template == o.Template && k.status == o.Status && k.size == size {
+		from, to := min(k.from, size), max(k.to, size)
+		if h.template == o.Template && k.status == o.Status && (from == to || from >= 0 && to-from <= to/100) {
+			k.from, k.to = from, to
 			k.n++
 			return
 		}
@@ -653,9 +688,10 @@ func (st *loginState) settle(s *scope) {
 		if k.n == 0 {
 			continue
 		}
-		failed, known := s.v.learned(s.endpoint, h.template, k.status, int64(k.size))
+		failed, known := s.v.learned(s.endpoint, h.template, k.status, int64(k.from))
+		other, sure := s.v.learned(s.endpoint, h.template, k.status, int64(k.to))
 		switch {
-		case !known:
+		case !known || !sure || failed != other:
 			return
 		case failed:
 			failures += k.n

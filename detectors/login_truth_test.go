@@ -210,18 +210,19 @@ func TestLoginTruth(t *testing.T) {
 // TestLoginTruthSettles: a case that began before the truth was learned counts
 // what it could not, once it is.
 func TestLoginTruthSettles(t *testing.T) {
-	site := hiddenSites()[2]
-	l := &loginTraffic{rng: rand.New(rand.NewPCG(9, 1))}
-	l.people(site, 1, 60, caseStart, 30*time.Minute)
-	for i := range 8 { // eight bursts of a slow guesser
-		l.guess(site, earlyGuesser, caseStart.Add(time.Duration(i)*5*time.Minute), 60, 30)
-	}
-	found, _ := withCross(t, pipeline.ShippedEdition(), l.batch(), 1, 512)
-	if first := found[0].Outcome.Succeeded; first != nil {
-		t.Errorf("the first finding says that %s logins worked, want null", show(first))
-	}
-	if f := guessed(t, found, earlyGuesser); !near(f.Outcome.Succeeded, 8) {
-		t.Errorf("%s logins worked, want 8 within one", show(f.Outcome.Succeeded))
+	for _, site := range []loginSite{hiddenSites()[0], hiddenSites()[2]} {
+		l := &loginTraffic{rng: rand.New(rand.NewPCG(9, 1))}
+		l.people(site, 1, 60, caseStart, 30*time.Minute)
+		for i := range 8 { // eight bursts of a slow guesser
+			l.guess(site, earlyGuesser, caseStart.Add(time.Duration(i)*5*time.Minute), 60, 30)
+		}
+		found, _ := withCross(t, pipeline.ShippedEdition(), l.batch(), 1, 512)
+		if first := found[0].Outcome.Succeeded; first != nil {
+			t.Errorf("the first finding says that %s logins worked, want null", show(first))
+		}
+		if f := guessed(t, found, earlyGuesser); !near(f.Outcome.Succeeded, 8) {
+			t.Errorf("%s logins worked, want 8 within one", show(f.Outcome.Succeeded))
+		}
 	}
 }
 
@@ -295,6 +296,25 @@ func TestLoginTruthTakesNoLies(t *testing.T) {
 		}
 		if clients <= 1 && !near(f.Outcome.Succeeded, 1) {
 			t.Errorf("%d liars keep it from learning", clients)
+		}
+	}
+}
+
+// TestLoginTruthStaysLearned on a busy site for as long as it runs, and follows
+// one whose pages change.
+func TestLoginTruthStaysLearned(t *testing.T) {
+	l := &loginTraffic{rng: rand.New(rand.NewPCG(19, 1))}
+	before, after := hiddenSites()[2], hiddenSites()[2]
+	after.failed = func(*rand.Rand) (uint16, int64) { return 302, 260 }
+	after.worked = func(*rand.Rand) (uint16, int64) { return 302, 219 } // what a failure was
+	l.people(before, 1, 6000, caseStart, 20*time.Hour)
+	l.people(after, 10_000, 6000, caseStart.Add(20*time.Hour), 20*time.Hour)
+	l.guess(before, earlyGuesser, caseStart.Add(19*time.Hour), 200, 50, 100, 150)
+	l.guess(after, lateGuesser, caseStart.Add(39*time.Hour), 200, 50, 100, 150)
+	found, _ := withCross(t, pipeline.ShippedEdition(), l.batch(), 1, 4096)
+	for _, client := range []int{earlyGuesser, lateGuesser} {
+		if f := guessed(t, found, client); !near(f.Outcome.Succeeded, 3) {
+			t.Errorf("%s of 3 logins worked", show(f.Outcome.Succeeded))
 		}
 	}
 }

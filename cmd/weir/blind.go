@@ -29,6 +29,7 @@ type blindEndpoint struct {
 	login    bool
 	attempts int64
 	hidden   int64 // no operation, or an outcome that is not known
+	known    int64 // outcomes in a row that are known
 	told     int64 // the log says whether the application failed
 	good     int64 // answered 2xx or 3xx
 	answers  map[blindAnswer]int64
@@ -92,8 +93,14 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	}
 	switch {
 	case login:
-		if good && b.set != nil && !b.set.LoginKnown(r) {
-			e.hidden++
+		switch {
+		case !good || b.set == nil:
+		case !b.set.LoginKnown(r):
+			e.hidden, e.known = e.hidden+1, 0
+		default:
+			if e.known++; e.known >= minBlindRequests {
+				e.hidden = 0 // learned meanwhile
+			}
 		}
 		if a := (blindAnswer{r.Status, r.Bytes}); e.answers[a] > 0 || len(e.answers) < maxBlindAnswers {
 			e.answers[a]++

@@ -11,8 +11,8 @@ import (
 )
 
 // entrances looks for logins that are not named like one: a client without an
-// account posts somewhere, is answered with success, and the next that its address
-// does, it does under an account never seen there before. Who only renews a token
+// account posts somewhere, is answered with success, and under an account that
+// was never seen at its address before: in that answer, or in the next request. Who only renews a token
 // had the account before. What is found is proposed, never believed: a sign-up
 // behaves the same. Maps are bounded; at the bound nothing new is taken up.
 type entrances struct {
@@ -28,7 +28,7 @@ type entrance struct {
 
 type entrancePlace struct {
 	name     string
-	posts    int64 // anonymous ones answered with success
+	posts    int64 // answered with success
 	refused  int64
 	entered  int64
 	accounts map[string]struct{} // that entered, up to a few
@@ -47,50 +47,67 @@ func newEntrances() entrances {
 }
 
 func (e *entrances) add(r *pipeline.Request) {
-	if r.Address.IsZero() || r.Flags&pipeline.FlagLogin != 0 {
+	if r.Address.IsZero() {
 		return
 	}
-	client := r.Address.Owner()
-	if r.Account != "" {
+	post := (r.Verb == pipeline.VerbPost || r.Verb == pipeline.VerbPut) && len(r.Path) <= 256
+	if r.Flags&pipeline.FlagLogin != 0 {
+		// By its name, or because an HTTP user was refused.
+		if p := e.places[r.Method+" "+r.Path]; p != nil && post && r.Answer() >= 400 {
+			p.refused++
+		}
+		return
+	}
+	client, status := r.Address.Owner(), r.Answer()
+	good := status >= 200 && status < 400
+	var place *entrancePlace
+	if post && r.Key == "" && (good || r.Account == "") {
+		if place = e.place(r); place != nil && good {
+			place.posts++
+		}
+	}
+	if r.Account != "" && good {
+		// The application may name the account in the answer already.
+		at, entered := place, place != nil
+		if !entered {
+			if p, ok := e.posted[client]; ok && r.Time.Sub(p.at) <= entranceWindow {
+				at, entered = p.place, true
+			}
+		}
+		delete(e.posted, client)
 		key := pipeline.Mix64(client, pipeline.Hash64(r.Account))
 		if _, ok := e.had[key]; ok || len(e.had) >= maxEntranceHad {
 			return
 		}
 		e.had[key] = struct{}{}
-		p, ok := e.posted[client]
-		if !ok {
-			return
-		}
-		delete(e.posted, client)
-		if r.Time.Sub(p.at) <= entranceWindow && len(p.place.accounts) < 4*minEntered {
-			p.place.accounts[strings.Clone(r.Account)] = struct{}{}
-			p.place.entered++
-		} else if r.Time.Sub(p.at) <= entranceWindow {
-			p.place.entered++
+		if entered {
+			at.entered++
+			if len(at.accounts) < minEntered {
+				at.accounts[strings.Clone(r.Account)] = struct{}{}
+			}
 		}
 		return
 	}
-	if r.Verb != pipeline.VerbPost && r.Verb != pipeline.VerbPut || r.Key != "" || len(r.Path) > 256 {
-		return
+	switch {
+	case place == nil:
+	case good:
+		if _, ok := e.posted[client]; ok || len(e.posted) < maxEntranceClients {
+			e.posted[client] = entrance{place, r.Time}
+		}
+	case status == 400 || status == 401 || status == 403 || status == 422:
+		place.refused++
 	}
+}
+
+// place returns where r posts to; nil beyond the bound.
+func (e *entrances) place(r *pipeline.Request) *entrancePlace {
 	name := r.Method + " " + r.Path
 	p := e.places[name]
-	if p == nil {
-		if len(e.places) >= maxEntrancePlaces {
-			return
-		}
+	if p == nil && len(e.places) < maxEntrancePlaces {
 		p = &entrancePlace{name: strings.Clone(name), accounts: map[string]struct{}{}}
 		e.places[p.name] = p
 	}
-	switch status := r.Answer(); {
-	case status == 400 || status == 401 || status == 403 || status == 422:
-		p.refused++
-	case status >= 200 && status < 400:
-		p.posts++
-		if _, ok := e.posted[client]; ok || len(e.posted) < maxEntranceClients {
-			e.posted[client] = entrance{p, r.Time}
-		}
-	}
+	return p
 }
 
 // found lists the places that at least five accounts entered by, and by most of

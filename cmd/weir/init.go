@@ -205,7 +205,7 @@ func (s *sighting) writeLogins(w io.Writer) {
 		}
 		return strings.Compare(a, b)
 	})
-	fmt.Fprint(w, "\n# Login endpoints, by their names. failure says how a failed login looks; where it\n# is left out, weir goes by the status.\nendpoints:\n")
+	fmt.Fprint(w, "\n# Login endpoints, by their names. failure says how a failed login looks; where it\n# is left out, weir goes by the status, or learns what a failure looks like from\n# what people do next.\nendpoints:\n")
 	for _, name := range names {
 		l := s.logins[name]
 		var seen []string
@@ -217,7 +217,7 @@ func (s *sighting) writeLogins(w io.Writer) {
 		if l.statuses[401]+l.statuses[403] > 0 {
 			fmt.Fprint(w, "    failure: {status: [401, 403]}\n")
 		} else {
-			fmt.Fprint(w, "    # failure: {or_size: 1900-1920}   # it seems to answer failures with a success code: give their size\n")
+			fmt.Fprint(w, "    # failure: {or_size: 1900-1920}   # it seems to answer failures with a success code: learned, or give their size\n")
 		}
 	}
 }

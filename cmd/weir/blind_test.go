@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/detectors"
+	"weir/pipeline"
+)
+
+func blindSet(t *testing.T) *detectors.Set {
+	t.Helper()
+	set, err := detectors.NewSet(detectors.Config{}, pipeline.ShippedEdition())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func blindRequest(i int, method, path string, status uint16) *pipeline.Request {
+	a, _ := pipeline.ParseAddress(fmt.Sprintf("10.0.%d.%d", i>>8&255, i&255))
+	at := pipeline.TimeOf(time.Unix(1_760_000_000+int64(i), 0))
+	r := &pipeline.Request{
+		Time: at, Effective: at, Method: method, Path: path, Status: status, Bytes: 300, Address: a, Owner: a.Owner(), Kind: pipeline.PrincipalIP,
+		Account: "u_somebody",
+	}
+	r.Seal()
+	return r
+}
+
+func TestBlindSpots(t *testing.T) {
+	f := func(name string, n int, make func(i int) *pipeline.Request, want ...string) {
+		t.Helper()
+		b := newBlindSpots(blindSet(t))
+		for i := range n {
+			b.add(make(i))
+		}
+		got := b.lines()
+		if len(got) != len(want) {
+			t.Errorf("%s: %d lines, want %d:\n%s", name, len(got), len(want), strings.Join(got, "\n"))
+			return
+		}
+		for i := range want {
+			if !strings.Contains(got[i], want[i]) {
+				t.Errorf("%s: %q is not in\n%s", name, want[i], got[i])
+			}
+		}
+	}
+	f("graphql without an operation", 40, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/graphql", 200) },
+		"POST /graphql: answers success to all 40 requests and the log shows no operation")
+	f("graphql with one", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/graphql", 200)
+		r.Operation = "GetOrder"
+		return r
+	})
+	f("too few", 19, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/graphql", 200) })
+	f("grpc without a status", 40, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/shop.Orders/Get", 200) },
+		"POST /shop.Orders/Get: answers success to all 40 requests and the log shows no gRPC status")
+	f("grpc with one", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/shop.Orders/Get", 200)
+		r.SetApp(0)
+		return r
+	})
+	f("a login that answers 200 to all", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/login", 200)
+		r.Flags |= pipeline.FlagLogin
+		return r
+	}, `POST /login: the outcome of 40 of 40 logins is not known (40 × 200 with 300 bytes)`)
+	f("a login whose failures show", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/login", 401)
+		r.Flags |= pipeline.FlagLogin
+		return r
+	})
+	f("no status", 40, func(i int) *pipeline.Request { return blindRequest(i, "GET", "/", 0) }, "40 of 40 requests have no status")
+	f("no user", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "GET", "/", 200)
+		r.Account = ""
+		return r
+	}, "no request names a user")
+	f("an ordinary log", 40, func(i int) *pipeline.Request { return blindRequest(i, "GET", "/orders/7", 200) })
+	f("more endpoints than there is room for", 40*400, func(i int) *pipeline.Request {
+		return blindRequest(i, "POST", fmt.Sprintf("/v%d/graphql", i%400), 200)
+	}, "graphql", "graphql", "graphql", "graphql", "graphql", "graphql", "122 endpoints more")
+	f("a path that would write lines of its own", 40, func(i int) *pipeline.Request {
+		return blindRequest(i, "POST", "/\x1b[31m\nblind: x/graphql", 200)
+	}, `POST /\x1b[31m\nblind: x/graphql: answers`)
+}
+
+// TestEntrances: a login under another name is proposed; a sign-in that is
+// known, and an endpoint that is used under an account, are not.
+func TestEntrances(t *testing.T) {
+	visit := func(e *entrances, i int, path string, renewed bool) {
+		before := blindRequest(i, "GET", "/", 200)
+		if !renewed {
+			before.Account = ""
+		} else {
+			before.Account = fmt.Sprintf("u_%d", i)
+		}
+		e.add(before)
+		for _, status := range []uint16{401, 200} {
+			r := blindRequest(i, "POST", path, status)
+			r.Account = ""
+			e.add(r)
+		}
+		after := blindRequest(i, "GET", "/account", 200)
+		after.Account = fmt.Sprintf("u_%d", i)
+		e.add(after)
+	}
+	f := func(name, path string, clients int, renewed bool, want string) {
+		t.Helper()
+		e := newEntrances()
+		for i := range clients {
+			visit(&e, i, path, renewed)
+		}
+		var got []string
+		for _, p := range e.found() {
+			got = append(got, p.name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	f("a login", "/konto/anmelden", 8, false, "POST /konto/anmelden")
+	f("too few", "/konto/anmelden", 4, false, "")
+	f("a token renewed", "/konto/anmelden", 8, true, "")
+	e := newEntrances()
+	for i := range 8 {
+		visit(&e, i, "/konto/anmelden", false)
+	}
+	if p := e.found(); len(p) != 1 || !strings.Contains(p[0].text(), `{match: "POST /konto/anmelden", role: login}`) {
+		t.Errorf("found %v", p)
+	}
+	// A form that everybody posts to, now and then before logging in elsewhere.
+	e = newEntrances()
+	for i := range 100 {
+		r := blindRequest(i, "POST", "/newsletter", 200)
+		r.Account = ""
+		e.add(r)
+		if i%4 == 0 {
+			e.add(blindRequest(i, "GET", "/account", 200))
+		}
+	}
+	if p := e.found(); len(p) != 0 {
+		t.Errorf("a newsletter is taken for a login: %s", p[0].text())
+	}
+}
