@@ -383,7 +383,7 @@ func TestFloor(t *testing.T) {
 		{"accounts, 10 a day", 4, 144 * time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 2 a day", 4, 12 * time.Hour, 40, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 1 a day", 4, 24 * time.Hour, -1, func(i int) pipeline.Request { return account(i, 401) }},
-		{"accounts, one in five works", 4, time.Minute, 34, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
+		{"accounts, every fifth works", 4, time.Minute, 34, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
 		{"accounts, every other one works", 4, time.Minute, -1, func(i int) pipeline.Request { return account(i, []uint16{401, 200}[i%2]) }},
 		{"12 accounts in rounds, 10 a day", 5, 144 * time.Minute, 0, func(i int) pipeline.Request { return account(i%12, 401) }},
 		{"20 accounts in rounds, 10 a day", 5, 144 * time.Minute, 33, func(i int) pipeline.Request { return account(i%20, 401) }},
