@@ -158,3 +158,23 @@ func TestRecentIsBounded(t *testing.T) {
 		t.Errorf("%v allocations an attempt", n)
 	}
 }
+
+// TestFitFirstAttempts: the share of first attempts that fail is learned from
+// first attempts, whatever the share of all attempts is.
+func TestFitFirstAttempts(t *testing.T) {
+	events, err := parseEvents(`
+@0s 10.0.{random:0-3}.{random:1-40} 4000 every 15s~ POST /login 200/401:4 login=p{n}
+@0s 10.0.{random:0-3}.{random:1-40} 4000 every 15s~ POST /login 401 login=old
+`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := DecodeBaselines(fitted(t, order(t, events)).Detectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of all attempts half fail; of first ones 4 %, and the stale account's.
+	if m := b.LoginUser.Mean(); b.LoginUser.N < 100 || m < 0.05 || m > 0.11 {
+		t.Errorf("first attempts fail %.3f over %d clients", m, b.LoginUser.N)
+	}
+}
