@@ -18,11 +18,11 @@ type attempt struct {
 	agent  string
 }
 
-// firstFindings feeds n attempts of one client to a set and returns after how
+// firstFindings feeds n attempts of one client to a set under e and returns after how
 // many it was reviewed and paged; 0 for never.
-func firstFindings(t *testing.T, n int, next func(i int) attempt) (review, page int) {
+func firstFindings(t *testing.T, e *pipeline.Edition, n int, next func(i int) attempt) (review, page int) {
 	t.Helper()
-	s := newSet(t, Config{}, pipeline.ShippedEdition())
+	s := newSet(t, Config{}, e)
 	address, _ := pipeline.ParseAddress("203.0.113.7")
 	block := &pipeline.Block{Source: "attack"}
 	at := caseStart
@@ -55,7 +55,7 @@ func TestCanaries(t *testing.T) {
 		const runs, limit = 100, 400
 		for seed := range uint64(runs) {
 			rng := rand.New(rand.NewPCG(seed, 3))
-			_, page := firstFindings(t, limit, func(i int) attempt {
+			_, page := firstFindings(t, pipeline.ShippedEdition(), limit, func(i int) attempt {
 				status := uint16(401)
 				if rng.Float64() < 0.2 {
 					status = 200
@@ -93,7 +93,7 @@ func TestOffice(t *testing.T) {
 		for seed := range uint64(runs) {
 			rng := rand.New(rand.NewPCG(seed, 4))
 			again := ""
-			review, page := firstFindings(t, 1500, func(i int) attempt {
+			review, page := firstFindings(t, pipeline.ShippedEdition(), 1500, func(i int) attempt {
 				a := attempt{again, 200, 10 * time.Second, fmt.Sprintf("Mozilla/5.%d", rng.IntN(agents))}
 				if again != "" {
 					again = ""

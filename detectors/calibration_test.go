@@ -260,6 +260,8 @@ func TestCalibration(t *testing.T) {
 	}
 	kiosks := atShipped()
 	kiosks.guests, kiosks.days, kiosks.median, kiosks.objects = 24, 3, 4, 1
+	clumsy := kiosks // as many fail as a fit may believe
+	clumsy.shared = [2]float64{4, 16}
 	shop := atShipped()
 	shop.median, shop.spread = 20, 1.1
 	learn := func(p population) *pipeline.Edition {
@@ -275,6 +277,7 @@ func TestCalibration(t *testing.T) {
 		{"shipped priors, a tame population", pipeline.ShippedEdition(), tame},
 		{"shipped priors, shared machines", pipeline.ShippedEdition(), kiosks},
 		{"fitted priors, shared machines", learn(kiosks), kiosks},
+		{"fitted priors, clumsy people at shared machines", learn(clumsy), clumsy},
 		{"fitted priors, the shipped ones' population", learn(atShipped()), atShipped()},
 		{"fitted priors, a tame population", learn(tame), tame},
 		{"fitted priors, a population of readers", learn(shop), shop},
