@@ -207,7 +207,8 @@ func (w *worker) account(sh *shard, p *Profile, r *pipeline.Ordered, as role) {
 
 // affected puts the accounts of the case into f.
 func (d *dossier) affected(f *pipeline.Finding, p *Profile) {
-	l, known := (*accountList)(nil), false
+	var l *accountList
+	var known bool
 	switch {
 	case family(f.Detector) == "auth", f.Detector == "enum.user" && !p.ask.leads(&p.login):
 		l, known = &d.Logins, p.login.known()

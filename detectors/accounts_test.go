@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/pipeline"
 )
@@ -157,4 +158,58 @@ func TestRecentIsBounded(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations an attempt", n)
 	}
+}
+
+// TestFitFirstAttempts: the share of first attempts that fail is learned from
+// first attempts, whatever the share of all attempts is.
+func TestFitFirstAttempts(t *testing.T) {
+	events, err := parseEvents(`
+@0s 10.0.{random:0-3}.{random:1-40} 4000 every 15s~ POST /login 200/401:4 login=p{n}
+@0s 10.0.{random:0-3}.{random:1-40} 4000 every 15s~ POST /login 401 login=old
+`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := DecodeBaselines(fitted(t, order(t, events)).Detectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of all attempts half fail; of first ones 4 %, and the stale account's.
+	if m := b.LoginUser.Mean(); b.LoginUser.N < 100 || m < 0.05 || m > 0.11 {
+		t.Errorf("first attempts fail %.3f over %d clients", m, b.LoginUser.N)
+	}
+}
+
+// TestFirstAttemptsWorstFit: under the highest share that a fit may believe, a
+// fifth, ten accounts a day page as they should, and two a day come to a review.
+// docs/detectors.md says so.
+func TestFirstAttemptsWorstFit(t *testing.T) {
+	var clients []fitClient
+	for range 400 {
+		clients = append(clients, fitClient{loginUser: share{1, 1}}, fitClient{loginUser: share{1, 2}})
+	}
+	b := ShippedBaselines()
+	b.LoginUser = fitBeta(clients, func(c *fitClient) share { return c.loginUser }, b.LoginUser)
+	if m := b.LoginUser.Mean(); m < 0.19 || m > 0.201 {
+		t.Fatalf("the highest share is %.3f", m)
+	}
+	raw, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &pipeline.Edition{Number: 1, Templates: pipeline.ColdTemplates(), Detectors: raw}
+	f := func(gap time.Duration, reviewBy, pageBy int) {
+		t.Helper()
+		review, page := firstFindings(t, e, 80, func(i int) attempt { return attempt{fmt.Sprintf("u_%d", i), 401, gap, "curl"} })
+		t.Logf("every %s: review after %d, page after %d", gap, review, page)
+		if review == 0 || review > reviewBy {
+			t.Errorf("every %s: review after %d (0: never), want at most %d", gap, review, reviewBy)
+		}
+		if pageBy > 0 && (page == 0 || page > pageBy) {
+			t.Errorf("every %s: page after %d (0: never), want at most %d", gap, page, pageBy)
+		}
+	}
+	f(time.Second, 14, 20)
+	f(144*time.Minute, 14, 20)
+	f(12*time.Hour, 20, 0)
 }
