@@ -39,7 +39,7 @@ func allCases(t *testing.T) (all []caseBatch) {
 		}
 		kind, _, _ := strings.Cut(filepath.Base(file), "_")
 		c := caseBatch{name: file, kind: kind, batch: order(t, events)}
-		for _, which := range strings.Fields(parts["edition"] + " ") {
+		for which := range strings.FieldsSeq(parts["edition"]) {
 			switch which {
 			case "self":
 				c.editions = append(c.editions, fitted(t, c.batch))
@@ -164,12 +164,12 @@ func TestBlockedAndPlace(t *testing.T) {
 	}
 	placed := with(batch, 0)
 	for i := range placed {
-		placed[i].Request.ASN, placed[i].Request.Country = 24940, pipeline.Country{'D', 'E'}
+		placed[i].ASN, placed[i].Country = 24940, pipeline.Country{'D', 'E'}
 	}
 	if f = last(placed); f.ASN != "AS24940" || f.Country != "DE" || f.Network != "hosting" {
 		t.Errorf("from %q %q %q", f.ASN, f.Country, f.Network)
 	}
-	placed[30].Request.Country = pipeline.Country{'F', 'R'}
+	placed[30].Country = pipeline.Country{'F', 'R'}
 	if f = last(placed); f.ASN != "AS24940" || f.Country != "" {
 		t.Errorf("from two countries, one system: %q %q", f.ASN, f.Country)
 	}

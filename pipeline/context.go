@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"os"
 	"path"
 	"strings"
-
-	"crypto/sha256"
 
 	"github.com/oschwald/maxminddb-golang/v2"
 )

@@ -134,7 +134,7 @@ func parseCrawlers(text string) (list []crawler, err error) {
 		if rest, ok := strings.CutPrefix(line, "home "); ok {
 			line, into = rest, &home
 		}
-		for _, s := range strings.Fields(line) {
+		for s := range strings.FieldsSeq(line) {
 			p, err := parseNetwork(s)
 			if err != nil {
 				return nil, fmt.Errorf("read crawlers, line %d: %w", n, err)

@@ -180,8 +180,11 @@ func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string,
 	q.Effective = q.Time
 	printRequest(out, q, id, keys)
 	got := set.Read(q)
-	fmt.Fprintf(out, "endpoint    %s %s%s\n", q.Method, printable(got.Template), map[bool]string{
-		true: "", false: " (a guess from the path alone: no template is learned for it; --edition FILE)"}[got.Known])
+	guess := " (a guess from the path alone: no template is learned for it; --edition FILE)"
+	if got.Known {
+		guess = ""
+	}
+	fmt.Fprintf(out, "endpoint    %s %s%s\n", printable(q.Method), printable(got.Template), guess)
 	if len(got.Words) > 0 {
 		fmt.Fprintf(out, "detectors   %s\n", strings.Join(got.Words, "\n            "))
 	}
