@@ -78,7 +78,8 @@ type driftState struct {
 	Onset   pipeline.Time
 	After   [driftBins]uint16 // since the sum last was zero
 	M       uint32
-	Larger  uint32 // of these, the ones that speak for a shift
+	Again   uint32 // left out of this round
+	Larger  uint32 // of M, the ones that speak for a shift
 	Run     linear256
 	Told    pipeline.Time
 }
@@ -110,7 +111,11 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	run := d.Run
 	run.add(s.Sender)
 	if run == d.Run {
-		return // one client counts once in a run
+		// One client counts once, until all have: then another round begins.
+		if d.Again++; d.Again >= driftReference {
+			d.Run, d.Again = linear256{}, 0
+		}
+		return
 	}
 	inc := d.ratio(bin)
 	if d.Sum+inc <= 0 {
@@ -127,7 +132,7 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	if inc > 0 {
 		d.Larger++
 	}
-	if d.Sum < pipeline.ReviewAt || d.Larger < driftClients || 2*d.Larger < d.M {
+	if d.Sum < pipeline.ReviewAt || d.Larger < driftClients || 5*d.Larger < 2*d.M {
 		if d.M > 1<<14 {
 			d.calm()
 		}
@@ -143,7 +148,7 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 
 // calm begins a new run.
 func (d *driftState) calm() {
-	d.Sum, d.M, d.Larger, d.After, d.Run = 0, 0, 0, [driftBins]uint16{}, linear256{}
+	d.Sum, d.M, d.Larger, d.Again, d.After, d.Run = 0, 0, 0, 0, [driftBins]uint16{}, linear256{}
 }
 
 // ratio is what an answer of this bin says for a shift up.
@@ -256,7 +261,7 @@ func (t *crowdTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	c := t.All[i]
 	if window > c.Window {
-		c.Base += (int64(c.Clients.count())*256 - c.Base) / int64(min(8, c.Windows+1))
+		c.Base += (int64(c.Clients.count())*256 - c.Base) / min(8, c.Windows+1)
 		gap := window - c.Window
 		for range min(gap-1, 64) {
 			c.Base -= c.Base / 8

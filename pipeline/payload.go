@@ -365,7 +365,7 @@ func shapesOf(v string, path bool) (p Payloads) {
 // and blanks.
 var wordyShapes = []string{"select", "union", " by ", "into ", "delete ", "drop ", "update ", "waitfor", "\n", "\r", " -", "limit ", "exec", "and ", "or "}
 
-// metaOnly reports text of interpreters' characters: <>"'%;)(&+
+// metaOnly reports text of interpreters' characters, such as <>"'%;)(&+.
 func metaOnly(v string, c charClass) bool {
 	if c&(charQuoteMark|charAngle|charBracket|charShell) == 0 || len(v) > 64 {
 		return false
@@ -505,7 +505,7 @@ func markupShapes(v string, c charClass) (p Payloads) {
 			return p | PayloadXSS
 		}
 	}
-	if i := strings.Index(v, "<!entity"); i >= 0 || strings.Contains(v, "<!doctype") && strings.Contains(v, "[") || strings.Contains(v, "<?xml") || strings.Contains(v, "xi:include") {
+	if strings.Contains(v, "<!entity") || strings.Contains(v, "<!doctype") && strings.Contains(v, "[") || strings.Contains(v, "<?xml") || strings.Contains(v, "xi:include") {
 		p |= PayloadXXE
 	}
 	return p

@@ -353,7 +353,8 @@ func commandShapes(v string, c charClass, path bool) (p Payloads) {
 		binary := strings.HasPrefix(word, "/bin/") || strings.HasPrefix(word, "/usr/bin") || strings.HasPrefix(word, "usr/bin") || strings.HasPrefix(word, "/sbin") || strings.HasPrefix(word, "/???/")
 		end := v[min(len(v), j+n):]
 		argument := end == "" || strings.HasPrefix(end, " ") || strings.IndexByte(";|&`)<>$\n\"'({,%", end[0]) >= 0
-		if binary || isCommand(word) && argument && !(path && b == ';' && c&charSpacing == 0 && end == "" && !binary && n > 4) {
+		matrix := path && b == ';' && c&charSpacing == 0 && end == "" && n > 4 // a path's parameter
+		if binary || isCommand(word) && argument && !matrix {
 			return p | PayloadCommand
 		}
 	}
