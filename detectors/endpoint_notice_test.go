@@ -142,7 +142,7 @@ func TestInjectOutcome(t *testing.T) {
 			t.Errorf("status %d: %s", status, data)
 		}
 	}
-	f(403, pipeline.FlagBlocked, "waf", false, false)
+	f(403, pipeline.FlagBlocked, "a WAF or gateway", false, false)
 	f(403, 0, "403", false, false)
 	f(404, 0, "", false, false)
 	f(200, 0, "", true, false)

@@ -293,7 +293,7 @@ func (injectProbe) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 	blocked := int64(st.waf) + int64(st.denied)
 	switch {
 	case st.waf > 0:
-		f.Outcome.Blocked, f.Outcome.BlockedBy = &blocked, "waf"
+		f.Outcome.Blocked, f.Outcome.BlockedBy = &blocked, "a WAF or gateway"
 	case st.denied > 0:
 		f.Outcome.Blocked, f.Outcome.BlockedBy = &blocked, "403"
 	}
