@@ -132,7 +132,7 @@ func (v *observer) outcome(o *pipeline.Observation, r *pipeline.Request, e *Endp
 		}
 	}
 	if v.logins != nil {
-		if failed, known, basis := v.logins.Failed(r.Method, r.Path, o.Status, r.Bytes, false); known && basis == "configured" {
+		if failed, known, basis := v.logins.Failed(r.Method, r.Path, o.Status, r.Bytes, false); known && (basis == "configured" || basis == "standard") {
 			tell(failed)
 			return
 		}

@@ -215,7 +215,8 @@ func (l *LoginRules) Endpoint(method, path string) (LoginEndpoint, bool) {
 // Failed says what the answer to a login attempt means: known is false where it
 // does not tell. bytes is the response size, -1 unknown. answers401 says that
 // the endpoint is known to answer failures with 401 or 403, so that 2xx and 3xx
-// mean success. basis is configured, learned, status or unknown.
+// mean success. basis is configured, learned, status, standard (a token
+// endpoint answers failures with 400 or 401: RFC 6749 section 5.2) or unknown.
 func (l *LoginRules) Failed(method, path string, status uint16, bytes int64, answers401 bool) (failed, known bool, basis string) {
 	if len(l.rules) > 0 {
 		var room [256]byte
@@ -237,8 +238,16 @@ func (l *LoginRules) Failed(method, path string, status uint16, bytes int64, ans
 		return true, true, "status"
 	case status >= 200 && status < 400 && answers401:
 		return false, true, "learned"
+	case status >= 200 && status < 300 && grantsTokens(path):
+		return false, true, "standard"
 	}
 	return false, false, "unknown"
+}
+
+// grantsTokens reports whether path is a token endpoint: an OAuth one, or one
+// named like it. Programs come back there all day with what they were granted.
+func grantsTokens(path string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(path, "/"), "/token")
 }
 
 func (l *LoginRules) find(method string, clean []byte) *endpointRule {
