@@ -23,7 +23,7 @@ import (
 // warehouse's sync. OWASP API3, API4, ATT&CK T1213, T1567.
 type dataExposure struct{}
 
-// exposureState is 88 bytes.
+// exposureState is 72 bytes.
 type exposureState struct {
 	bytes  int64 // a day, decaying
 	total  int64 // since onset

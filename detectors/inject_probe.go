@@ -31,7 +31,7 @@ import (
 // OWASP API8, ATT&CK T1190.
 type injectProbe struct{}
 
-// injectState is 152 bytes.
+// injectState is 136 bytes.
 type injectState struct {
 	odd    trial
 	listed int32         // Nats from shapes that ordinary text does not have
