@@ -40,6 +40,10 @@ func newProbePath() detector { return probePath{} }
 // for this host and no longer background noise.
 const dedicatedProbe = 40
 
+// toldProbe is the number of distinct misses from which even background noise is
+// told at once and not at the end of the minute.
+const toldProbe = 16
+
 func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.probe
 	if !s.freshPath || o.Flags&(pipeline.ObsLogin|pipeline.ObsAuto) != 0 {

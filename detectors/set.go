@@ -479,7 +479,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	phase := s.detectors[k].phase(p)
 	// Background noise waits for the end of the minute: by then it may have
 	// turned out to be more than that.
-	quiet := s.entries[k].name == "probe.path" && phase == 0
+	quiet := s.entries[k].name == "probe.path" && phase == 0 && p.probe.missed < toldProbe
 	if !quiet && (!c.Opened || phase > c.Phase || !c.Paged && score >= pipeline.PageAt) {
 		w.emit(i, k, p, d, c)
 		return
