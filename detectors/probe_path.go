@@ -32,6 +32,9 @@ type probeState struct {
 	named  uint16        // distinct wordlist paths
 	found  uint16        // 2xx answers to paths that people do not ask for
 	secure uint16        // misses answered 403
+
+	softSize int32  // of the last 2xx to a path that no template knows
+	softs    uint16 // how many like it in a row
 }
 
 func newProbePath() detector { return probePath{} }
@@ -50,7 +53,7 @@ func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipelin
 		return 0, false
 	}
 	now := seconds(o.Time)
-	if !o.Has(pipeline.ObsMiss) {
+	if !o.Has(pipeline.ObsMiss) && !st.soft(o) {
 		if o.Status >= 200 && o.Status < 400 && !o.Has(pipeline.ObsStatic) {
 			st.misses.observe(s.b.Probe.Beta, false, countScale, now, halfLifeSeconds)
 			if o.Rarity > 0 && o.Status < 300 && st.missed >= 3 {
@@ -79,6 +82,21 @@ func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipelin
 		st.secure = bump(st.secure)
 	}
 	return st.score(), true
+}
+
+// soft reports a miss in a hit's clothes: sites that answer 200 to everything
+// answer paths that they do not have with one page, whose size gives it away.
+// From the third such answer on they count.
+func (st *probeState) soft(o *pipeline.Observation) bool {
+	if !o.Has(pipeline.ObsUnknown) || o.Status < 200 || o.Status >= 300 || o.Bytes <= 0 || o.Bytes >= 1<<30 {
+		return false
+	}
+	size := int32(o.Bytes)
+	if d := size - st.softSize; d > st.softSize/50 || -d > st.softSize/50 {
+		st.softSize, st.softs = size, 0
+	}
+	st.softs = bump(st.softs)
+	return st.softs >= 3
 }
 
 // bump counts without wrapping.
