@@ -42,7 +42,12 @@ type incident struct {
 	Revision int              `json:"revision"`
 	Finding  pipeline.Finding `json:"finding"` // the strongest detector's latest
 
-	Peak      peak `json:"peak"`
+	Peak peak `json:"peak"`
+	// Owned are the objects that a finding of a wider view confirmed as another's,
+	// whichever finding is the incident's now.
+	Owned     []string `json:"owned,omitempty"`
+	OwnedMore bool     `json:"owned_more,omitempty"`
+
 	Severity  int  `json:"severity"` // the highest so far: a route that took the opening takes the end too
 	Tier      int  `json:"tier"`
 	Succeeded bool `json:"succeeded"`
@@ -182,12 +187,15 @@ func (inc *incident) pace(d time.Duration) {
 }
 
 // regrade decides whether f is the incident's finding from now on: news of the
-// same detector always, another's when it is stronger than all so far.
+// same detector and view always, another's when it is stronger than all so far.
 func (inc *incident) regrade(f *pipeline.Finding) {
 	severity, tier := grade(f, inc.active(f.Time))
 	p := peak{severity, f.Score}
 	stronger := p.Severity > inc.Peak.Severity || p.Severity == inc.Peak.Severity && p.Score > inc.Peak.Score
-	if stronger || f.Detector == inc.Finding.Detector {
+	if f.Wide && len(f.Objects) > 0 {
+		inc.Owned, inc.OwnedMore = f.Objects, f.Truncated
+	}
+	if stronger || f.Detector == inc.Finding.Detector && f.Wide == inc.Finding.Wide {
 		inc.Finding = *f
 	}
 	if stronger {

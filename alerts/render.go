@@ -55,6 +55,9 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Versions: b.versions,
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
 	}
+	if len(inc.Owned) > 0 && !f.Wide {
+		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), f.Truncated || inc.OwnedMore
+	}
 	if open {
 		a.Status = "open"
 	}

@@ -23,6 +23,10 @@ type Baselines struct {
 	Near   Prior `json:"near"`   // new ids close to ids already asked for
 	Login  Prior `json:"login"`  // login attempts that fail
 	Crawl  Rate  `json:"crawl"`  // distinct items a day
+	Share  Prior `json:"share"`  // first contacts with objects that are another's
+	// Readers are principals that read what many others own: support, a partner's
+	// sync. They own nothing, and what they read is worth a look at most. Sorted.
+	Readers []uint64 `json:"readers,omitempty"`
 
 	Endpoints []EndpointBaseline `json:"endpoints"` // sorted by Template
 	Items     []ItemBaseline     `json:"items"`     // sorted by Item; the popular ones
@@ -66,6 +70,10 @@ type EndpointBaseline struct {
 	Answers401 bool  `json:"answers_401,omitempty"`
 	Near       Prior `json:"near"`
 	Miss       Prior `json:"miss"`
+	// Share is how often a first contact with an object here is with another's.
+	Share Prior `json:"share"`
+	// Merged is the share of near ids in the stream of all clients' first contacts.
+	Merged Prior `json:"merged"`
 	// RareTail is the tail evidence of an object that is not in Items; 0 where
 	// objects are somebody's, so that none is popular.
 	RareTail pipeline.Nats `json:"rare_tail"`
@@ -88,6 +96,7 @@ func ShippedBaselines() *Baselines {
 		Near:    Prior{Beta: betaOf(1.5, 6)},
 		Login:   Prior{Beta: betaOf(2, 8)},
 		Crawl:   Rate{Mean: 30 * 256, Shape: 192},
+		Share:   Prior{Beta: betaOf(1, 99)},
 	}
 }
 
@@ -104,7 +113,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	if b.Version != baselinesVersion {
 		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out: %w", b.Version, baselinesVersion, ErrLayout)
 	}
-	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login} {
+	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.Share} {
 		if p.A == 0 || p.B == 0 {
 			return nil, fmt.Errorf("read baselines: a prior is empty")
 		}
@@ -114,7 +123,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	}
 	byTemplate := func(a, b EndpointBaseline) int { return compare(a.Template, b.Template) }
 	byItem := func(a, b ItemBaseline) int { return compare(a.Item, b.Item) }
-	if !slices.IsSortedFunc(b.Endpoints, byTemplate) || !slices.IsSortedFunc(b.Items, byItem) || !slices.IsSorted(b.Asked) {
+	if !slices.IsSortedFunc(b.Endpoints, byTemplate) || !slices.IsSortedFunc(b.Items, byItem) || !slices.IsSorted(b.Asked) || !slices.IsSorted(b.Readers) {
 		return nil, fmt.Errorf("read baselines: a table is not sorted")
 	}
 	return &b, nil

@@ -49,6 +49,7 @@ const (
 	fitLinked
 	fitRead
 	fitAccount // names an account
+	fitProven  // owned by a subject, an account or a key
 )
 
 const (
@@ -120,6 +121,9 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	}
 	if r.Account != "" {
 		row.flags |= fitAccount
+	}
+	if r.Kind == pipeline.PrincipalSubject || r.Kind == pipeline.PrincipalAccount || r.Kind == pipeline.PrincipalKey {
+		row.flags |= fitProven
 	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
@@ -220,6 +224,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	rare := f.fitItems(b, clients)
 	f.fitGuarded(facts, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
+	f.fitShares(b, facts, clients, order)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
 	if err != nil {

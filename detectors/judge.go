@@ -17,6 +17,12 @@ func (s *Set) owns(r *pipeline.Request) bool {
 	return e != nil && e.Guarded
 }
 
+// proven reports whether the principal is an account whose proof the server
+// asked for: few can be made up, so the first request already counts.
+func proven(r *pipeline.Request, as role) bool {
+	return as == asOwner && (r.Kind == pipeline.PrincipalAccount || r.Kind == pipeline.PrincipalSubject)
+}
+
 // judge drops the findings against addresses that, by the time of the finding,
 // look like a proxy or may yet. The watch sees the batch on the way.
 func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []placed {

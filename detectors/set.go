@@ -358,7 +358,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 && !proven(r.Request, as) {
 		if r.Status != 0 {
 			st.hits++
 		}
@@ -397,7 +397,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	sc := &w.sc
 	sc.endpoint, sc.r = endpoint, r.Request
-	sc.freshItem, sc.freshPath = false, false
+	sc.freshItem, sc.freshPath, sc.freshObject = false, false, false
 	if !o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss) {
 		sc.freshItem = p.seen.add(o.Item, now)
 		path := o.Path

@@ -63,6 +63,7 @@ type Finding struct {
 	Labels         map[string]string `json:"labels"`
 	Backfill       bool              `json:"backfill"` // history: not sent to sinks
 	Shadow         bool              `json:"shadow"`   // of a detector on trial: stored, never an alert
+	Wide           bool              `json:"wide"`     // of correlate: beside a finding of detect's with the same detector, not in its place
 }
 
 // FindingFacts is what severity is decided from.
