@@ -66,6 +66,8 @@ type EndpointBaseline struct {
 	// known does an account that a request names count as its owner: elsewhere the
 	// server may not have looked at it, and anybody can send a name.
 	Guarded bool `json:"guarded,omitempty"`
+	// Keyed: keys are served here and nobody without a key or an account is.
+	Keyed bool `json:"keyed,omitempty"`
 	// Answers401: a failed login shows in the status here.
 	Answers401 bool  `json:"answers_401,omitempty"`
 	Near       Prior `json:"near"`

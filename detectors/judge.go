@@ -17,10 +17,17 @@ func (s *Set) owns(r *pipeline.Request) bool {
 	return e != nil && e.Guarded
 }
 
-// proven reports whether the principal is an account whose proof the server
-// asked for: few can be made up, so the first request already counts.
-func proven(r *pipeline.Request, as role) bool {
-	return as == asOwner && (r.Kind == pipeline.PrincipalAccount || r.Kind == pipeline.PrincipalSubject)
+// proven reports whether the principal is an account or a key whose proof the
+// server asked for: few can be made up, so the first request already counts.
+func (w *worker) proven(r *pipeline.Request, as role) bool {
+	if as != asOwner || r.Kind < pipeline.PrincipalKey {
+		return false
+	}
+	if r.Kind != pipeline.PrincipalKey {
+		return true
+	}
+	e := w.v.facts(r.PathKey, r.Host, r.Path).endpoint
+	return e != nil && e.Keyed
 }
 
 // judge drops the findings against addresses that, by the time of the finding,

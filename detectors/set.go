@@ -358,7 +358,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 && !proven(r.Request, as) {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&pipeline.FlagLogin == 0 && !w.proven(r.Request, as) {
 		if r.Status != 0 {
 			st.hits++
 		}
