@@ -24,6 +24,7 @@ const (
 	contactForeign uint8 = contactOwn | 0x1 // of another's object
 	contactLate    uint8 = contactOwn | 0x2 // judged later: the request at hand is the owner's, not the sender's
 	contactRival   uint8 = contactOwn | 0x4 // late, and the sender owns it too: one such a rival counts
+	contactAbsent  uint8 = contactOwn | 0x8 // refused, of what nobody was granted
 	contactMask    uint8 = 0xf0
 )
 
@@ -95,7 +96,8 @@ func (t *ownerTable) meet(k *knot, s *pipeline.Signal) {
 	got := granted(o.Status)
 	h := t.find(s.Key, got, hoursOf(o.Time))
 	if h == nil {
-		return // refused, and nobody was ever granted it: it may not exist
+		k.send(contact(s, contactAbsent, 0)) // nobody was ever granted it: it may not exist
+		return
 	}
 	who, hour := shortOf(s.Sender), hoursOf(o.Time)
 	kind := pipeline.PrincipalIP

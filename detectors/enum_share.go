@@ -76,6 +76,10 @@ func (t *shareTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	sh := t.of(s.Key)
 	e := k.b.endpoint(s.Key)
+	if s.Kind == contactAbsent {
+		sh.crowd(k, s, e)
+		return
+	}
 	foreign := s.Kind&contactForeign == contactForeign
 	late := s.Kind&contactLate == contactLate
 	share, known := sh.share(k.b, e)
@@ -137,17 +141,32 @@ func (sh *sharing) share(b *Baselines, e *EndpointBaseline) (share uint32, known
 func (t *shareTable) tick(k *knot, at pipeline.Time) {
 	for _, sh := range t.Templates {
 		if sh.Crowds != nil {
-			sh.Crowds.tick(k, at)
+			sh.Crowds.tick(k, at, sh.Template)
 		}
 	}
 }
 
 func (t *shareTable) encode(dst []byte) ([]byte, error) {
+	for _, sh := range t.Templates {
+		if sh.Crowds != nil {
+			sh.Crowds.freeze()
+		}
+	}
 	data, err := json.Marshal(t)
 	return append(dst, data...), err
 }
 
-func (t *shareTable) decode(data []byte) error { return json.Unmarshal(data, t) }
+func (t *shareTable) decode(data []byte) error {
+	if err := json.Unmarshal(data, t); err != nil {
+		return err
+	}
+	for _, sh := range t.Templates {
+		if sh == nil || sh.Crowds != nil && !sh.Crowds.thaw() {
+			return errTable
+		}
+	}
+	return nil
+}
 
 // SharedTemplate is an endpoint on which ownership cannot be judged.
 type SharedTemplate struct {
