@@ -15,7 +15,8 @@ import (
 // fingerprint, one network or one operator are taken as one stream, in which an id
 // within 8 of one of the last 256 is near. On endpoints whose objects are
 // somebody's, that share, and the share that misses, are tested against the
-// whole stream's as the fit saw it. What the fit did not see is not tested.
+// whole stream's as the fit saw it. What the fit did not see is not tested, and the
+// newest ids are left out.
 //
 // One campaign is told an endpoint: the smallest crowd that explains four fifths
 // of the excess. Its members are those whose ids were mostly near. It takes ten of
@@ -28,6 +29,7 @@ import (
 type crowds struct {
 	Crowds []*crowd // sorted by dimension, then value
 	Told   *toldCrowd
+	Newest int64 // the highest id that was granted
 }
 
 // The dimensions of a crowd, narrowest first as a rule; it breaks ties.
@@ -99,6 +101,15 @@ func (sh *sharing) crowd(k *knot, s *pipeline.Signal, e *EndpointBaseline) {
 	}
 	if sh.Crowds == nil {
 		sh.Crowds = new(crowds)
+	}
+	// The newest ids come one after the other because they are made so.
+	id := s.Facts.Number
+	newest := id > sh.Crowds.Newest-crowdRing
+	if granted(s.Facts.Status) {
+		sh.Crowds.Newest = max(sh.Crowds.Newest, id)
+	}
+	if newest {
+		return
 	}
 	r := s.Request.Request
 	take := func(dim uint8, value uint64) { sh.Crowds.take(k, s, e, dim, value) }
@@ -304,7 +315,7 @@ func (c *crowd) member(s *pipeline.Signal) *crowdMember {
 // walkers are the members whose ids were mostly near.
 func (c *crowd) walkers() (out []pipeline.Principal, total int) {
 	for _, m := range c.Members {
-		if m.Hits >= 2 && 2*m.Hits >= m.Contacts {
+		if m.Hits > 0 && 2*m.Hits >= m.Contacts {
 			if total++; len(out) < crowdShown {
 				out = append(out, m.Who)
 			}
@@ -413,9 +424,13 @@ func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Ti
 	f.ID = cs.Told.ID
 	what := thingsOf(cf.Endpoint.Template)
 	f.Title = fmt.Sprintf("%d clients walk the ids of %s together", total, on)
-	f.Reason = fmt.Sprintf("%d clients with one thing in common (%s) asked for %d %s in %s, %d of them next to one another's (ordinary traffic: %.0f %%); no client did enough to show alone.",
-		total, c.Text, c.Contacts, what, span(c.Last.Sub(c.Onset)), c.Hits, 100*e.Merged.Mean())
-	f.Next = []string{"Challenge or rate-limit " + c.Text + " on " + on, fmt.Sprintf("Check whether the %d granted %s belong to those who got them", c.Granted, what)}
+	common := "with one thing in common (" + c.Text + ")"
+	if c.Dim == crowdAll {
+		common = "with nothing in common that the log shows"
+	}
+	f.Reason = fmt.Sprintf("%d clients %s asked for %d %s in %s, %d of them next to one another's (ordinary traffic: %.0f %%); no client did enough to show alone.",
+		total, common, c.Contacts, what, span(c.Last.Sub(c.Onset)), c.Hits, 100*e.Merged.Mean())
+	f.Next = []string{"Challenge or rate-limit " + pick(c.Dim == crowdAll, "the listed clients", c.Text) + " on " + on, fmt.Sprintf("Check whether the %d granted %s belong to those who got them", c.Granted, what)}
 	f.BenignIf = []string{"a new version of an app that fetches in a row", "a load test from many addresses"}
 	f.WouldNotFireIf = fmt.Sprintf("fewer than %d clients had asked for ids next to one another's", crowdLeast)
 	return f
@@ -475,8 +490,14 @@ func fitMerged(b *Baselines, contacts []fitContact, suspect map[uint64]bool) {
 		var x crowd
 		var shares []float64
 		k, n := 0, 0
+		newest := int64(0)
 		for j := range stream {
 			clients[stream[j].who] = struct{}{}
+			id := stream[j].number
+			young := id > newest-crowdRing
+			if newest = max(newest, id); young {
+				continue
+			}
 			if near, seen := x.place(stream[j].number); !seen {
 				n++
 				if near {
