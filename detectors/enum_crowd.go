@@ -13,7 +13,8 @@ import (
 // A walk that many clients share, each below its own floor, shows in what they
 // have in common: the first contacts of all who use one agent, one TLS
 // fingerprint, one network or one operator are taken as one stream, in which an id
-// within 8 of one of the last 256 is near. On endpoints whose objects are
+// within 8 of one of the last 256 of others is near: who has orders in a row reads
+// them by himself. On endpoints whose objects are
 // somebody's, that share, and the share that misses, are tested against the
 // whole stream's as the fit saw it. What the fit did not see is not tested, and the
 // newest ids are left out.
@@ -59,7 +60,7 @@ type crowd struct {
 	Value    uint64
 	Text     string
 	Seen     uint32 // contacts, by space-saving
-	Ring     []int64
+	Ring     []crowdID
 	Hand     int
 	Trials   []byte // in a checkpoint
 	Contacts uint32 // since onset
@@ -75,6 +76,11 @@ type crowd struct {
 	Dossier  *dossier
 
 	near, miss trial
+}
+
+type crowdID struct {
+	ID  int64
+	Who uint32
 }
 
 type crowdMember struct {
@@ -202,7 +208,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 		c.begin()
 	}
 	first := len(c.Ring) == 0
-	near, seen := c.place(o.Number)
+	near, seen := c.place(o.Number, shortOf(s.Sender))
 	if seen || first {
 		return
 	}
@@ -253,7 +259,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 	}
 	if !missed {
 		if len(c.Reached) < maxReached {
-			c.Reached = append(c.Reached, clean(s.Request.Path, 128))
+			c.Reached = append(c.Reached, objectText(s.Request.Request, &s.Facts))
 		} else {
 			c.More = true
 		}
@@ -271,19 +277,20 @@ func (c *crowd) begin() {
 	*c = crowd{Dim: c.Dim, Value: c.Value, Text: c.Text, Seen: c.Seen, Ring: c.Ring, Hand: c.Hand, near: c.near, miss: c.miss}
 }
 
-// place records an id and says whether it is near one of the last, or one of them.
-func (c *crowd) place(id int64) (near, seen bool) {
+// place records an id and says whether it is near one of the last that another
+// asked for, or one of them itself.
+func (c *crowd) place(id int64, who uint32) (near, seen bool) {
 	for _, v := range c.Ring {
-		d := id - v
+		d := id - v.ID
 		if d == 0 {
 			return false, true
 		}
-		near = near || d >= -8 && d <= 8
+		near = near || d >= -8 && d <= 8 && v.Who != who
 	}
 	if len(c.Ring) < crowdRing {
-		c.Ring = append(c.Ring, id)
+		c.Ring = append(c.Ring, crowdID{id, who})
 	} else {
-		c.Ring[c.Hand] = id
+		c.Ring[c.Hand] = crowdID{id, who}
 		c.Hand = (c.Hand + 1) % crowdRing
 	}
 	return near, false
@@ -498,7 +505,7 @@ func fitMerged(b *Baselines, contacts []fitContact, suspect map[uint64]bool) {
 			if newest = max(newest, id); young {
 				continue
 			}
-			if near, seen := x.place(stream[j].number); !seen {
+			if near, seen := x.place(stream[j].number, shortOf(stream[j].who)); !seen {
 				n++
 				if near {
 					k++

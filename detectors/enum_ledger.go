@@ -269,7 +269,7 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 	if got {
 		l.Granted++
 		if len(l.Reached) < maxReached {
-			l.Reached = append(l.Reached, clean(s.Request.Path, 128))
+			l.Reached = append(l.Reached, objectText(s.Request.Request, &s.Facts))
 		} else {
 			l.More = true
 		}
@@ -471,6 +471,9 @@ func (l *ledger) describe(f *pipeline.Finding, c *caseFile) {
 
 // thingsOf names what a template serves: "orders" of /api/orders/{uuid}.
 func thingsOf(template string) string {
+	if path, _, ok := strings.Cut(template, "?"); ok {
+		template = path + "/{id}"
+	}
 	i := strings.LastIndexByte(template, '{')
 	if i <= 1 {
 		return "objects"

@@ -100,18 +100,19 @@ func TestOwnedFloor(t *testing.T) {
 		gap     time.Duration
 		own     int // own orders between two of others
 		shipped bool
+		unseen  int // first requests of a principal that nobody vouches for
 		ceiling int
 	}{
-		{"account, 2 a minute", pipeline.PrincipalAccount, 30 * time.Second, 0, false, 10},
-		{"account, 6 a day", pipeline.PrincipalAccount, 4 * time.Hour, 0, false, 10},
-		{"account, two own orders between", pipeline.PrincipalAccount, 30 * time.Second, 2, false, 10},
-		{"key, 2 a minute", pipeline.PrincipalKey, 30 * time.Second, 0, false, 10},
-		{"key, shipped priors", pipeline.PrincipalKey, 30 * time.Second, 0, true, 16},
+		{"account, 2 a minute", pipeline.PrincipalAccount, 30 * time.Second, 0, false, 0, 6},
+		{"account, 6 a day", pipeline.PrincipalAccount, 4 * time.Hour, 0, false, 0, 6},
+		{"account, two own orders between", pipeline.PrincipalAccount, 30 * time.Second, 2, false, 0, 12},
+		{"key, 2 a minute", pipeline.PrincipalKey, 30 * time.Second, 0, false, 0, 6},
+		{"key, shipped priors", pipeline.PrincipalKey, 30 * time.Second, 0, true, 4, 10},
 	} {
 		var pages, reviews []int
 		for seed := range uint64(25) {
 			s := newShop(seed)
-			s.customers(c.kind, 200, 4, 48, 0, 4*day)
+			s.customers(c.kind, 120, 4, 36, 0, 4*day)
 			at, n, truth, reads := 3*day, 0, []string{}, []pipeline.Time{}
 			for _, order := range s.rng.Perm(s.orders)[:24] {
 				for range c.own {
@@ -154,7 +155,7 @@ func TestOwnedFloor(t *testing.T) {
 						missing++
 					}
 				}
-				if len(got)+missing != len(truth) || missing > 1 {
+				if len(got)+missing != len(truth) || missing > 1+c.unseen {
 					t.Errorf("%s, seed %d: %d objects listed, %d reached, %d not listed", c.name, seed, len(got), len(truth), missing)
 				}
 			}

@@ -199,5 +199,5 @@ func (c *Correlator) Shared() []SharedTemplate {
 
 func endpointAt(k *knot, s *pipeline.Signal) pipeline.Endpoint {
 	r := s.Request.Request
-	return pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: string(k.templates().AppendText(nil, r.Host, r.Path))}
+	return pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: templateText(k.templates(), r, &s.Facts)}
 }

@@ -106,7 +106,7 @@ func (f *Fitter) contacts(b *Baselines, facts []pathFacts) []fitContact {
 	for i := range f.rows {
 		r := &f.rows[i]
 		p := &facts[r.path]
-		object, number, numbered := p.object, p.number, p.is(pipeline.ObsNumber)
+		object, number, _, numbered := r.object(p)
 		if object == 0 || r.flags&fitLogin != 0 || p.flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsUnknown) != 0 || !granted(r.status) ||
 			f.methods[r.method] == "OPTIONS" {
 			continue
