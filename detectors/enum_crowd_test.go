@@ -34,6 +34,7 @@ func (s *shopOf) numbered(customers, each int, from, to time.Duration) {
 func TestCrowd(t *testing.T) {
 	const day = 24 * time.Hour
 	const clients = 200
+	browser := func(i int) string { return fmt.Sprintf("Mozilla/5.%d", i%40) }
 	for _, c := range []struct {
 		name      string
 		each      int
@@ -45,11 +46,10 @@ func TestCrowd(t *testing.T) {
 	}{
 		{"one agent, blocks", 4, func(int) string { return "python-requests/2.31" }, nil, nil, func(i, n, each int) int { return 500_000 + i*each + n }, "agent python-requests/2.31"},
 		{"one agent, interleaved", 3, func(int) string { return "python-requests/2.31" }, nil, nil, func(i, n, each int) int { return 500_000 + n*clients + i }, "agent python-requests/2.31"},
-		{"one network, agents at random", 4, func(i int) string { return fmt.Sprintf("Mozilla/5.%d", i%40) },
-			func(i int) (a, b, c byte) { return 198, 51, 100 }, nil, func(i, n, each int) int { return 500_000 + i*each + n }, "network 198.51.100.0/24"},
-		{"nothing in common", 4, func(i int) string { return fmt.Sprintf("Mozilla/5.%d", i%40) }, nil, nil, func(i, n, each int) int { return 500_000 + i*each + n }, "all clients"},
+		{"one network, agents at random", 4, browser, func(i int) (a, b, c byte) { return 198, 51, 100 }, nil, func(i, n, each int) int { return 500_000 + i*each + n }, "network 198.51.100.0/24"},
+		{"nothing in common", 4, browser, nil, nil, func(i, n, each int) int { return 500_000 + i*each + n }, "all clients"},
 		{"new orders in a rush", 4, nil, nil, nil, nil, ""},
-		{"customers", 4, func(i int) string { return fmt.Sprintf("Mozilla/5.%d", i%40) }, nil, nil, nil, ""},
+		{"customers", 4, browser, nil, nil, nil, ""},
 	} {
 		for seed := range uint64(5) {
 			s := newShop(seed)

@@ -230,7 +230,7 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 				return
 			}
 		}
-		thing := pipeline.Mix64(o.Object, uint64(pick64(got, 1, 2)))
+		thing := pipeline.Mix64(o.Object, pick64(got, 1, 2))
 		at, again := slices.BinarySearch(l.Counted, thing)
 		if again {
 			return

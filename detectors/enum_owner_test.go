@@ -3,6 +3,7 @@ package detectors
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -110,7 +111,7 @@ func TestOwnedFloor(t *testing.T) {
 		{"key, shipped priors", pipeline.PrincipalKey, 30 * time.Second, 0, true, 4, 10},
 	} {
 		var pages, reviews []int
-		for seed := range uint64(25) {
+		for seed := range uint64(20) {
 			s := newShop(seed)
 			s.customers(c.kind, 120, 4, 36, 0, 4*day)
 			at, n, truth, reads := 3*day, 0, []string{}, []pipeline.Time{}
@@ -404,4 +405,118 @@ func FuzzOwnerTable(f *testing.F) {
 			t.Fatalf("what it wrote it does not read: %v", err)
 		}
 	})
+}
+
+// TestReaders: support at work and a partner's sync, for thirty days, are at most
+// one case each, and that is for review; where sharing is what people do, the
+// endpoint is not judged, and says so.
+func TestReaders(t *testing.T) {
+	const day = 24 * time.Hour
+	s := newShop(31)
+	s.customers(pipeline.PrincipalAccount, 150, 12, 60, 0, 40*day)
+	for d := range 40 {
+		for range 15 {
+			at := time.Duration(d)*day + 8*time.Hour + time.Duration(s.rng.Int64N(int64(9*time.Hour)))
+			s.read(at, pipeline.PrincipalAccount, "desk", orderID(s.rng.IntN(s.orders)), 200)
+		}
+		for k := range 45 {
+			order := d*45 + k // the day's new ones, twice
+			for again := range 2 {
+				s.read(time.Duration(d)*day+time.Duration(k*15+again*7)*time.Minute, pipeline.PrincipalKey, "partner", orderID(order%s.orders), 200)
+			}
+		}
+	}
+	batch := s.batch()
+	found := detectAll(t, Config{}, fitBefore(t, batch, 10*day), batch)
+	cases := map[string]map[string]bool{}
+	for i := range found {
+		f := &found[i]
+		if f.Detector != "enum.object" {
+			continue
+		}
+		if cases[f.Who.Value] == nil {
+			cases[f.Who.Value] = map[string]bool{}
+		}
+		cases[f.Who.Value][f.ID] = true
+		if f.Score >= pipeline.PageAt {
+			t.Errorf("%s pages: %s", f.Who.Value, f.Reason)
+		}
+	}
+	for who, ids := range cases {
+		t.Logf("%s: %d cases", who, len(ids))
+		if len(ids) > 1 || who != "desk" && who != "partner" {
+			t.Errorf("%s: %d cases", who, len(ids))
+		}
+	}
+	s = newShop(32)
+	for range 9000 {
+		// A wiki: everybody reads and comes back to the same 150 pages.
+		s.read(time.Duration(s.rng.Int64N(int64(4*day))), pipeline.PrincipalAccount, fmt.Sprint("member", s.rng.IntN(150)), orderID(s.rng.IntN(150)), 200)
+	}
+	batch = s.batch()
+	e := fitted(t, batch)
+	set, cross := crossed(t, 1, e)
+	if out := end(set, set.Process(nil, batch), batch); len(foundAll(out, "enum.object")) > 0 {
+		t.Errorf("a wiki: %d findings, the first: %s", len(out), out[0].Reason)
+	}
+	if shared := cross.Shared(); len(shared) != 1 || shared[0].Unjudged < 1000 || shared[0].Endpoint.Template != "/orders/{uuid}" {
+		t.Errorf("the blind spot is %+v", shared)
+	}
+}
+
+func foundAll(found []pipeline.Finding, detector string) (out []pipeline.Finding) {
+	for _, f := range found {
+		if f.Detector == detector {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// TestOwnedCalibration: where each principal reads others' objects as often as the
+// shipped prior says that some do, no more of them ever reach a likelihood ratio
+// of x than it promises, and none pages.
+func TestOwnedCalibration(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	const principals, contacts = 20_000, 40
+	b := ShippedBaselines()
+	run := func(of [2]float64) (reached map[int]int, pages int) {
+		reached = map[int]int{}
+		for range principals {
+			share := betaDraw(rng, of)
+			l := ledger{Who: pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: "x"}}
+			null, _ := l.null(b, 655)
+			best := pipeline.Nats(0)
+			for i := range contacts {
+				l.share.observe(null, rng.Float64() < share, countScale, uint32(1000+i), halfLifeSeconds)
+				best = max(best, l.share.score())
+			}
+			for half := 2; half <= 12; half++ {
+				if best.Float() >= float64(half)*2.302585/2 {
+					reached[half]++
+				}
+			}
+			if best >= pipeline.PageAt {
+				pages++
+			}
+		}
+		return reached, pages
+	}
+	worst := func(reached map[int]int) float64 {
+		over := -99.0
+		for half, n := range reached {
+			if n >= 5 {
+				over = max(over, math.Log10(float64(n)/(principals*min(1, contacts/math.Pow(10, float64(half)/2)))))
+			}
+		}
+		return over
+	}
+	reached, pages := run([2]float64{1, 99})
+	t.Logf("%.2f decades, %d pages: %v", worst(reached), pages, reached)
+	if worst(reached) > 0.3 || pages > 0 {
+		t.Errorf("chance exceeds its bound by %.2f decades; %d page: %v", worst(reached), pages, reached)
+	}
+	if reached, _ := run([2]float64{2, 4}); worst(reached) <= 0.3 {
+		t.Error("a population far off the prior stays within the line")
+	}
 }

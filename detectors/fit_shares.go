@@ -48,17 +48,27 @@ func (f *Fitter) fitShares(b *Baselines, facts []pathFacts, clients []fitClient,
 	contacts := f.contacts(b, facts)
 	judgeContacts(contacts, nil)
 	readers := map[uint64]bool{}
-	for who, r := range reads(contacts) {
-		// Whoever is foreign to many owns nothing; only who is so for days is a
-		// reader to detection.
-		if len(r.objects) >= readerObjects && len(r.owners) >= readerOwners {
-			readers[who] = true
+	principals, wide := map[uint64]int{}, map[uint64]int{}
+	all := reads(contacts)
+	for of, r := range all {
+		principals[of.template]++
+		if r.wide() {
+			wide[of.template]++
+		}
+	}
+	for of, r := range all {
+		// Where more than a tenth read what many others own, sharing is what the
+		// endpoint is for. Whoever is foreign to many owns nothing; only who is so
+		// for days is a reader to detection.
+		if r.wide() && wide[of.template] <= max(2, principals[of.template]/10) {
+			readers[of.who] = true
 			if len(r.days) >= readerDays {
-				b.Readers = append(b.Readers, who)
+				b.Readers = append(b.Readers, of.who)
 			}
 		}
 	}
 	slices.Sort(b.Readers)
+	b.Readers = slices.Compact(b.Readers)
 	b.Readers = b.Readers[:min(len(b.Readers), maxReaders)]
 	judgeContacts(contacts, readers)
 	perTemplate := map[uint64]map[uint64]*share{}
@@ -84,7 +94,7 @@ func (f *Fitter) fitShares(b *Baselines, facts []pathFacts, clients []fitClient,
 	}
 	// Owners outside the sample are not seen.
 	scale := math.Exp2(float64(f.level.Load()))
-	var all []share
+	var ordinary []share
 	for i := range b.Endpoints {
 		e := &b.Endpoints[i]
 		var sample []share
@@ -93,10 +103,10 @@ func (f *Fitter) fitShares(b *Baselines, facts []pathFacts, clients []fitClient,
 		}
 		e.Share = fitShare(sample, b.Share, scale)
 		if e.Share.Mean() < float64(shareOff)/65536 {
-			all = append(all, sample...)
+			ordinary = append(ordinary, sample...)
 		}
 	}
-	b.Share = fitShare(all, ShippedBaselines().Share, scale)
+	b.Share = fitShare(ordinary, ShippedBaselines().Share, scale)
 	fitMerged(b, contacts, suspect)
 }
 
@@ -174,18 +184,25 @@ type reading struct {
 	days            map[int32]struct{}
 }
 
-// reads is what each principal reads of others.
-func reads(contacts []fitContact) map[uint64]*reading {
-	out := map[uint64]*reading{}
+func (r *reading) wide() bool {
+	return len(r.objects) >= readerObjects && len(r.owners) >= readerOwners
+}
+
+type readerOf struct{ who, template uint64 }
+
+// reads is what each principal reads of others, by template.
+func reads(contacts []fitContact) map[readerOf]*reading {
+	out := map[readerOf]*reading{}
 	for i := range contacts {
 		c := &contacts[i]
-		if !c.foreign {
-			continue
-		}
-		r := out[c.who]
+		of := readerOf{c.who, c.template}
+		r := out[of]
 		if r == nil {
 			r = &reading{map[uint64]struct{}{}, map[uint64]struct{}{}, map[int32]struct{}{}}
-			out[c.who] = r
+			out[of] = r
+		}
+		if !c.foreign {
+			continue
 		}
 		r.objects[c.object], r.owners[c.by], r.days[c.day] = struct{}{}, struct{}{}, struct{}{}
 	}
