@@ -520,3 +520,52 @@ func TestOwnedCalibration(t *testing.T) {
 		t.Error("a population far off the prior stays within the line")
 	}
 }
+
+// TestOwnedOneVictim: objects of one owner only, as in a shared household, count a
+// quarter each after the first; they take this many.
+func TestOwnedOneVictim(t *testing.T) {
+	const day = 24 * time.Hour
+	s := newShop(13)
+	s.customers(pipeline.PrincipalAccount, 100, 60, 240, 0, 4*day)
+	for i := range 50 {
+		s.read(3*day+time.Duration(i)*time.Minute, pipeline.PrincipalAccount, "thief", orderID(7+100*i), 200)
+	}
+	batch := s.batch()
+	found := foundOf(detectAll(t, Config{}, fitBefore(t, batch, 3*day), batch), "thief")
+	review, page := int64(0), int64(0)
+	for i := range found {
+		if n := found[i].Outcome.Attempted; review == 0 {
+			review = n
+		}
+		if n := found[i].Outcome.Attempted; page == 0 && found[i].Score >= pipeline.PageAt {
+			page = n
+		}
+	}
+	t.Logf("review after %d, page after %d", review, page)
+	if review < 8 || review > 20 {
+		t.Errorf("review after %d objects of one owner", review)
+	}
+}
+
+// TestOwnedAllocates: once warm, contacts with objects cost next to no allocation
+// in correlate.
+func TestOwnedAllocates(t *testing.T) {
+	s := newShop(17)
+	s.numbered(300, 8, 0, 24*time.Hour)
+	s.customers(pipeline.PrincipalAccount, 300, 8, 40, 0, 24*time.Hour)
+	batch := s.batch()
+	set, _ := crossed(t, 1, fitted(t, batch))
+	var found []pipeline.Finding
+	pass := func() {
+		for i := range batch {
+			// Filters begin anew every week: these are first contacts again.
+			batch[i].Effective = batch[i].Effective.Add(8 * 24 * time.Hour)
+		}
+		found = set.Process(found[:0], batch)
+	}
+	pass()
+	pass()
+	if n := testing.AllocsPerRun(3, pass); n > float64(len(batch))/20 {
+		t.Errorf("%v allocations for %d requests", n, len(batch))
+	}
+}
