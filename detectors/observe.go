@@ -98,7 +98,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 		catalogue := f.catalogue()
 		if param, number, numbered := queryID(r.Query); param != 0 && o.Object == 0 && !f.is(pipeline.ObsUnknown) {
 			o.Object, o.Number = max(pipeline.Mix64(f.path, param), 1), number
-			o.Flags |= pipeline.ObsSlot | pipeline.ObsParameter
+			o.Flags |= pipeline.ObsSlot | pipeline.ObsQueried
 			if numbered {
 				o.Flags |= pipeline.ObsNumber
 			}
@@ -225,7 +225,7 @@ func queryID(query string) (param uint64, number int64, numbered bool) {
 
 // objectText is the object as an alert lists it.
 func objectText(r *pipeline.Request, o *pipeline.Observation) string {
-	if o.Has(pipeline.ObsParameter) {
+	if o.Has(pipeline.ObsQueried) {
 		if name, value, ok := pipeline.QueryID(r.Query); ok {
 			return clean(r.Path, 128) + "?" + clean(name, 64) + "=" + clean(value, 64)
 		}
@@ -236,7 +236,7 @@ func objectText(r *pipeline.Request, o *pipeline.Observation) string {
 // templateText is the template as an alert shows it.
 func templateText(t *pipeline.Templates, r *pipeline.Request, o *pipeline.Observation) string {
 	text := string(t.AppendText(nil, r.Host, r.Path))
-	if o.Has(pipeline.ObsParameter) {
+	if o.Has(pipeline.ObsQueried) {
 		if name, _, ok := pipeline.QueryID(r.Query); ok {
 			text += "?" + clean(name, 64) + "={id}"
 		}

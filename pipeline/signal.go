@@ -57,23 +57,23 @@ type ObservationFlags uint32
 
 // The facts detect decides from request and edition.
 const (
-	ObsNumber    ObservationFlags = 1 << iota // Number is set
-	ObsMiss                                   // answered like something that is not there, or an unknown template
-	ObsLogin                                  // a login attempt
-	ObsFailed                                 // a login attempt that failed
-	ObsStatic                                 // an asset
-	ObsPrivate                                // an object that some client is refused
-	ObsOdd                                    // encoded or dotted in a way browsers do not
-	ObsPage                                   // a page a person reads
-	ObsUnknown                                // no template knows the path
-	ObsRefused                                // credential refused
-	ObsLinked                                 // came with a referer: something pointed here
-	ObsAuto                                   // what software asks on its own: favicons, robots.txt, well-known
-	ObsSlot                                   // the template has an id slot
-	ObsBorrowed                               // seen at the address, owned by a credential
-	ObsWorked                                 // a login attempt that worked, as the configuration tells
-	ObsRead                                   // GET or HEAD
-	ObsParameter                              // Object is named by a parameter of the query
+	ObsNumber   ObservationFlags = 1 << iota // Number is set
+	ObsMiss                                  // answered like something that is not there, or an unknown template
+	ObsLogin                                 // a login attempt
+	ObsFailed                                // a login attempt that failed
+	ObsStatic                                // an asset
+	ObsPrivate                               // an object that some client is refused
+	ObsOdd                                   // encoded or dotted in a way browsers do not
+	ObsPage                                  // a page a person reads
+	ObsUnknown                               // no template knows the path
+	ObsRefused                               // credential refused
+	ObsLinked                                // came with a referer: something pointed here
+	ObsAuto                                  // what software asks on its own: favicons, robots.txt, well-known
+	ObsSlot                                  // the template has an id slot
+	ObsBorrowed                              // seen at the address, owned by a credential
+	ObsWorked                                // a login attempt that worked, as the configuration tells
+	ObsRead                                  // GET or HEAD
+	ObsQueried                               // Object is named by a parameter of the query
 )
 
 // Has reports whether all of f are set.
