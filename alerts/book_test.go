@@ -594,3 +594,72 @@ func TestSeverityNeverFalls(t *testing.T) {
 		t.Errorf("the end carries %v nats, not the last numbers", got[2].Score.Nats)
 	}
 }
+
+// TestTwoViews: what one principal's requests prove and what ownership proves are
+// one alert: the graver one speaks, whichever came last, and no object is lost.
+func TestTwoViews(t *testing.T) {
+	walk := func(at time.Duration, score pipeline.Nats) *pipeline.Finding {
+		f := stuffing("203.0.113.7", noon.Add(at), 40, 0)
+		f.ID, f.Detector, f.Outcome.Accounts, f.Score = "id-walk", "enum.object", nil, score
+		f.Objects = []string{"/orders/1", "/orders/2"}
+		return f
+	}
+	owned := func(at time.Duration, objects ...string) *pipeline.Finding {
+		f := walk(at, 22*pipeline.Nat)
+		f.ID, f.Wide, f.Facts.Succeeded, f.Title = "id-owned", true, true, "owned"
+		f.Objects = objects
+		return f
+	}
+	b := NewBook(DefaultConfig(), versions())
+	var last []pipeline.Alert
+	take := func(f *pipeline.Finding) { last = append(last, b.Take(nil, f)...) }
+	take(walk(0, 30*pipeline.Nat))
+	take(owned(time.Minute, "/orders/7"))
+	for i := range 20 {
+		take(walk(time.Duration(2+2*i)*time.Minute, 90*pipeline.Nat))
+		take(owned(time.Duration(3+2*i)*time.Minute, "/orders/7", fmt.Sprint("/orders/", 100+i)))
+	}
+	ids := map[string]bool{}
+	for i := range last {
+		ids[last[i].ID] = true
+	}
+	if len(ids) != 1 || len(last) > 4 {
+		t.Errorf("%d alerts in %d revisions: %v", len(ids), len(last), brief(last))
+	}
+	end := last[len(last)-1]
+	if end.Title != "owned" || end.Severity != "critical" {
+		t.Errorf("%s %s", end.Severity, end.Title)
+	}
+	inc := b.open[placeOf(walk(0, 0))]
+	if a := b.alert(inc, true); !slices.Equal(a.Affected.Objects, []string{"/orders/7", "/orders/119"}) {
+		t.Errorf("objects %v", a.Affected.Objects)
+	}
+	// The other way round: ownership is only worth a look, the walk pages; its
+	// objects stay those that are known to be another's.
+	b = NewBook(DefaultConfig(), versions())
+	look := owned(0, "/orders/7")
+	look.Score, look.Facts.Succeeded = 14*pipeline.Nat, true
+	b.Take(nil, look)
+	b.Take(nil, walk(time.Minute, 40*pipeline.Nat))
+	look = owned(2*time.Minute, "/orders/7", "/orders/8")
+	look.Score = 14 * pipeline.Nat
+	b.Take(nil, look)
+	a := b.alert(b.open[placeOf(look)], true)
+	if a.Title == "owned" || a.Severity != "high" || !slices.Equal(a.Affected.Objects, []string{"/orders/7", "/orders/8"}) {
+		t.Errorf("%s %s %v", a.Severity, a.Title, a.Affected.Objects)
+	}
+}
+
+// TestMembers: a campaign's members reach the alert, listed up to a bound, counted beyond.
+func TestMembers(t *testing.T) {
+	f := stuffing("203.0.113.7", noon, 40, 0)
+	f.Level, f.Who = "campaign", pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: "agent x"}
+	for i := range 400 {
+		f.Members = append(f.Members, pipeline.Principal{Kind: pipeline.PrincipalIP, Value: fmt.Sprint("10.0.0.", i)})
+	}
+	f.MembersTotal = 900
+	a := NewBook(DefaultConfig(), versions()).Take(nil, f)
+	if len(a) != 1 || len(a[0].Members) != maxListed || a[0].MembersTotal != 900 || a[0].Level != "campaign" {
+		t.Fatalf("%d alerts, %d members of %d", len(a), len(a[0].Members), a[0].MembersTotal)
+	}
+}

@@ -22,6 +22,7 @@ const (
 	maxExemplars = 8
 	maxHints     = 8
 	maxAgents    = 4
+	maxListed    = 256
 	maxLabels    = 32
 )
 
@@ -84,6 +85,12 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 		e.Agent, e.Source = text(e.Agent), text(e.Source)
 		e.Time, e.Bytes = clampTime(e.Time, g.Last), ptr(e.Bytes)
 	}
+	g.Members = slices.Clone(f.Members[:min(len(f.Members), maxListed)])
+	for i := range g.Members {
+		g.Members[i].Value = name(g.Members[i].Value)
+	}
+	g.MembersTotal, g.Predicate = max(f.MembersTotal, len(f.Members)), text(f.Predicate)
+	g.Estimate = ptr(f.Estimate)
 	g.Labels = cleanLabels(f.Labels)
 	return g
 }

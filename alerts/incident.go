@@ -50,7 +50,12 @@ type incident struct {
 	Truncated bool                       `json:"truncated"`
 	Worked    *int64                     `json:"worked"` // the most logins that any saw succeed; nil unknown
 
-	Peak      peak `json:"peak"`
+	Peak peak `json:"peak"`
+	// Owned are the objects that a finding of a wider view confirmed as another's,
+	// whichever finding is the incident's now.
+	Owned     []string `json:"owned,omitempty"`
+	OwnedMore bool     `json:"owned_more,omitempty"`
+
 	Severity  int  `json:"severity"` // the highest so far: a route that took the opening takes the end too
 	Tier      int  `json:"tier"`
 	Succeeded bool `json:"succeeded"`
@@ -190,19 +195,22 @@ func (inc *incident) pace(d time.Duration) {
 }
 
 // regrade decides whether f is the incident's finding from now on: news of the
-// same detector always, another's when it took over the case, is graver, or has
-// clearly more evidence than there was so far.
+// same detector and view always, another's when it took over the case, is
+// graver, or has clearly more evidence than there was so far.
 func (inc *incident) regrade(f *pipeline.Finding) {
 	severity, tier := grade(f, inc.active(f.Time))
 	p := peak{severity, f.Score}
-	same := f.Detector == inc.Finding.Detector
+	same := f.Detector == inc.Finding.Detector && f.Wide == inc.Finding.Wide
 	clearly := inc.Peak.Score
-	if !same {
+	if f.Detector != inc.Finding.Detector {
 		clearly += max(clearerBy, inc.Peak.Score/4)
 	}
 	stronger := p.Severity > inc.Peak.Severity || p.Severity == inc.Peak.Severity && p.Score > clearly
 	takesOver := f.Supersedes != "" && f.Supersedes == inc.Finding.Detector
 	inc.gather(f)
+	if f.Wide && len(f.Objects) > 0 {
+		inc.Owned, inc.OwnedMore = f.Objects, f.Truncated
+	}
 	if stronger || takesOver || same {
 		inc.Finding = *f
 	}

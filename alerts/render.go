@@ -34,7 +34,7 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Detector: f.Detector, Severity: words[inc.Severity], Tier: tierName(inc.Tier), Title: f.Title, Reason: f.Reason,
 		Next: copied(f.Next), BenignIf: copied(f.BenignIf), WouldNotFireIf: f.WouldNotFireIf,
 		Level: f.Level, Principal: inc.Place.Who, Addresses: copied(f.Addresses), AddressesTotal: f.AddressesTotal,
-		Members: []pipeline.Principal{},
+		Members: copied(f.Members), MembersTotal: f.MembersTotal,
 		Window:  pipeline.AlertWindow{Onset: inc.Onset, First: inc.First, Last: inc.Last, DetectedAt: inc.Opened},
 		Ongoing: ongoing,
 		Score:   score(f.Score), Signals: signals(f.Signals, f.Score),
@@ -55,6 +55,9 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Campaign: b.campaign(inc.Place),
 		Versions: b.versions,
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
+	}
+	if len(inc.Owned) > 0 && !f.Wide {
+		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), f.Truncated || inc.OwnedMore
 	}
 	if open {
 		a.Status = "open"

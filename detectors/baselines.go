@@ -31,6 +31,10 @@ type Baselines struct {
 	Inject Prior     `json:"inject"` // new inputs that show an attack's shape
 	Volume Rate      `json:"volume"` // requests in the busiest minute
 	Bytes  LogNormal `json:"bytes"`  // taken on the busiest day
+	Share  Prior     `json:"share"`  // first contacts with objects that are another's
+	// Readers are principals that read what many others own: support, a partner's
+	// sync. They own nothing, and what they read is worth a look at most. Sorted.
+	Readers []uint64 `json:"readers,omitempty"`
 
 	Endpoints []EndpointBaseline `json:"endpoints"` // sorted by Template
 	Items     []ItemBaseline     `json:"items"`     // sorted by Item; the popular ones
@@ -70,12 +74,18 @@ type EndpointBaseline struct {
 	// known does an account that a request names count as its owner: elsewhere the
 	// server may not have looked at it, and anybody can send a name.
 	Guarded bool `json:"guarded,omitempty"`
+	// Keyed: keys are served here and nobody without a key or an account is.
+	Keyed bool `json:"keyed,omitempty"`
 	// Answers401: a failed login shows in the status here.
 	Answers401 bool `json:"answers_401,omitempty"`
 	// Truth is what its answers to login attempts mean, where that was learned.
 	Truth []LoginAnswer `json:"login_truth,omitempty"`
 	Near  Prior         `json:"near"`
 	Miss  Prior         `json:"miss"`
+	// Share is how often a first contact with an object here is with another's.
+	Share Prior `json:"share"`
+	// Merged is the share of near ids in the stream of all clients' first contacts.
+	Merged Prior `json:"merged"`
 	// RareTail is the tail evidence of an object that is not in Items; 0 where
 	// objects are somebody's, so that none is popular.
 	RareTail pipeline.Nats `json:"rare_tail"`
@@ -110,6 +120,7 @@ func ShippedBaselines() *Baselines {
 		Inject:    Prior{Beta: betaOf(0.06, 25)},
 		Volume:    Rate{Mean: 25 * 256, Shape: 179},
 		Bytes:     LogNormal{Mu: ln(1 << 20), Sigma: 2 * 256},
+		Share:     Prior{Beta: betaOf(1, 99)},
 	}
 }
 
@@ -126,7 +137,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	if b.Version != baselinesVersion {
 		return nil, fmt.Errorf("read baselines: version %d, this weir reads %d: fit a new edition with --edition-out: %w", b.Version, baselinesVersion, ErrLayout)
 	}
-	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.LoginUser, b.Inject} {
+	for _, p := range []Prior{b.Probe, b.Object, b.Near, b.Login, b.LoginUser, b.Inject, b.Share} {
 		if p.A == 0 || p.B == 0 {
 			return nil, fmt.Errorf("read baselines: a prior is empty")
 		}
@@ -142,7 +153,7 @@ func DecodeBaselines(data json.RawMessage) (*Baselines, error) {
 	}
 	byTemplate := func(a, b EndpointBaseline) int { return compare(a.Template, b.Template) }
 	byItem := func(a, b ItemBaseline) int { return compare(a.Item, b.Item) }
-	if !slices.IsSortedFunc(b.Endpoints, byTemplate) || !slices.IsSortedFunc(b.Items, byItem) || !slices.IsSorted(b.Asked) {
+	if !slices.IsSortedFunc(b.Endpoints, byTemplate) || !slices.IsSortedFunc(b.Items, byItem) || !slices.IsSorted(b.Asked) || !slices.IsSorted(b.Readers) {
 		return nil, fmt.Errorf("read baselines: a table is not sorted")
 	}
 	return &b, nil

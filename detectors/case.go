@@ -153,7 +153,7 @@ func (d *dossier) note(i int, r pipeline.Ordered, network string, o *pipeline.Ob
 	c.Backfill = c.Backfill && r.Flags&pipeline.FlagBackfill != 0
 	if c.Template != o.Template {
 		c.Template = o.Template
-		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: endpointText(t, r.Request)}
+		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: templateText(t, r.Request, o)}
 	}
 	address := r.Address.String()
 	d.Distinct.add(pipeline.Hash64(address))
@@ -166,7 +166,7 @@ func (d *dossier) note(i int, r pipeline.Ordered, network string, o *pipeline.Ob
 	}
 	if o.Object != 0 && !o.Has(pipeline.ObsMiss) && o.Status < 400 {
 		if len(c.Objects) < maxAffected {
-			c.Objects = keep(c.Objects, clean(r.Path, 128), maxAffected)
+			c.Objects = keep(c.Objects, objectText(r.Request, o), maxAffected)
 		} else {
 			c.Truncated = true
 		}

@@ -30,14 +30,15 @@ import (
 // A line of traffic is a log line in the combined format, or a statement that
 // expands to many requests (all of a file's are put in order of time):
 //
-//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [referer=R] [bytes=N] [hours=H-H]
+//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [key=K] [referer=R] [bytes=N] [hours=H-H]
 //
 // WHEN counts from Monday, 2 March 2026, 00:00 UTC ("1d9h30m"). GAP ends in ~
 // for random (exponential) gaps. STATUS is one, or several in turn "401,401,200",
 // or "200/404:3": three in a hundred are 404, by chance. hours skips the night.
 // CLIENT, TARGET and values may hold {n} (from 0), {n*7+100}, {n%40+1},
 // {shuffle:1-500} (each once, in random order), {random:1-9}, {zipf:300}, {hex}
-// (a random word of 16 bits) and {word}.
+// (a random word of 16 bits), {word}, and {uuid:3} and {uuid:n%7+1} (the UUID of
+// that number).
 
 // caseStart is a Monday.
 const caseStart pipeline.Time = 1772409600e6
@@ -175,7 +176,7 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "referer": "-", "bytes": "2000"}
+	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "key": "-", "referer": "-", "bytes": "2000"}
 	for _, kv := range f[8:] {
 		k, v, ok := strings.Cut(kv, "=")
 		if _, known := values[k]; !ok || !known && k != "hours" {
@@ -204,6 +205,7 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 		if err != nil {
 			return nil, err
 		}
+		e.c.APIKey = x.expand(values["key"], i)
 		dst = append(dst, e)
 		if random {
 			at += time.Duration(float64(gap) * rng.ExpFloat64())
@@ -260,6 +262,13 @@ func (x *expander) value(name string, i int) string {
 		}
 	}
 	switch kind {
+	case "uuid":
+		s := arg
+		if _, err := strconv.Atoi(arg); err != nil {
+			s = x.value(arg, i)
+		}
+		a, b := pipeline.Hash64("a"+s), pipeline.Hash64("b"+s)
+		return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", uint32(a), a>>32&0xffff, a>>48&0xfff, b&0xfff, b>>16)
 	case "word":
 		if len(x.words) == 0 {
 			x.err = fmt.Errorf("{word} without a file of words")

@@ -79,6 +79,9 @@ func junctions() []junction {
 		loginTruth{},
 		sizeDrift{},
 		flashCrowd{},
+		ownerJunction{},
+		shareJunction{},
+		ledgerJunction{},
 	}
 }
 
@@ -104,8 +107,8 @@ func (c *Correlator) Process(dst []pipeline.Finding, s *pipeline.Signal) []pipel
 	dst = c.Advance(dst, s.Facts.Time)
 	c.k.now = s.Facts.Time
 	c.take(s)
-	// What tables send on is taken before the next signal. It cannot run on: a
-	// table that answers a sent signal with another is a mistake.
+	// What tables send on is taken before the next signal. It cannot run on: what
+	// is sent goes one way, from objects to templates to principals.
 	for j := 0; j < len(c.k.queue) && j < maxSentOn; j++ {
 		next := c.k.queue[j]
 		c.take(&next)

@@ -76,6 +76,8 @@ type scope struct {
 	// (for this path, or missed on this template when it has slots) before.
 	freshItem bool
 	freshPath bool
+	// freshObject says that this is the principal's first contact with the object.
+	freshObject bool
 	// endpoint is the baseline of the observation's template, nil if none.
 	endpoint *EndpointBaseline
 	// r is the request behind the observation; nothing of it may be kept.

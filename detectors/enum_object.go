@@ -65,6 +65,7 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	if !p.objects.add(pipeline.Mix64(o.Object, o.Template), now) {
 		return 0, false
 	}
+	s.freshObject = true
 	w := p.walkOf(o.Template)
 	w.misses.decay(now, halfLifeSeconds)
 	w.near.decay(now, halfLifeSeconds)

@@ -219,6 +219,39 @@ func (b *bloom) add(h uint64, now uint32) bool {
 	return !old
 }
 
+// filter is a bloom of a quarter of the size, for what is asked seldom.
+type filter struct {
+	used uint16
+	born uint32
+	gen  [2][8]uint64
+}
+
+// filterFull is where 512 bits are half set with three probes.
+const filterFull = 118
+
+// add reports whether h is new, and remembers it.
+func (b *filter) add(h uint64, now uint32) bool {
+	if b.used >= filterFull || now > b.born && now-b.born > 7*24*3600 {
+		b.gen[1], b.gen[0] = b.gen[0], [8]uint64{}
+		b.used, b.born = 0, now
+	}
+	p := [3]uint64{h & 511, h >> 9 & 511, h >> 18 & 511}
+	fresh := [2]bool{}
+	for i := range b.gen {
+		for _, bit := range p {
+			fresh[i] = fresh[i] || b.gen[i][bit>>6]>>(bit&63)&1 == 0
+		}
+	}
+	if !fresh[0] {
+		return false
+	}
+	for _, bit := range p {
+		b.gen[0][bit>>6] |= 1 << (bit & 63)
+	}
+	b.used++
+	return fresh[1]
+}
+
 // linear64 estimates a small number of distinct hashes in 64 bits.
 type linear64 uint64
 

@@ -33,16 +33,18 @@ type fitPath struct {
 	host, path string
 }
 
-// fitRow is one request of the sample, 56 bytes.
+// fitRow is one request of the sample, 80 bytes.
 type fitRow struct {
 	owner  uint64
 	client uint64
 	time   pipeline.Time
+	param  uint64 // the query's object, see queryID; 0 none
+	number int64
 	path   uint32
 	page   int32
 	status uint16
 	method uint8
-	flags  uint8
+	flags  uint16
 	size   int32
 	agent  uint32
 	user   uint32 // of the hash of the account that a login tries; 0 not visible
@@ -50,13 +52,15 @@ type fitRow struct {
 }
 
 const (
-	fitLogin uint8 = 1 << iota
+	fitLogin uint16 = 1 << iota
 	fitLinked
 	fitRead
 	fitAccount   // names an account
 	fitStates    // the source says whether the application failed
 	fitPreflight // a question of a browser
 	fitAsks      // asks about an account
+	fitProven    // owned by a subject, an account or a key
+	fitNumber    // number is set
 )
 
 const (
@@ -144,11 +148,18 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if preflight(r) {
 		row.flags |= fitPreflight
 	}
+	if r.Kind == pipeline.PrincipalSubject || r.Kind == pipeline.PrincipalAccount || r.Kind == pipeline.PrincipalKey {
+		row.flags |= fitProven
+	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
 		row.flags |= fitRead
 	}
 	if r.Query != "" {
 		row.page = pageNumber(r.Query)
+		var numbered bool
+		if row.param, row.number, numbered = queryID(r.Query); numbered {
+			row.flags |= fitNumber
+		}
 	}
 	row.fitExtras = extrasOf(r)
 	if f.first == pipeline.NoTime || r.Time < f.first {
@@ -254,6 +265,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	f.fitGuarded(facts, endpoints)
 	f.fitAnswers(facts, clients, endpoints)
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
+	f.fitShares(b, facts, clients, order)
 	b.Asked = f.fitAsked(facts, clients)
 	raw, err := b.Encode()
 	if err != nil {
@@ -319,6 +331,7 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 		r := &f.rows[i]
 		p := &facts[r.path]
 		use.take(r, p)
+		object, number, slot, numbered := r.object(p)
 		miss := false
 		switch r.status {
 		case 400, 403, 404, 405, 410, 501:
@@ -344,14 +357,14 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 		if r.flags&(fitPreflight|fitAsks) != 0 {
 			continue // answers about accounts are no misses, nor a preflight's
 		}
-		if p.is(pipeline.ObsSlot) && (r.status == 401 || r.status == 403) {
+		if slot && (r.status == 401 || r.status == 403) {
 			endpointOf(endpoints, p.template).Refuses = true
 		}
 		if p.is(pipeline.ObsAuto) || !miss && p.is(pipeline.ObsStatic) {
 			continue
 		}
 		key := p.path
-		if miss && p.flags&(pipeline.ObsSlot|pipeline.ObsUnknown) == pipeline.ObsSlot {
+		if miss && slot && !p.is(pipeline.ObsUnknown) {
 			key = pipeline.Mix64(p.template, 3)
 		}
 		if !seen[key] {
@@ -364,8 +377,11 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 			}
 		}
 		item := p.path
+		if object != 0 && object != p.object {
+			item = object
+		}
 		if r.page >= 0 {
-			item = pipeline.Mix64(p.path, uint64(r.page)+1)
+			item = pipeline.Mix64(item, uint64(r.page)+1)
 		}
 		if ok && r.flags&fitRead != 0 {
 			if d := int64(r.time) / 86400e6; d != day {
@@ -380,16 +396,16 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 			if k := pipeline.Mix64(item, 5); !seen[k] {
 				seen[k] = true
 				of := fitItem{item: item}
-				if p.is(pipeline.ObsSlot) {
+				if slot {
 					of.template = p.template
 				}
 				c.items = append(c.items, of)
 			}
 		}
-		if p.object == 0 || p.is(pipeline.ObsUnknown) || !ok && !miss {
+		if object == 0 || p.is(pipeline.ObsUnknown) || !ok && !miss {
 			continue
 		}
-		if k := pipeline.Mix64(p.object, p.template); !seen[k] {
+		if k := pipeline.Mix64(object, p.template); !seen[k] {
 			seen[k] = true
 			c.object.n++
 			w := walks[p.template]
@@ -407,8 +423,8 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 				c.object.k++
 				c.walks[j].miss.k++
 			}
-			if p.is(pipeline.ObsNumber) {
-				if near, first := w.place(p.number); !first {
+			if numbered {
+				if near, first := w.place(number); !first {
 					c.near.n++
 					c.walks[j].near.n++
 					if near {
@@ -420,6 +436,14 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 		}
 	}
 	return c
+}
+
+// object is what r asks for, as the observer has it.
+func (r *fitRow) object(p *pathFacts) (object uint64, number int64, slot, numbered bool) {
+	if p.object == 0 && r.param != 0 && p.flags&(pipeline.ObsStatic|pipeline.ObsUnknown) == 0 {
+		return max(pipeline.Mix64(p.path, r.param), 1), r.number, true, r.flags&fitNumber != 0
+	}
+	return p.object, p.number, p.is(pipeline.ObsSlot), p.is(pipeline.ObsNumber)
 }
 
 func endpointOf(m map[uint64]*EndpointBaseline, template uint64) *EndpointBaseline {

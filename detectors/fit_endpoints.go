@@ -67,7 +67,9 @@ func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline
 func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBaseline) {
 	type use struct {
 		accounts  bool
+		keys      bool
 		anonymous map[uint64]struct{} // clients, up to a few
+		strangers map[uint64]struct{} // those of them without a key
 	}
 	uses := map[uint64]*use{}
 	for i := range f.rows {
@@ -78,7 +80,7 @@ func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBas
 		}
 		u := uses[p.template]
 		if u == nil {
-			u = &use{anonymous: map[uint64]struct{}{}}
+			u = &use{anonymous: map[uint64]struct{}{}, strangers: map[uint64]struct{}{}}
 			uses[p.template] = u
 		}
 		if r.flags&fitAccount != 0 {
@@ -86,10 +88,18 @@ func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBas
 		} else if len(u.anonymous) < 2 {
 			u.anonymous[r.client] = struct{}{}
 		}
+		if r.flags&fitProven != 0 {
+			u.keys = u.keys || r.flags&fitAccount == 0
+		} else if len(u.strangers) < 2 {
+			u.strangers[r.client] = struct{}{}
+		}
 	}
 	for t, u := range uses {
 		if u.accounts && len(u.anonymous) < 2 {
 			endpointOf(endpoints, t).Guarded = true
+		}
+		if u.keys && len(u.strangers) < 2 {
+			endpointOf(endpoints, t).Keyed = true
 		}
 	}
 }

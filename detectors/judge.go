@@ -17,6 +17,19 @@ func (s *Set) owns(r *pipeline.Request) bool {
 	return e != nil && e.Guarded
 }
 
+// proven reports whether the principal is an account or a key whose proof the
+// server asked for: few can be made up, so the first request already counts.
+func (w *worker) proven(r *pipeline.Request, as role) bool {
+	if as != asOwner || r.Kind < pipeline.PrincipalKey {
+		return false
+	}
+	if r.Kind != pipeline.PrincipalKey {
+		return true
+	}
+	e := w.v.facts(r.PathKey, r.Host, r.Path).endpoint
+	return e != nil && e.Keyed
+}
+
 // judge drops the findings against addresses that, by the time of the finding,
 // look like a proxy or may yet. The watch sees the batch on the way.
 func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []placed {

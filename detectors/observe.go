@@ -111,10 +111,21 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 		v.asks(o, r)
 	}
 	if r.Query != "" && !f.is(pipeline.ObsStatic) {
+		catalogue := f.catalogue()
+		if param, number, numbered := queryID(r.Query); param != 0 && o.Object == 0 && !f.is(pipeline.ObsUnknown) {
+			o.Object, o.Number = max(pipeline.Mix64(f.path, param), 1), number
+			o.Flags |= pipeline.ObsSlot | pipeline.ObsQueried
+			if numbered {
+				o.Flags |= pipeline.ObsNumber
+			}
+			catalogue = f.template
+			o.Item = o.Object
+			o.Tail = v.b.tail(o.Item, catalogue)
+		}
 		if page := pageNumber(r.Query); page >= 0 {
 			o.Page = page
-			o.Item = pipeline.Mix64(f.path, uint64(page)+1)
-			o.Tail = v.b.tail(o.Item, f.catalogue())
+			o.Item = pipeline.Mix64(o.Item, uint64(page)+1)
+			o.Tail = v.b.tail(o.Item, catalogue)
 		}
 	}
 	return f.endpoint
@@ -233,6 +244,38 @@ func pageNumber(query string) int32 {
 		}
 	}
 	return -1
+}
+
+// queryID is the hash of the parameter that names an object and of its value; 0
+// without one.
+func queryID(query string) (param uint64, number int64, numbered bool) {
+	name, value, ok := pipeline.QueryID(query)
+	if !ok {
+		return 0, 0, false
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	return max(pipeline.Mix64(pipeline.Hash64(name), pipeline.Hash64(value)), 1), n, err == nil
+}
+
+// objectText is the object as an alert lists it.
+func objectText(r *pipeline.Request, o *pipeline.Observation) string {
+	if o.Has(pipeline.ObsQueried) {
+		if name, value, ok := pipeline.QueryID(r.Query); ok {
+			return clean(r.Path, 128) + "?" + clean(name, 64) + "=" + clean(value, 64)
+		}
+	}
+	return clean(r.Path, 128)
+}
+
+// templateText is the template as an alert shows it.
+func templateText(t *pipeline.Templates, r *pipeline.Request, o *pipeline.Observation) string {
+	text := endpointText(t, r)
+	if o.Has(pipeline.ObsQueried) {
+		if name, _, ok := pipeline.QueryID(r.Query); ok {
+			text += "?" + clean(name, 64) + "={id}"
+		}
+	}
+	return text
 }
 
 // source names a request's place for an exemplar.

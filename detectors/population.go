@@ -5,13 +5,13 @@ package detectors
 // used, hence how many different ones N people bring, and that is read backwards.
 
 // CrowdCurve is how many distinct user agents are expected of crowds of the sizes
-// that crowdSize gives, in 1/256, rising. The zero value is no curve.
-type CrowdCurve [crowdSizes]uint32
+// that peopleAt gives, in 1/256, rising. The zero value is no curve.
+type CrowdCurve [peopleSizes]uint32
 
-const crowdSizes = 10
+const peopleSizes = 10
 
-func crowdSize(i int) int {
-	return [crowdSizes]int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}[i]
+func peopleAt(i int) int {
+	return [peopleSizes]int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}[i]
 }
 
 // shippedCrowd is the curve of an ordinary public site.
@@ -26,19 +26,19 @@ func (c *CrowdCurve) people(agents int) int {
 	if want <= c[0] {
 		return 1
 	}
-	for i := 1; i < crowdSizes; i++ {
+	for i := 1; i < peopleSizes; i++ {
 		if want > c[i] {
 			continue
 		}
-		lo, hi, step := crowdSize(i-1), crowdSize(i), c[i]-c[i-1]
+		lo, hi, step := peopleAt(i-1), peopleAt(i), c[i]-c[i-1]
 		return lo + int(uint64(hi-lo)*uint64(want-c[i-1])/uint64(max(1, step)))
 	}
-	return crowdSize(crowdSizes - 1)
+	return peopleAt(peopleSizes - 1)
 }
 
 // rising reports whether the curve can be read backwards.
 func (c *CrowdCurve) rising() bool {
-	for i := 1; i < crowdSizes; i++ {
+	for i := 1; i < peopleSizes; i++ {
 		if c[i] <= c[i-1] {
 			return false
 		}
@@ -85,7 +85,7 @@ func (f *Fitter) fitCrowd() CrowdCurve {
 	total := float64(len(pairs))
 	var c CrowdCurve
 	for i := range c {
-		n := crowdSize(i)
+		n := peopleAt(i)
 		expected := float64(n) * float64(spectrum[1]) / total
 		for used := 2; used <= most; used++ {
 			if spectrum[used] == 0 {

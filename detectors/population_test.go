@@ -92,9 +92,9 @@ func TestPeople(t *testing.T) {
 
 func TestCrowdCurveReadsBackwards(t *testing.T) {
 	c := shippedCrowd()
-	for i := range crowdSizes {
-		if got := c.people(int(c[i]+128) / 256); got < crowdSize(i)*8/10 || got > crowdSize(i)*12/10+1 {
-			t.Errorf("%d agents: %d people, want about %d", c[i]/256, got, crowdSize(i))
+	for i := range peopleSizes {
+		if got := c.people(int(c[i]+128) / 256); got < peopleAt(i)*8/10 || got > peopleAt(i)*12/10+1 {
+			t.Errorf("%d agents: %d people, want about %d", c[i]/256, got, peopleAt(i))
 		}
 	}
 	if got := c.people(1 << 30); got != 1000 {

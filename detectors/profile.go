@@ -26,6 +26,7 @@ type Profile struct {
 	seen  bloom // first contacts with paths, templates and items
 
 	objects     bloom     // first contacts with objects
+	again       filter    // second contacts with them
 	credentials linear256 // distinct credentials seen from this address
 	borrowed    uint32    // requests that came with them
 

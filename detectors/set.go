@@ -378,7 +378,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !sampledClient(owner) {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !sampledClient(owner) && !w.proven(r.Request, as) {
 		if r.Status != 0 {
 			st.hits++
 		}
@@ -418,7 +418,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	p.place(r.Request)
 	sc := &w.sc
 	sc.endpoint, sc.r = endpoint, r.Request
-	sc.freshItem, sc.freshPath = false, false
+	sc.freshItem, sc.freshPath, sc.freshObject = false, false, false
 	// A preflight leaves the first contact to the request behind it.
 	if (!o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss)) && !preflight(r.Request) {
 		sc.freshItem = p.seen.add(o.Item, now)

@@ -69,6 +69,20 @@ type Finding struct {
 	// Supersedes is the detector whose case this one took over when its shape
 	// became known; "" if none.
 	Supersedes string `json:"supersedes"`
+	// Of a campaign: who took part, what they have in common, how much it came to.
+	Members      []Principal `json:"members,omitempty"` // listed; MembersTotal counts all
+	MembersTotal int         `json:"members_total,omitempty"`
+	Predicate    string      `json:"predicate,omitempty"`
+	Estimate     *Estimate   `json:"estimate,omitempty"`
+
+	Wide bool `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
+}
+
+// Estimate is how many attempts a campaign made, as far as can be told.
+type Estimate struct {
+	Attempts int64 `json:"attempts"`
+	Low      int64 `json:"low"`
+	High     int64 `json:"high"`
 }
 
 // FindingFacts is what severity is decided from.

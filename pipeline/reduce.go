@@ -11,8 +11,8 @@ import (
 // maxParameters is how many parameters of a query are kept.
 const maxParameters = 64
 
-// AppendQuery appends query with every value but page numbers and sizes replaced by "*";
-// names stay. Parameters beyond the bound become "…".
+// AppendQuery appends query with every value but page numbers, sizes and the ids
+// of objects replaced by "*"; names stay. Parameters beyond the bound become "…".
 func AppendQuery(dst []byte, query string) []byte {
 	for n := 0; query != ""; n++ {
 		if n > 0 {
@@ -34,6 +34,8 @@ func AppendQuery(dst []byte, query string) []byte {
 		case value == "":
 			dst = append(dst, '=')
 		case (PageParameter(name) || SizeParameter(name)) && digits(value):
+			dst = append(append(dst, '='), value...)
+		case IDParameter(name) && isID(value):
 			dst = append(append(dst, '='), value...)
 		default:
 			dst = append(dst, "=*"...)
@@ -58,6 +60,84 @@ func SizeParameter(name string) bool {
 		return true
 	}
 	return false
+}
+
+// maxIDName is the longest name of a parameter that is looked into for ids.
+const maxIDName = 40
+
+// IDParameter reports names that say which object is asked for: id, order_id,
+// orderId, file-uuid. Names that speak of credentials, of papers that name a
+// person or of bookkeeping about requests are none.
+func IDParameter(name string) bool {
+	if len(name) < 2 || len(name) > maxIDName || name[len(name)-1]|0x20 != 'd' && name[len(name)-1] != ']' {
+		return false
+	}
+	last, words := "", 0
+	for from := 0; from < len(name); {
+		to := from
+		for to < len(name) && letter(name[to]) && (to == from || !upper(name[to]) || upper(name[to-1])) {
+			to++
+		}
+		if to == from {
+			from++
+			continue
+		}
+		word := name[from:to]
+		if words++; words > 8 || secretWord(word) {
+			return false
+		}
+		last, from = word, to
+	}
+	switch {
+	case foldAny(last, "id", "uuid", "guid", "ulid"):
+		return true
+	case len(last) > 2 && strings.EqualFold(last[len(last)-2:], "id"):
+		return foldAny(last[:len(last)-2], "order", "user", "account", "product", "customer", "invoice", "document", "doc", "file", "item", "post", "message", "ticket", "booking", "payment", "report")
+	}
+	return false
+}
+
+func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+func upper(c byte) bool  { return c >= 'A' && c <= 'Z' }
+
+func secretWord(s string) bool {
+	return foldAny(s, "token", "session", "sess", "sid", "code", "key", "email", "mail", "secret", "auth", "otp", "pin", "csrf", "xsrf", "nonce", "state",
+		"password", "pass", "signature", "sig", "hash", "client", "device", "visitor", "install", "push", "ad", "utm", "request", "trace", "span", "correlation", "tracking", "event",
+		"national", "tax", "personal", "passport", "card", "ssn", "social", "government", "citizen", "license", "phone", "login")
+}
+
+func foldAny(s string, of ...string) bool {
+	for _, w := range of {
+		if len(s) == len(w) && strings.EqualFold(s, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// isID reports values that are numbers, UUIDs or ULIDs.
+func isID(value string) bool {
+	if len(value) == 0 || len(value) > 36 {
+		return false
+	}
+	switch t, _, _ := slotOf(value, false); t {
+	case SlotInt, SlotUUID, SlotULID:
+		return true
+	}
+	return false
+}
+
+// QueryID finds the first parameter of a reduced query that names an object.
+func QueryID(query string) (name, value string, ok bool) {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		name, value, ok = strings.Cut(pair, "=")
+		if ok && value != "*" && IDParameter(name) && isID(value) {
+			return name, value, true
+		}
+	}
+	return "", "", false
 }
 
 func plainName(s string) bool {

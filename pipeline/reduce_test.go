@@ -19,6 +19,19 @@ func TestAppendQuery(t *testing.T) {
 	f("a=", "a=")
 	f("a=b=c", "a=*")
 	f("&&x=1", "&&x=*")
+	f("id=17", "id=17")
+	f("order_id=0193-17", "order_id=*")
+	f("order_id=7001&t=1", "order_id=7001&t=*")
+	f("orderId=7001&ORDER-ID=3", "orderId=7001&ORDER-ID=3")
+	f("filter[order_id]=9", "filter[order_id]=9")
+	f("orderid=7001&paid=7001&userid=4", "orderid=7001&paid=*&userid=4")
+	f("uuid=0193e3a4-7b1c-7def-8a00-1234567890ab", "uuid=0193e3a4-7b1c-7def-8a00-1234567890ab")
+	f("doc_ulid=01ARZ3NDEKTSV4RRFFQ69G5FAV", "doc_ulid=01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	f("id=anna@example.com", "id=*")
+	f("id=d41d8cd98f00b204e9800998ecf8427e", "id=*") // as many session ids look
+	for _, name := range []string{"token_id", "session_id", "sessionId", "sid", "code_id", "key_id", "apiKeyId", "email_id", "client_id", "national_id", "utm_id", "trace_id", "otp", "void"} {
+		f(name+"=123456", name+"=*")
+	}
 }
 
 func TestReduce(t *testing.T) {

@@ -10,6 +10,7 @@ type Signal struct {
 	Sender  uint64  // owner hash of the principal that sends
 	Weight  uint32  // what it counts, in 1/256; 256 for a plain fact
 	Kind    uint8   // what it says, by Meeting
+	Value   uint64  // what else it says, by Kind
 	Score   Nats    // the sender's highest evidence so far
 	Request Ordered // the request behind it
 	Facts   Observation
@@ -76,6 +77,7 @@ const (
 	ObsAsks                                  // asks about an account without logging in
 	ObsTyping                                // of these: forms ask so while a name is typed
 	ObsPretends                              // the agent names a crawler that does not come from there
+	ObsQueried                               // Object is named by a parameter of the query
 )
 
 // Has reports whether all of f are set.

@@ -468,6 +468,19 @@ func (a *analysis) nothing() {
 		fmt.Fprintln(a.stdout, "No client came near one.")
 	}
 	a.blind.write(a.stdout)
+	a.shared()
+}
+
+// shared names the endpoints where reading another's object says nothing.
+func (a *analysis) shared() {
+	all := a.engine.cross.Shared()
+	for i, t := range all {
+		if i == 5 {
+			fmt.Fprintf(a.stdout, "Nor on %d endpoints more.\n", len(all)-i)
+			break
+		}
+		fmt.Fprintf(a.stdout, "Not judged by ownership: %s %s, whose objects many clients read (%d reads).\n", t.Endpoint.Method, t.Endpoint.Template, t.Unjudged)
+	}
 }
 
 func startProfile(path string) (func(), error) {

@@ -1,0 +1,203 @@
+package detectors
+
+import (
+	"encoding/json"
+	"slices"
+
+	"weir/pipeline"
+)
+
+// shareJunction learns, by template, how often a first contact is with another's
+// object, and hands contacts on to their principals with that. Where it is
+// common (public pages, what teams share) ownership says nothing: the template is
+// not judged, and counted as such, see Correlator.Shared.
+//
+// Each principal teaches with one contact a day, and none that has evidence
+// against it in detect: an attacker cannot make its own doings common.
+type shareJunction struct{}
+
+func (shareJunction) name() string                  { return "enum.object" }
+func (shareJunction) wants(m pipeline.Meeting) bool { return m == pipeline.MeetTemplate }
+func (shareJunction) open() table                   { return new(shareTable) }
+
+const (
+	maxSharing = 16 // templates of one virtual shard
+	// shareSize is how ragged the null is: that of a beta distribution of so many
+	// contacts, whatever the mean was learned from.
+	shareSize = 100
+	// shareESS caps what live contacts weigh; the shipped mean weighs shippedESS,
+	// a fitted one fittedESS.
+	shareESS, shippedESS, fittedESS = 200, 20, 400
+	// shareOff is the share from which on objects are nobody's.
+	shareOff = 65536 * 3 / 10
+	// shareKnown is how many principals have to teach before ownership alone may page.
+	shareKnown = 20
+)
+
+// sharing is what is known of one template.
+type sharing struct {
+	Template uint64
+	Day      uint32
+	K, N     uint32    // contacts that teach, halved at shareESS
+	Taught   uint32    // principals that taught, not more than one a day each
+	Turns    [4]uint64 // who taught today, by hash
+	Unjudged int64     // foreign contacts that were not judged: shared here
+	Off      bool      // objects here are shared
+	Endpoint pipeline.Endpoint
+	Crowds   *crowds `json:",omitempty"`
+}
+
+type shareTable struct{ Templates []*sharing } // sorted by template
+
+func (t *shareTable) of(template uint64) *sharing {
+	i, ok := slices.BinarySearchFunc(t.Templates, template, func(s *sharing, id uint64) int { return compare(s.Template, id) })
+	if ok {
+		return t.Templates[i]
+	}
+	if len(t.Templates) >= maxSharing {
+		// The one that taught least goes; then by template.
+		least := 0
+		for j, s := range t.Templates {
+			if s.Taught < t.Templates[least].Taught {
+				least = j
+			}
+		}
+		t.Templates = slices.Delete(t.Templates, least, least+1)
+		i, _ = slices.BinarySearchFunc(t.Templates, template, func(s *sharing, id uint64) int { return compare(s.Template, id) })
+	}
+	s := &sharing{Template: template}
+	t.Templates = slices.Insert(t.Templates, i, s)
+	return s
+}
+
+func (t *shareTable) meet(k *knot, s *pipeline.Signal) {
+	if s.Kind&contactMask != contactOwn {
+		return
+	}
+	sh := t.of(s.Key)
+	e := k.b.endpoint(s.Key)
+	if s.Kind == contactAbsent {
+		sh.crowd(k, s, e)
+		return
+	}
+	foreign := s.Kind&contactForeign == contactForeign
+	late := s.Kind&contactLate == contactLate
+	share, known := sh.share(k.b, e)
+	if !late && s.Score < 7*pipeline.Nat {
+		sh.teach(shortOf(s.Sender), uint32(max(int64(s.Facts.Time), 0)/86400e6), foreign)
+	}
+	if sh.Off = share >= shareOff; sh.Off {
+		if foreign {
+			sh.Unjudged++
+			if sh.Endpoint.Template == "" {
+				sh.Endpoint = endpointAt(k, s)
+			}
+		}
+	} else {
+		next := *s
+		next.Meeting, next.Key = pipeline.MeetPrincipal, s.Sender
+		next.Value = s.Value | uint64(share)
+		if known {
+			next.Value |= 1 << 16
+		}
+		k.send(next)
+	}
+	if !late {
+		sh.crowd(k, s, e)
+	}
+}
+
+func (sh *sharing) teach(who, day uint32, foreign bool) {
+	if day != sh.Day {
+		sh.Day, sh.Turns = day, [4]uint64{}
+	}
+	at := pipeline.Mix64(uint64(who), 11)
+	if sh.Turns[at>>62]>>(at&63)&1 == 1 {
+		return
+	}
+	sh.Turns[at>>62] |= 1 << (at & 63)
+	sh.Taught++
+	sh.N++
+	if foreign {
+		sh.K++
+	}
+	if sh.N > shareESS {
+		sh.K, sh.N = (sh.K+1)/2, sh.N/2
+	}
+}
+
+// share is the expected share in 1/65536, and whether it is known of this
+// template and not only from elsewhere.
+func (sh *sharing) share(b *Baselines, e *EndpointBaseline) (share uint32, known bool) {
+	prior, size := b.Share.Beta, uint64(shippedESS)
+	if e != nil && e.Share.N >= 20 {
+		prior, size, known = e.Share.Beta, fittedESS, true
+	}
+	mean := uint64(prior.A) << 16 / (uint64(prior.A) + uint64(prior.B))
+	share = uint32((mean*size + uint64(sh.K)<<16) / (size + uint64(sh.N)))
+	return min(max(share, 33), 65535), known || sh.Taught >= shareKnown
+}
+
+func (t *shareTable) tick(k *knot, at pipeline.Time) {
+	for _, sh := range t.Templates {
+		if sh.Crowds != nil {
+			sh.Crowds.tick(k, at, sh.Template)
+		}
+	}
+}
+
+func (t *shareTable) encode(dst []byte) ([]byte, error) {
+	for _, sh := range t.Templates {
+		if sh.Crowds != nil {
+			sh.Crowds.freeze()
+		}
+	}
+	data, err := json.Marshal(t)
+	return append(dst, data...), err
+}
+
+func (t *shareTable) decode(data []byte) error {
+	if err := json.Unmarshal(data, t); err != nil {
+		return err
+	}
+	for _, sh := range t.Templates {
+		if sh == nil || sh.Crowds != nil && !sh.Crowds.thaw() {
+			return errTable
+		}
+	}
+	return nil
+}
+
+// SharedTemplate is an endpoint on which ownership cannot be judged.
+type SharedTemplate struct {
+	Endpoint pipeline.Endpoint
+	Unjudged int64 // foreign contacts that were not judged
+}
+
+// Shared returns the endpoints whose objects many read, so that reading
+// another's says nothing there: a blind spot.
+func (c *Correlator) Shared() []SharedTemplate {
+	var out []SharedTemplate
+	for _, x := range c.shards {
+		if x == nil {
+			continue
+		}
+		for _, t := range x.tables {
+			st, ok := t.(*shareTable)
+			if !ok {
+				continue
+			}
+			for _, sh := range st.Templates {
+				if sh.Off && sh.Unjudged > 0 {
+					out = append(out, SharedTemplate{sh.Endpoint, sh.Unjudged})
+				}
+			}
+		}
+	}
+	return out
+}
+
+func endpointAt(k *knot, s *pipeline.Signal) pipeline.Endpoint {
+	r := s.Request.Request
+	return pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: templateText(k.templates(), r, &s.Facts)}
+}
