@@ -51,6 +51,10 @@ type Finding struct {
 	Accounts       []AffectedAccount `json:"accounts"`
 	Objects        []string          `json:"objects"`
 	Truncated      bool              `json:"truncated"` // Accounts or Objects are not all
+	Members        []Principal       `json:"members"`   // of a campaign, at most 64
+	MembersTotal   int               `json:"members_total"`
+	Predicate      string            `json:"predicate"` // what a campaign's requests have in common, in words
+	Estimate       *Estimate         `json:"estimate"`  // nil where nothing is estimated
 	Agents         []string          `json:"agents"`    // at most 4, in order of first use
 	JA4            []string          `json:"ja4"`
 	People         [2]int            `json:"people"`     // how many people may be behind the principal; 0,0 unknown
@@ -63,6 +67,14 @@ type Finding struct {
 	Labels         map[string]string `json:"labels"`
 	Backfill       bool              `json:"backfill"` // history: not sent to sinks
 	Shadow         bool              `json:"shadow"`   // of a detector on trial: stored, never an alert
+}
+
+// Estimate is how many of a campaign's requests were malicious, with a 90 %
+// interval.
+type Estimate struct {
+	Attempts int64 `json:"attempts"`
+	Low      int64 `json:"low"`
+	High     int64 `json:"high"`
 }
 
 // FindingFacts is what severity is decided from.
