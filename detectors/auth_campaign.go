@@ -78,7 +78,6 @@ type loginEndpoint struct {
 	Dims     [dimensions]cohortTable `json:"-"`
 	Familiar filter                  `json:"-"` // accounts with where they logged in from
 	Seen     filter                  `json:"-"` // accounts with what they tried from, this day
-	Clients  filter                  `json:"-"`
 
 	Sample    [2]loginSample // of failed attempts: this day's and the last one's
 	SampleDay int64
@@ -117,7 +116,7 @@ const (
 	dimNet // IPv4 /24, IPv6 /48
 	dimFamily
 	dimCountry
-	dimFresh // never seen at this endpoint before
+	dimFresh // no login from there ever worked
 	dimJA4ASN
 	dimAgentASN
 	dimensions
@@ -153,7 +152,9 @@ type cohort struct {
 	firsts  uint32 // first contacts since the evidence began
 	total   uint32
 	tests   trial
-	_       uint32
+	// What the endpoint had seen when the evidence began.
+	totalWas, failsWas uint32
+	_                  uint32
 }
 
 // cohortTable holds the values of one dimension: sets of eight, doubled up to
@@ -336,9 +337,10 @@ func inFilter(g []uint64, h uint64) bool {
 // recentLogins is the last logins, whoever made them: what the others did while a
 // cohort failed.
 type recentLogins struct {
-	next int
-	n    int
-	rows [128]recentLogin
+	next  int
+	n     int
+	fails int
+	rows  [128]recentLogin
 }
 
 type recentLogin struct {
@@ -347,10 +349,19 @@ type recentLogin struct {
 }
 
 func (r *recentLogins) add(keys *[dimensions]uint64, failed bool) {
+	if r.rows[r.next].failed {
+		r.fails--
+	}
+	if failed {
+		r.fails++
+	}
 	r.rows[r.next] = recentLogin{*keys, failed}
 	r.next = (r.next + 1) % len(r.rows)
 	r.n = min(r.n+1, len(r.rows))
 }
+
+// failing reports whether more than share (1/2^20) failed.
+func (r *recentLogins) failing(share int64) bool { return int64(r.fails)*shareOne > share*int64(r.n) }
 
 // others counts the logins without the value.
 func (r *recentLogins) others(d dimension, key uint64) (n, k int64) {
@@ -553,8 +564,8 @@ type loginChunkRow struct {
 	Recent []byte
 	Dims   [dimensions][]byte
 	Used   [dimensions]int
-	Gens   [3][2][]byte
-	Filled [3][2]uint32
+	Gens   [2][2][]byte
+	Filled [2][2]uint32
 }
 
 // loginLayout names how the parts without pointers lie in memory.
@@ -575,7 +586,7 @@ func (t *loginTable) encode(dst []byte) ([]byte, error) {
 		for d := range e.Dims {
 			row.Dims[d], row.Used[d] = raw(e.Dims[d].rows), e.Dims[d].used
 		}
-		for i, f := range []*filter{&e.Familiar, &e.Seen, &e.Clients} {
+		for i, f := range []*filter{&e.Familiar, &e.Seen} {
 			row.Gens[i] = [2][]byte{raw(f.gens[0]), raw(f.gens[1])}
 			row.Filled[i] = [2]uint32{f.used, f.born}
 		}
@@ -615,7 +626,7 @@ func (t *loginTable) decode(data []byte) error {
 			}
 			e.Dims[d].used = row.Used[d]
 		}
-		for i, f := range []*filter{&e.Familiar, &e.Seen, &e.Clients} {
+		for i, f := range []*filter{&e.Familiar, &e.Seen} {
 			for g := range f.gens {
 				words := &f.gens[g]
 				if !unraw(row.Gens[i][g], words, maxFilter) || len(*words) > 0 && (len(*words) < minFilter || len(*words)&(len(*words)-1) != 0) {

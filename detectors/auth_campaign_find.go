@@ -17,6 +17,7 @@ const (
 
 const (
 	familiarFor = 14 * daySeconds
+	freshSalt   = 0x66726573
 	// cohortAt is from where evidence against a cohort keeps its past as it is;
 	// below it, cohortPending first contacts become past all the same.
 	cohortAt      = 3 * pipeline.Nat
@@ -41,7 +42,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		client = r.Address.Owner()
 	}
 	keys := e.keys(r)
-	if e.Clients.add(pipeline.Mix64(client, 1), now, familiarFor) {
+	if !e.Familiar.has(pipeline.Mix64(client, freshSalt)) {
 		keys[dimFresh] = 1
 	}
 	who := o.User
@@ -53,17 +54,28 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	firstNet := e.Seen.add(pipeline.Mix64(who, keys[dimNet]), now, daySeconds)
 	e.count(failed, familiar, o.Time)
 	prior := e.strangers(k.b.Login.Beta)
+	crisis := failed && e.Recent.failing(e.usual()+shareOne/8)
 	best, teaches := -1, firstAgent && !familiar && !e.Watch.alarm
+	claimed := e.claimed(&keys)
 	for d := range dimensions {
 		if keys[d] == 0 {
 			continue
 		}
 		c := e.Dims[d].at(keys[d], now)
+		if c.onset == 0 {
+			c.totalWas, c.failsWas = uint32(e.Total-1), uint32(e.Fails)
+			if failed {
+				c.failsWas--
+			}
+		}
 		c.count(e.Epoch, failed, familiar, client, o.Time, now)
 		if !d.tested() || familiar {
 			continue
 		}
 		if d.place() && !firstNet || !d.place() && !firstAgent {
+			continue
+		}
+		if claimed != nil && (claimed.Dim != d || claimed.Key != keys[d]) || crisis && e.othersFail(d, keys[d]) {
 			continue
 		}
 		c.test(prior, failed, now)
@@ -228,6 +240,7 @@ func (e *loginEndpoint) familiar(user, client uint64, r *pipeline.Ordered) bool 
 
 func (e *loginEndpoint) befriend(user, client uint64, r *pipeline.Ordered, now uint32) {
 	e.Familiar.add(pipeline.Mix64(user, client), now, familiarFor)
+	e.Familiar.add(pipeline.Mix64(client, freshSalt), now, familiarFor)
 	if user != 0 {
 		e.Familiar.add(pipeline.Mix64(user, wide(r)), now, familiarFor)
 	}
@@ -324,15 +337,47 @@ func (e *loginEndpoint) holds(d dimension, c *cohort) bool {
 	case int64(c.total)*2 > e.Total && e.Total >= 200:
 		return false // it is most of the endpoint: see the watch
 	}
-	n, k := e.Recent.others(d, c.key)
-	usual := int64(shareOne / 5)
-	if e.Watch.windows > 0 {
-		usual = e.Watch.level
+	n := int64(uint32(e.Total)-c.totalWas) - int64(c.evN)
+	k := int64(uint32(e.Fails)-c.failsWas) - int64(c.evK)
+	return n < 8 || k*shareOne/n <= e.usual()+shareOne/6 || e.attackedBy(d, c.key)
+}
+
+// attackedBy reports whether the others fail because of an open campaign.
+func (e *loginEndpoint) attackedBy(d dimension, key uint64) bool {
+	n, k := e.Recent.others(d, key)
+	return len(e.Campaigns) > 0 && e.attacked(d, key, n, k)
+}
+
+// claimed returns what an open campaign knows the login by, nil if none does:
+// then it is evidence against nothing else.
+func (e *loginEndpoint) claimed(keys *[dimensions]uint64) *trait {
+	for i := range e.Campaigns {
+		if c := &e.Campaigns[i]; c.Pure && c.Trait.holds(keys) {
+			return &c.Trait
+		}
 	}
-	if n < 8 {
-		return e.Total >= 200 // nobody else was there lately; but others log in here
+	return nil
+}
+
+// usual is the share of logins that fails here.
+func (e *loginEndpoint) usual() int64 {
+	switch w := &e.Watch; {
+	case w.windows == 0:
+		return shareOne / 5
+	case w.windows < usualKnown:
+		return min(w.level, shareOne/5)
 	}
-	return k*shareOne/n <= usual+shareOne/4 || e.attacked(d, c.key, n, k)
+	return e.Watch.level
+}
+
+// usualKnown is how many windows tell what is usual: fewer may be one bad morning.
+const usualKnown = 40
+
+// othersFail reports whether lately those without the value fail as well: then it
+// is no sign of what they have in common.
+func (e *loginEndpoint) othersFail(d dimension, key uint64) bool {
+	n, k := e.Recent.others(d, key)
+	return n >= 8 && k*shareOne/n > e.usual()+shareOne/4 && !e.attacked(d, key, n, k)
 }
 
 // attacked reports whether what the others fail is itself of an open campaign.
@@ -500,7 +545,7 @@ func (e *loginEndpoint) text(d dimension, key uint64, r *pipeline.Ordered) strin
 	case dimCountry:
 		return "country " + string([]byte{byte(key >> 8), byte(key)})
 	case dimFresh:
-		return "clients never seen before"
+		return "clients that never logged in before"
 	case dimJA4ASN:
 		return "JA4 " + ja4 + " from " + as
 	}
@@ -544,8 +589,8 @@ func (e *loginEndpoint) ended(k *knot, s *pipeline.Signal) {
 			e.notice(k, s, words)
 			return
 		}
-	case e.Notice.Since != 0:
-		return
+	default:
+		return // it was told, or explained, when it began
 	}
 	for i := range e.Campaigns {
 		if e.explains(&e.Campaigns[i].Trait) >= 60 {

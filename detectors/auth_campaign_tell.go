@@ -113,7 +113,11 @@ func (e *loginEndpoint) open(k *knot, c campaign) {
 	c.Pure = !c.Trait.Diffuse && c.Estimate.Attempts*100 >= c.N*60
 	for i := range e.Wins {
 		a := &e.Wins[i]
-		if a.Last >= c.Onset && (c.Trait.Diffuse || c.Trait.holds(&a.Keys)) && (c.Pure || e.sprayed(a)) {
+		since := c.Onset
+		if c.Pure {
+			since -= 24 * 3600e6 // a login that worked may have begun it
+		}
+		if a.Last >= since && (c.Trait.Diffuse || c.Trait.holds(&a.Keys)) && (c.Pure || e.sprayed(a)) {
 			c.win(*a)
 		}
 	}
@@ -146,10 +150,7 @@ func (e *loginEndpoint) measure(c *campaign) {
 }
 
 func (e *loginEndpoint) measureCohort(c *campaign, r *cohort) {
-	level := int64(shareOne / 5)
-	if e.Watch.windows > 0 {
-		level = e.Watch.level
-	}
+	level := e.usual()
 	usual := r.usual(level)
 	c.Expected = usual * c.N
 	c.Estimate = excessOf(c.N, c.K, usual, isqrt(usual*(shareOne-usual)/(20+int64(r.histN))))

@@ -132,6 +132,7 @@ func (w *failWatch) window(from, to pipeline.Time, n, k int64) {
 	taught := !w.alarm && w.sum <= w.limit/2 || w.alarm && to-w.alarmed > frozenFor
 	if w.alarm && taught {
 		// What lasts for a week is how it is now.
+		w.level += (w.rise.k*shareOne - w.rise.expected) / w.rise.n
 		w.alarm, w.sum, w.near = false, 0, 0
 	}
 	if !taught {

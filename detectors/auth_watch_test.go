@@ -70,7 +70,11 @@ func quantile(xs []float64, q float64) float64 {
 	return xs[min(int(q*float64(len(xs))), len(xs)-1)]
 }
 
+// TestWatchRunLength holds the watch to at most one false alarm in 90 days of an
+// endpoint that only its own noise moves: the height of failWatch.height is from
+// these simulations. Half of the shapes stay far below.
 func TestWatchRunLength(t *testing.T) {
+	const runs = 24
 	for _, s := range []site{
 		{perDay: 2e3, base: .1, noise: .005},
 		{perDay: 1e4, base: .1, noise: .002},
@@ -85,82 +89,105 @@ func TestWatchRunLength(t *testing.T) {
 		{perDay: 2e6, base: .1, noise: .005},
 		{perDay: 2e6, base: .1, noise: .002},
 	} {
-		alarms, days := 0, 0.0
-		runs := 24
-		early := 0
+		early, late := 0, 0
 		for seed := range uint64(runs) {
 			var w failWatch
 			s.run(seed, 104, 1e9, func(from, to pipeline.Time, n, k, _ int64) bool {
 				was := w.alarm
 				w.window(from, to, n, k)
-				if w.alarm && !was {
-					if to-caseStart > 14*86400e6 {
-						alarms++
-					} else {
-						early++
-					}
+				switch {
+				case !w.alarm || was:
+				case to-caseStart > 14*86400e6:
+					late++
+				default:
+					early++
 				}
 				return true
 			})
-			days += 90
-			if seed == 0 {
-				t.Logf("%+v: sigma %.4f level %.4f perHr %.1f limit %.4f", s, float64(w.sigma())/shareOne, float64(w.level)/shareOne, float64(w.perHr)/256, float64(w.limit)/shareOne)
-			}
 		}
-		t.Logf("   %d alarms in %d runs of 90 days, %d in the first 14", alarms, runs, early)
+		t.Logf("%8.0f a day, %2.0f %% fail, noise %.1f points, swing %.0f: %.2f false alarms in 90 days, %.2f in the first 14",
+			s.perDay, s.base*100, s.noise*100, s.swing*100, float64(late)/runs, float64(early)/runs)
+		if late > runs {
+			t.Errorf("%+v: %d false alarms in %d runs of 90 days", s, late, runs)
+		}
+		if early*4 > runs {
+			t.Errorf("%+v: %d false alarms in the first 14 days of %d runs", s, early, runs)
+		}
 	}
 }
 
+// TestWatchDelay holds how long attacks that share nothing stay unseen, on a site
+// that weir knows for 14 days, and whether the 90 % interval covers what there was.
 func TestWatchDelay(t *testing.T) {
-	for _, s := range []site{
-		{perDay: 1e4, base: .1, noise: .005, attack: .05},
-		{perDay: 1e4, base: .1, noise: .005, attack: .10},
-		{perDay: 1e5, base: .1, noise: .005, attack: .02},
-		{perDay: 1e5, base: .1, noise: .005, attack: .03},
-		{perDay: 1e5, base: .1, noise: .005, attack: .05},
-		{perDay: 1e5, base: .1, noise: .002, attack: .02},
-		{perDay: 9e5, base: .1, noise: .005, attack: .03},
-		{perDay: 9e5, base: .1, noise: .005, attack: .02},
+	const runs = 48
+	var all, covered int
+	for _, c := range []struct {
+		site
+		median float64 // hours, at most
+	}{
+		{site{perDay: 1e4, base: .1, noise: .005, attack: .05}, 8},
+		{site{perDay: 1e4, base: .1, noise: .005, attack: .10}, 4},
+		{site{perDay: 1e5, base: .1, noise: .005, attack: .02}, 10},
+		{site{perDay: 1e5, base: .1, noise: .005, attack: .03}, 4}, // 1,000 sources, 3 a day
+		{site{perDay: 1e5, base: .1, noise: .005, attack: .05}, 2},
+		{site{perDay: 1e5, base: .1, noise: .002, attack: .02}, 4},
+		{site{perDay: 9e5, base: .1, noise: .005, attack: .02}, 4},
+		{site{perDay: 9e5, base: .1, noise: .005, attack: .03}, 3},
 	} {
 		var hours []float64
-		covered, all, later, coveredLater, coveredSince := 0, 0, 0, 0, 0
-		for seed := range uint64(24) {
+		in := 0
+		for seed := range uint64(runs) {
 			var w failWatch
-			start := 14 + float64(seed)/24
-			var bad, since int64
-			found := 0.0
-			s.run(seed, start+8, start, func(from, to pipeline.Time, n, k, m int64) bool {
-				if w.near == 0 {
-					since = 0
-				}
-				since += m
-				bad += m
+			start, bad := 14+float64(seed)/24, int64(0)
+			c.run(seed, start+8, start, func(from, to pipeline.Time, n, k, m int64) bool {
 				w.window(from, to, n, k)
-				at := float64(to-caseStart) / 86400e6
-				if w.alarm && at > start && found == 0 {
-					found = at
-					hours = append(hours, (at-start)*24)
-					all++
-					e := w.estimate(w.rise, to)
-					if e.Low <= bad && bad <= e.High {
-						covered++
-					}
-					if e.Low <= since && since <= e.High {
-						coveredSince++
-					}
-					t.Logf("%d %d %+v", bad, since, e)
+				bad += m
+				at := float64(to-caseStart)/86400e6 - start
+				if !w.alarm || at < 0 {
+					return true
 				}
-				if found > 0 && at > found+0.5 {
-					later++
-					e := w.estimate(w.rise, to)
-					if e.Low <= bad && bad <= e.High {
-						coveredLater++
-					}
-					return false
+				hours = append(hours, at*24)
+				all++
+				if e := w.estimate(w.rise, to); e.Low <= bad && bad <= e.High {
+					in++
+					covered++
 				}
-				return true
+				return false
 			})
 		}
-		t.Logf("%+v: found %d of 24, median %.1f h, p90 %.1f; covered %d of %d, %d of %d, since onset %d", s, len(hours), quantile(hours, .5), quantile(hours, .9), covered, all, coveredLater, later, coveredSince)
+		median := quantile(hours, .5)
+		t.Logf("%8.0f a day, noise %.1f points, attack %2.0f %%: found %d of %d, median %.1f h, 90 %% within %.1f h; interval covers %d",
+			c.perDay, c.noise*100, c.attack*100, len(hours), runs, median, quantile(hours, .9), in)
+		if len(hours) < runs || median > c.median {
+			t.Errorf("%+v: found %d of %d, median %.1f h, want %.1f", c.site, len(hours), runs, median, c.median)
+		}
+		if in*100 < len(hours)*75 {
+			t.Errorf("%+v: the 90 %% interval covers %d of %d", c.site, in, len(hours))
+		}
+	}
+	if covered*100 < all*85 {
+		t.Errorf("the 90 %% interval covers %d of %d", covered, all)
+	}
+}
+
+// TestWatchRelearns: a share that stays where it is becomes the usual one after a
+// week, and the alarm ends.
+func TestWatchRelearns(t *testing.T) {
+	var w failWatch
+	alarmed, ended := 0.0, 0.0
+	s := site{perDay: 2e4, base: .1, noise: .003, attack: .2}
+	s.run(5, 40, 14, func(from, to pipeline.Time, n, k, _ int64) bool {
+		w.window(from, to, n, k)
+		at := float64(to-caseStart) / 86400e6
+		if w.alarm && alarmed == 0 {
+			alarmed = at
+		}
+		if alarmed > 0 && !w.alarm && ended == 0 {
+			ended = at
+		}
+		return true
+	})
+	if alarmed < 14 || alarmed > 15 || ended < alarmed+6.9 || ended > alarmed+7.2 || w.alarm {
+		t.Errorf("alarm on day %.2f, over on day %.2f, alarm now %v", alarmed, ended, w.alarm)
 	}
 }
