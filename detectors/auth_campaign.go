@@ -285,7 +285,7 @@ type filter struct {
 
 const (
 	minFilter = 1 << 8  // words of 64
-	maxFilter = 1 << 15 // 256 kB
+	maxFilter = 1 << 16 // 512 kB
 )
 
 func (f *filter) has(h uint64) bool { return inFilter(f.gens[0], h) || inFilter(f.gens[1], h) }
@@ -293,7 +293,7 @@ func (f *filter) has(h uint64) bool { return inFilter(f.gens[0], h) || inFilter(
 // add remembers h for at least period seconds, unless there is too much to
 // remember, and reports whether it is new.
 func (f *filter) add(h uint64, now, period uint32) bool {
-	full := uint32(len(f.gens[0])) * 64 / 8 // a third of the bits, with three probes: 3 % wrong at worst
+	full := uint32(len(f.gens[0])) * 64 / 16 // with four probes, one in 300 is wrong at worst
 	if f.used >= full || now > f.born && now-f.born > period {
 		size := minFilter
 		if n := len(f.gens[0]); n > 0 {
@@ -310,7 +310,7 @@ func (f *filter) add(h uint64, now, period uint32) bool {
 		return false
 	}
 	g, base := f.gens[0], filterBlock(f.gens[0], h)
-	for i := range uint64(3) {
+	for i := range uint64(4) {
 		p := h >> (9 * i) & 511
 		g[base+int(p>>6)] |= 1 << (p & 63)
 	}
@@ -318,14 +318,14 @@ func (f *filter) add(h uint64, now, period uint32) bool {
 	return !old
 }
 
-func filterBlock(g []uint64, h uint64) int { return int(h>>32) & (len(g)/8 - 1) * 8 }
+func filterBlock(g []uint64, h uint64) int { return int(h>>40) & (len(g)/8 - 1) * 8 }
 
 func inFilter(g []uint64, h uint64) bool {
 	if len(g) == 0 {
 		return false
 	}
 	base := filterBlock(g, h)
-	for i := range uint64(3) {
+	for i := range uint64(4) {
 		p := h >> (9 * i) & 511
 		if g[base+int(p>>6)]>>(p&63)&1 == 0 {
 			return false

@@ -92,7 +92,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		e.ended(k, s)
 	}
 	if !familiar {
-		e.keep(&keys, client, failed, s)
+		e.keep(k, &keys, client, failed, s)
 	}
 	if !failed {
 		e.befriend(o.User, client, r, now)
@@ -401,7 +401,7 @@ func (e *loginEndpoint) attacked(d dimension, key uint64, n, k int64) bool {
 }
 
 // keep samples a login of an account that never logged in from there.
-func (e *loginEndpoint) keep(keys *[dimensions]uint64, client uint64, failed bool, s *pipeline.Signal) {
+func (e *loginEndpoint) keep(k *knot, keys *[dimensions]uint64, client uint64, failed bool, s *pipeline.Signal) {
 	o, r := &s.Facts, &s.Request
 	a := attempt{Rank: pipeline.Mix64(client, 77) | 1, User: o.User, Keys: *keys, First: o.Time, Last: o.Time}
 	fill := func(a *attempt) {
@@ -429,6 +429,11 @@ func (e *loginEndpoint) keep(keys *[dimensions]uint64, client uint64, failed boo
 		}
 		matched = true
 		c.win(a)
+		if o.User != 0 {
+			next := *s
+			next.Meeting, next.Key, next.Kind, next.Sender = pipeline.MeetAccount, o.User, kindCampaignWin, e.Key
+			k.send(next)
+		}
 	}
 	if matched {
 		return

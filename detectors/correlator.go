@@ -74,6 +74,8 @@ type knot struct {
 func junctions() []junction {
 	return []junction{
 		loginJunction{},
+		accountJunction{},
+		keyJunction{},
 	}
 }
 

@@ -53,7 +53,7 @@ func Names() []string {
 	for _, e := range catalog() {
 		names = append(names, e.name)
 	}
-	for _, name := range []string{nameStuffing, nameSpraying} {
+	for _, name := range []string{nameStuffing, nameSpraying, nameTakeover, nameKeyMisuse} {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
