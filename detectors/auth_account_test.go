@@ -249,3 +249,11 @@ func TestAccountSame(t *testing.T) {
 	sameLines(t, "8 workers", lines(t, crossed(t, 8, 777, batch)), want)
 	sameLines(t, "restored", lines(t, restarted(t, 501, batch)), want)
 }
+
+// catalogNames are the detectors that judge one principal.
+func catalogNames() (names []string) {
+	for _, e := range catalog() {
+		names = append(names, e.name)
+	}
+	return names
+}

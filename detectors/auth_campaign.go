@@ -154,6 +154,7 @@ type cohort struct {
 	tests   trial
 	// What the endpoint had seen when the evidence began.
 	totalWas, failsWas uint32
+	weighN, weighK     uint32 // of evN and evK, those that weigh
 	_                  uint32
 }
 

@@ -52,7 +52,10 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	familiar := e.familiar(o.User, client, r)
 	firstAgent := e.Seen.add(pipeline.Mix64(who, r.AgentKey), now, daySeconds)
 	firstNet := e.Seen.add(pipeline.Mix64(who, keys[dimNet]), now, daySeconds)
-	e.count(failed, familiar, o.Time)
+	weighs := e.weighs(client, now)
+	if weighs {
+		e.count(failed, familiar, o.Time)
+	}
 	prior := e.strangers(k.b.Login.Beta)
 	crisis := failed && e.Recent.failing(e.usual()+shareOne/8)
 	best, teaches := -1, firstAgent && !familiar && !e.Watch.alarm
@@ -63,12 +66,15 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		}
 		c := e.Dims[d].at(keys[d], now)
 		if c.onset == 0 {
-			c.totalWas, c.failsWas = uint32(e.Total-1), uint32(e.Fails)
-			if failed {
-				c.failsWas--
+			c.totalWas, c.failsWas = uint32(e.Total), uint32(e.Fails)
+			if weighs {
+				c.totalWas--
+				if failed {
+					c.failsWas--
+				}
 			}
 		}
-		c.count(e.Epoch, failed, familiar, client, o.Time, now)
+		c.count(e.Epoch, failed, familiar, weighs, client, o.Time, now)
 		if !d.tested() || familiar {
 			continue
 		}
@@ -87,8 +93,10 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	if teaches {
 		e.Strangers.add(failed)
 	}
-	e.Recent.add(&keys, failed)
-	if e.Watch.take(o.Time, failed) {
+	if weighs {
+		e.Recent.add(&keys, failed)
+	}
+	if weighs && e.Watch.take(o.Time, failed) {
 		e.ended(k, s)
 	}
 	if !familiar {
@@ -139,6 +147,20 @@ func (e *loginEndpoint) strangers(prior Beta) Beta {
 	}
 	a := max(uint32(cohortWeight*256*s.K/s.N), 2*256)
 	return Beta{a, cohortWeight*256 - min(a, cohortWeight*256-256)}
+}
+
+// perHour is how many logins of one client in an hour weigh in what is said of the
+// endpoint: what one client does, however often, is no campaign and no outage.
+const perHour = 4
+
+// weighs reports whether a login weighs in the endpoint's shares.
+func (e *loginEndpoint) weighs(client uint64, now uint32) bool {
+	for i := range uint64(perHour) {
+		if e.Seen.add(pipeline.Mix64(pipeline.Mix64(client, 0x77+i), uint64(now)/3600), now, daySeconds) {
+			return true
+		}
+	}
+	return false
 }
 
 // outcome says whether a login failed, and whether that is known.
@@ -270,15 +292,17 @@ func (e *loginEndpoint) count(failed, familiar bool, at pipeline.Time) {
 }
 
 // count takes a login of the cohort, known outcome.
-func (c *cohort) count(epoch uint32, failed, familiar bool, client uint64, at pipeline.Time, now uint32) {
+func (c *cohort) count(epoch uint32, failed, familiar, weighs bool, client uint64, at pipeline.Time, now uint32) {
 	if c.epoch != epoch {
 		c.epoch, c.curK, c.curN = epoch, 0, 0
 	}
 	c.last = now
-	c.total++
-	c.curN++
-	if failed {
-		c.curK++
+	if weighs {
+		c.total++
+		c.curN++
+		if failed {
+			c.curK++
+		}
 	}
 	if c.onset == 0 {
 		if !failed {
@@ -287,6 +311,12 @@ func (c *cohort) count(epoch uint32, failed, familiar bool, client uint64, at pi
 		c.onset = at
 	}
 	c.evN++
+	if weighs {
+		c.weighN++
+		if failed {
+			c.weighK++
+		}
+	}
 	if !failed {
 		return
 	}
@@ -315,7 +345,7 @@ func (c *cohort) test(prior Beta, failed bool, now uint32) {
 	c.tests.observe(c.null(prior), failed, countScale, now, cohortHalfLife)
 	if c.tests.branch == [3]branch{} {
 		// Nothing is held against it: the evidence begins anew.
-		c.onset, c.senders, c.top, c.topN, c.evK, c.evN, c.evKnown, c.firsts = 0, 0, 0, 0, 0, 0, 0, 0
+		c.onset, c.senders, c.top, c.topN, c.evK, c.evN, c.evKnown, c.firsts, c.weighN, c.weighK = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 	} else {
 		c.firsts++
 	}
@@ -337,8 +367,8 @@ func (e *loginEndpoint) holds(d dimension, c *cohort) bool {
 	case int64(c.total)*2 > e.Total && e.Total >= 200:
 		return false // it is most of the endpoint: see the watch
 	}
-	n := int64(uint32(e.Total)-c.totalWas) - int64(c.evN)
-	k := int64(uint32(e.Fails)-c.failsWas) - int64(c.evK)
+	n := int64(uint32(e.Total)-c.totalWas) - int64(c.weighN)
+	k := int64(uint32(e.Fails)-c.failsWas) - int64(c.weighK)
 	return n < 8 || k*shareOne/n <= e.usual()+shareOne/6 || e.attackedBy(d, c.key)
 }
 

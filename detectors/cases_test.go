@@ -356,6 +356,11 @@ func newSet(t testing.TB, cfg Config, e *pipeline.Edition) *Set {
 // detectAll runs a batch as the service does and lets the last minute end.
 func detectAll(t testing.TB, cfg Config, e *pipeline.Edition, batch []pipeline.Ordered) []pipeline.Finding {
 	t.Helper()
+	cross, err := NewCorrelator(cfg, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Cross = cross
 	s := newSet(t, cfg, e)
 	var out []pipeline.Finding
 	for part := range slices.Chunk(batch, 512) {
@@ -404,7 +409,7 @@ func verdicts(found []pipeline.Finding) []string {
 // has no attack or no benign one.
 func TestCases(t *testing.T) {
 	ran := 0
-	for _, name := range Names() {
+	for _, name := range append(catalogNames(), nameStuffing) {
 		dir := filepath.Join("testdata", strings.ReplaceAll(name, ".", "_"))
 		for _, kind := range []string{"attack", "benign"} {
 			files, err := filepath.Glob(filepath.Join(dir, kind+"_*.txtar"))
