@@ -74,6 +74,9 @@ type loginEndpoint struct {
 	Recent    recentLogins `json:"-"`
 	Pace      [2]int64     // logins that worked: in the running hour, an hour as smoothed
 	PaceAt    pipeline.Time
+	// The time between two logins that worked, smoothed.
+	OKGap, OKs int64
+	OKLast     pipeline.Time
 
 	Dims     [dimensions]cohortTable `json:"-"`
 	Familiar filter                  `json:"-"` // accounts with where they logged in from
@@ -122,10 +125,10 @@ const (
 	dimensions
 )
 
-// tested are the dimensions whose values are clients of their own. Families,
-// countries and newness are too wide for that.
+// tested are the dimensions whose values are clients of their own. Families and
+// countries are too wide for that.
 func (d dimension) tested() bool {
-	return d != dimFamily && d != dimCountry && d != dimFresh
+	return d != dimFamily && d != dimCountry
 }
 
 // place reports whether a value of d says where a client is and not what it runs.
@@ -346,17 +349,27 @@ type recentLogins struct {
 
 type recentLogin struct {
 	keys   [dimensions]uint64
+	at     pipeline.Time
 	failed bool
 }
 
-func (r *recentLogins) add(keys *[dimensions]uint64, failed bool) {
+// span is the time that they took, in microseconds.
+func (r *recentLogins) span() int64 {
+	newest, oldest := (r.next+len(r.rows)-1)%len(r.rows), 0
+	if r.n == len(r.rows) {
+		oldest = r.next
+	}
+	return int64(r.rows[newest].at - r.rows[oldest].at)
+}
+
+func (r *recentLogins) add(keys *[dimensions]uint64, failed bool, at pipeline.Time) {
 	if r.rows[r.next].failed {
 		r.fails--
 	}
 	if failed {
 		r.fails++
 	}
-	r.rows[r.next] = recentLogin{*keys, failed}
+	r.rows[r.next] = recentLogin{*keys, at, failed}
 	r.next = (r.next + 1) % len(r.rows)
 	r.n = min(r.n+1, len(r.rows))
 }

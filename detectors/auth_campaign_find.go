@@ -57,7 +57,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		e.count(failed, familiar, o.Time)
 	}
 	prior := e.strangers(k.b.Login.Beta)
-	crisis := failed && e.Recent.failing(e.usual()+shareOne/8)
+	crisis := e.Recent.failing(e.usual() + shareOne/8)
 	best, teaches := -1, firstAgent && !familiar && !e.Watch.alarm
 	claimed := e.claimed(&keys)
 	for d := range dimensions {
@@ -81,7 +81,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		if d.place() && !firstNet || !d.place() && !firstAgent {
 			continue
 		}
-		if claimed != nil && (claimed.Dim != d || claimed.Key != keys[d]) || crisis && e.othersFail(d, keys[d]) {
+		if claimed != nil && (claimed.Dim != d || claimed.Key != keys[d]) || crisis && failed && e.othersFail(d, keys[d]) || d == dimFresh && !crisis {
 			continue
 		}
 		c.test(prior, failed, now)
@@ -94,7 +94,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		e.Strangers.add(failed)
 	}
 	if weighs {
-		e.Recent.add(&keys, failed)
+		e.Recent.add(&keys, failed, o.Time)
 	}
 	if weighs && e.Watch.take(o.Time, failed) {
 		e.ended(k, s)
@@ -281,6 +281,11 @@ func (e *loginEndpoint) count(failed, familiar bool, at pipeline.Time) {
 		e.Fails++
 	} else {
 		e.Worked++
+		if e.OKLast != 0 {
+			e.OKs++
+			e.OKGap += (int64(at-e.OKLast) - e.OKGap) / min(e.OKs, 200)
+		}
+		e.OKLast = at
 		e.Pace[0]++
 	}
 	if familiar {
@@ -369,7 +374,7 @@ func (e *loginEndpoint) holds(d dimension, c *cohort) bool {
 	}
 	n := int64(uint32(e.Total)-c.totalWas) - int64(c.weighN)
 	k := int64(uint32(e.Fails)-c.failsWas) - int64(c.weighK)
-	return n < 8 || k*shareOne/n <= e.usual()+shareOne/6 || e.attackedBy(d, c.key)
+	return n < 8 || k*shareOne/n <= e.usual()+shareOne/6 || e.attackedBy(d, c.key) || e.surged()
 }
 
 // attackedBy reports whether the others fail because of an open campaign.
@@ -382,7 +387,7 @@ func (e *loginEndpoint) attackedBy(d dimension, key uint64) bool {
 // then it is evidence against nothing else.
 func (e *loginEndpoint) claimed(keys *[dimensions]uint64) *trait {
 	for i := range e.Campaigns {
-		if c := &e.Campaigns[i]; c.Pure && c.Trait.holds(keys) {
+		if c := &e.Campaigns[i]; (c.Pure || c.Trait.Dim == dimFresh) && c.Trait.holds(keys) {
 			return &c.Trait
 		}
 	}
@@ -407,7 +412,23 @@ const usualKnown = 40
 // is no sign of what they have in common.
 func (e *loginEndpoint) othersFail(d dimension, key uint64) bool {
 	n, k := e.Recent.others(d, key)
-	return n >= 8 && k*shareOne/n > e.usual()+shareOne/4 && !e.attacked(d, key, n, k)
+	return n >= 8 && k*shareOne/n > e.usual()+shareOne/4 && !e.attacked(d, key, n, k) && !e.surged()
+}
+
+// surged reports whether failures came on top of the logins that work, not in
+// their place: twice as many logins as the pace of those that work lets expect,
+// and those go on.
+func (e *loginEndpoint) surged() bool {
+	r := &e.Recent
+	if e.OKGap <= 0 || e.OKs < 30 || r.n < 32 {
+		return false
+	}
+	usualOK := r.span() / e.OKGap // in the time of the recent logins
+	worked := int64(r.n - r.fails)
+	if usualOK >= 4 && worked*5 < usualOK*2 {
+		return false
+	}
+	return int64(r.n)*(shareOne-e.usual()) >= 2*usualOK*shareOne
 }
 
 // attacked reports whether what the others fail is itself of an open campaign.
@@ -491,13 +512,14 @@ func (c *campaign) win(a attempt) {
 	c.Changed = true
 }
 
-// sprayed reports whether a's client failed with other accounts.
+// sprayed reports whether a's client failed with other accounts; where none show,
+// three times and more.
 func (e *loginEndpoint) sprayed(a *attempt) bool {
 	for g := range e.Sample {
 		rows := e.Sample[g].Rows
 		i, _ := slices.BinarySearchFunc(rows, a, func(x attempt, y *attempt) int { return compare(x.Rank, y.Rank) })
 		for ; i < len(rows) && rows[i].Rank == a.Rank; i++ {
-			if rows[i].User != a.User || a.User == 0 {
+			if rows[i].User != a.User || a.User == 0 && rows[i].Fails >= 3 {
 				return true
 			}
 		}

@@ -110,7 +110,8 @@ func (e *loginEndpoint) open(k *knot, c campaign) {
 	c.ID = findingID("auth", c.Who.Hash(), c.Onset)
 	c.Changed = true
 	e.measure(&c)
-	c.Pure = !c.Trait.Diffuse && c.Estimate.Attempts*100 >= c.N*60
+	// Everybody's first login is by a client that never logged in before.
+	c.Pure = !c.Trait.Diffuse && c.Trait.Dim != dimFresh && c.Estimate.Attempts*100 >= c.N*60
 	for i := range e.Wins {
 		a := &e.Wins[i]
 		since := c.Onset
