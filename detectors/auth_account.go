@@ -263,15 +263,16 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 	now := seconds(o.Time)
 	place, stack := uint32(pipeline.Mix64(wide(q), 5)), uint32(stackOf(q))
 	knownPlace, knownStack := r.places.has(place), r.stack.has(stack)
+	own := knownPlace && knownStack // the account's usual place and program
 	counted := false
-	if first := r.meets(q.Address.Owner(), now); first && !(knownPlace && knownStack) {
+	if first := r.meets(q.Address.Owner(), now); first && !own {
 		counted = r.guess(k.b.Login.Beta, failed, pipeline.Mix64(uint64(place), uint64(stack)), q.Address.Owner(), now, o.Time)
 	}
-	if failed && !(knownPlace && knownStack) {
+	if failed && !own {
 		r.fails++
 		r.tries++
 	}
-	stranger := works && !(knownPlace && knownStack)
+	stranger := works && !own
 	if stranger && r.fails >= 3 && r.guessScore() >= 2*pipeline.Nat {
 		r.after++
 		r.tries++

@@ -482,6 +482,7 @@ type campaign struct {
 	Top      []trait // of a diffuse one, what explains most
 	ByWatch  bool    // opened by the endpoint's share of failures
 	Pure     bool    // most of what the trait holds is malicious
+	New      bool    // hardly a login with it ever worked before: what works is theirs
 	Onset    pipeline.Time
 	Last     pipeline.Time
 	Told     pipeline.Time

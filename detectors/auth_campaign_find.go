@@ -472,7 +472,7 @@ func (e *loginEndpoint) keep(k *knot, keys *[dimensions]uint64, client uint64, f
 	matched := false
 	for i := range e.Campaigns {
 		c := &e.Campaigns[i]
-		if !c.Trait.Diffuse && !c.Trait.holds(keys) || !c.Pure && !e.sprayed(&a) {
+		if !c.Trait.Diffuse && !c.Trait.holds(keys) || !c.New && !e.sprayed(&a) {
 			continue
 		}
 		if a.Who == "" {

@@ -112,13 +112,17 @@ func (e *loginEndpoint) open(k *knot, c campaign) {
 	e.measure(&c)
 	// Everybody's first login is by a client that never logged in before.
 	c.Pure = !c.Trait.Diffuse && c.Trait.Dim != dimFresh && c.Estimate.Attempts*100 >= c.N*60
+	if !c.Trait.Diffuse {
+		r := e.Dims[c.Trait.Dim].find(c.Trait.Key)
+		c.New = c.Pure && r != nil && r.histN-r.histK < 5
+	}
 	for i := range e.Wins {
 		a := &e.Wins[i]
 		since := c.Onset
-		if c.Pure {
+		if c.New {
 			since -= 24 * 3600e6 // a login that worked may have begun it
 		}
-		if a.Last >= since && (c.Trait.Diffuse || c.Trait.holds(&a.Keys)) && (c.Pure || e.sprayed(a)) {
+		if a.Last >= since && (c.Trait.Diffuse || c.Trait.holds(&a.Keys)) && (c.New || e.sprayed(a)) {
 			c.win(*a)
 		}
 	}

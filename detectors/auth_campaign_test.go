@@ -123,7 +123,7 @@ func (v *town) raid(x raid) {
 			ja4 = like.ja4
 		}
 		if asn == 0 {
-			asn = uint32(2000 + i%300)
+			asn = 2000 + i%300
 		}
 		account := fmt.Sprintf("x_%d", v.rng.IntN(1<<30))
 		if x.accounts > 0 {

@@ -153,10 +153,7 @@ func (w *failWatch) add(from, to pipeline.Time, n, k, usual, inc, nearInc int64)
 	w.rise.windows++
 	w.raw += inc
 	w.near = min(max(0, w.near+nearInc), 4*w.limit)
-	w.sum = max(0, w.sum+inc)
-	if w.sum > 2*w.limit {
-		w.sum = 2 * w.limit
-	}
+	w.sum = min(max(0, w.sum+inc), 2*w.limit)
 	if w.raw > w.high {
 		w.high, w.peak = w.raw, w.rise
 	}
@@ -170,7 +167,7 @@ func (w *failWatch) add(from, to pipeline.Time, n, k, usual, inc, nearInc int64)
 
 // pace smooths the number of windows an hour.
 func (w *failWatch) pace(took pipeline.Time) {
-	rate := int64(256 * 3600e6 / max(int64(took), 1e6))
+	rate := 256 * 3600_000_000 / max(int64(took), 1_000_000)
 	rate = min(rate, 256*3600)
 	n := min(w.windows, max(24, 24*w.perHr/256))
 	w.perHr += (rate - w.perHr) / max(n, 1)
