@@ -556,8 +556,12 @@ func (t *accountTable) takeover(k *knot, r *accountRow, c *accountCase, s *pipel
 		nats pipeline.Nats
 		base pipeline.Baseline
 	}{
-		{"new_place", place, own}, {"new_stack", stack, own}, {"new_country", country, own}, {"unusual_hour", hour, own},
-		{"suspicious_client", suspicion, pipeline.Baseline{Kind: "cohort"}}, {"sensitive_action", sensitive, pipeline.Baseline{Kind: "prior"}},
+		{"new_place", place, own},
+		{"new_stack", stack, own},
+		{"new_country", country, own},
+		{"unusual_hour", hour, own},
+		{"suspicious_client", suspicion, pipeline.Baseline{Kind: "cohort"}},
+		{"sensitive_action", sensitive, pipeline.Baseline{Kind: "prior"}},
 	} {
 		if x.nats > 0 {
 			f.Signals = append(f.Signals, pipeline.FindingSignal{Name: x.name, Observed: 1, Count: 1, Nats: x.nats, Baseline: x.base})
