@@ -20,11 +20,13 @@ type Book struct {
 	versions pipeline.AlertVersions
 	now      pipeline.Time
 
-	open     map[place]*incident
-	due      incidentHeap // by (deadline, id): the next to be resolved
-	weak     incidentHeap // by (score, id): the first to go when there are too many
-	resolved map[place]*list.Element
-	order    *list.List // of *memory, oldest resolution first
+	open map[place]*incident
+	// campaigns are the open ones, by id.
+	campaigns []*incident
+	due       incidentHeap // by (deadline, id): the next to be resolved
+	weak      incidentHeap // by (score, id): the first to go when there are too many
+	resolved  map[place]*list.Element
+	order     *list.List // of *memory, oldest resolution first
 	// forgotten is the latest time seen in an incident that is remembered no
 	// more: a case that began before it may have had its id in use.
 	forgotten pipeline.Time
@@ -146,7 +148,7 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 
 // begin opens an incident for f, or reopens old.
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
-	inc := newIncident(p, f)
+	inc := newIncident(p, f, b.parent(p, f))
 	full := len(b.open) >= b.cfg.MaxOpen
 	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
@@ -178,6 +180,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 		text = brokeOut + "; " + text
 	}
 	a.enter(p, f, inc.Severity > info)
+	b.adopt(inc)
 	b.open[p] = inc
 	heap.Push(&b.due, inc)
 	heap.Push(&b.weak, inc)
@@ -186,6 +189,9 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 
 // update takes news of an open incident.
 func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) []pipeline.Alert {
+	if inc.Parent == "" {
+		inc.Parent = b.parent(inc.Place, f)
+	}
 	first := inc.absorb(f)
 	heap.Fix(&b.due, inc.due)
 	heap.Fix(&b.weak, inc.weak)
@@ -220,6 +226,7 @@ func (b *Book) resolve(dst []pipeline.Alert, inc *incident, text string) []pipel
 	heap.Remove(&b.due, inc.due)
 	heap.Remove(&b.weak, inc.weak)
 	delete(b.open, inc.Place)
+	b.campaigns = slices.DeleteFunc(b.campaigns, func(c *incident) bool { return c == inc })
 	at := min(inc.deadline(), b.now)
 	if e := b.order.Back(); e != nil {
 		at = max(at, e.Value.(*memory).At)

@@ -663,3 +663,60 @@ func TestMembers(t *testing.T) {
 		t.Fatalf("%d alerts, %d members of %d", len(a), len(a[0].Members), a[0].MembersTotal)
 	}
 }
+
+// TestCampaignChildren: cases that are part of a campaign carry its id, do not page
+// as long as nothing worked, and survive a restart; others are left alone.
+func TestCampaignChildren(t *testing.T) {
+	camp := func(at pipeline.Time) *pipeline.Finding {
+		f := stuffing("", at, 300, 0)
+		f.ID, f.Level, f.Who = "id-campaign", "campaign", pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: "agent hydra at POST /login"}
+		f.Predicate, f.Agents, f.MembersTotal = "agent hydra", []string{"hydra"}, 214
+		f.Estimate = &pipeline.Estimate{Attempts: 290, Low: 270, High: 300}
+		for i := range 64 {
+			f.Members = append(f.Members, pipeline.Principal{Kind: pipeline.PrincipalIP, Value: fmt.Sprintf("198.51.100.%d", i)})
+		}
+		return f
+	}
+	by := func(addr, agent string, at pipeline.Time, ok int64) *pipeline.Finding {
+		f := stuffing(addr, at, 20, ok)
+		f.Agents = []string{agent}
+		return f
+	}
+	b := NewBook(DefaultConfig(), versions())
+	early := b.Take(nil, by("198.51.100.9", "x", noon, 0))
+	if early[0].Campaign != "" || early[0].Severity != "high" {
+		t.Fatalf("before the campaign: %v %q", brief(early), early[0].Campaign)
+	}
+	own := b.Take(nil, camp(noon.Add(time.Minute)))
+	if len(own) != 1 || own[0].Campaign != "id-campaign" || own[0].Severity != "high" || own[0].MembersTotal != 214 ||
+		own[0].Estimate == nil || own[0].Estimate.Low != 270 || own[0].Predicate != "agent hydra" {
+		t.Fatalf("campaign: %+v", own)
+	}
+	data, err := b.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, err := Restore(DefaultConfig(), versions(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*Book{b, restored} {
+		for _, c := range []struct {
+			what               string
+			f                  *pipeline.Finding
+			campaign, severity string
+		}{
+			{"a member", by("198.51.100.3", "x", noon.Add(2*time.Minute), 0), "id-campaign", "low"},
+			{"the campaign's agent", by("203.0.113.1", "hydra", noon.Add(3*time.Minute), 0), "id-campaign", "low"},
+			{"a member that got in", by("198.51.100.4", "x", noon.Add(4*time.Minute), 1), "id-campaign", "critical"},
+			{"somebody else", by("203.0.113.2", "x", noon.Add(5*time.Minute), 0), "", "high"},
+			{"the campaign's agent, a day later", by("203.0.113.3", "hydra", noon.Add(24*time.Hour), 0), "", "high"},
+		} {
+			got := b.Take(nil, c.f)
+			last := got[len(got)-1]
+			if last.Campaign != c.campaign || last.Severity != c.severity {
+				t.Errorf("%s: campaign %q, severity %s; want %q, %s", c.what, last.Campaign, last.Severity, c.campaign, c.severity)
+			}
+		}
+	}
+}

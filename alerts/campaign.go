@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"weir/pipeline"
@@ -79,6 +80,56 @@ func (b *Book) elsewhere(p place) bool {
 	a := b.actors[p.Who]
 	return a != nil && b.now.Sub(a.Last) <= linkWithin &&
 		slices.ContainsFunc(a.Families, func(f string) bool { return f != p.Family })
+}
+
+// childWithin is how far outside of a campaign's window a case may lie that is
+// part of it.
+const childWithin = 30 * time.Minute
+
+// insertCampaign adds inc to the open campaigns.
+func (b *Book) insertCampaign(inc *incident) {
+	i, _ := slices.BinarySearchFunc(b.campaigns, inc, func(x, y *incident) int { return cmp.Compare(x.ID, y.ID) })
+	b.campaigns = slices.Insert(b.campaigns, i, inc)
+}
+
+// adopt makes inc its own campaign if it is one, and the open cases that are part
+// of it its children.
+func (b *Book) adopt(inc *incident) {
+	if inc.Finding.Level != "campaign" {
+		return
+	}
+	inc.Parent = inc.ID
+	b.insertCampaign(inc)
+	for _, c := range b.due.list { // in no order: each stands for itself
+		if c.Parent == "" && inc.includes(c.Place, &c.Finding) {
+			c.Parent = inc.ID
+		}
+	}
+}
+
+// parent is the id of the open campaign that f is part of, the first by id.
+func (b *Book) parent(p place, f *pipeline.Finding) string {
+	for _, c := range b.campaigns {
+		if c.includes(p, f) {
+			return c.ID
+		}
+	}
+	return ""
+}
+
+// includes reports whether a client's case is part of campaign c: the same family
+// and endpoint, about the same time, and a member, an agent or a TLS fingerprint of
+// the campaign's, where it has something in common at all.
+func (c *incident) includes(p place, f *pipeline.Finding) bool {
+	g := &c.Finding
+	if f.Level == "campaign" || p.Family != c.Place.Family || f.Endpoint != g.Endpoint || f.Facts.Notice ||
+		f.Last < c.Onset.Add(-childWithin) || f.First > c.Last.Add(childWithin) {
+		return false
+	}
+	shares := func(a, b []string) bool {
+		return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+	}
+	return strings.HasPrefix(g.Predicate, "diffuse") || slices.Contains(g.Members, f.Who) || shares(f.JA4, g.JA4) || shares(f.Agents, g.Agents)
 }
 
 // scan is one day's background scanning: clients that asked for what is not

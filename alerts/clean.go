@@ -43,6 +43,12 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 	g.Next, g.BenignIf = words(f.Next, maxHints, text), words(f.BenignIf, maxHints, text)
 	g.Attack, g.OWASP, g.OAT = words(f.Attack, maxHints, word), words(f.OWASP, maxHints, word), words(f.OAT, maxHints, word)
 	g.Endpoint = pipeline.Endpoint{Method: word(f.Endpoint.Method), Host: word(f.Endpoint.Host), Template: text(f.Endpoint.Template)}
+	g.Predicate, g.Estimate = text(f.Predicate), ptr(f.Estimate)
+	g.Members = slices.Clone(f.Members[:min(len(f.Members), maxShown)])
+	for i := range g.Members {
+		g.Members[i].Value = name(g.Members[i].Value)
+	}
+	g.MembersTotal = max(f.MembersTotal, len(g.Members))
 	g.Addresses = words(f.Addresses, maxAddresses, word)
 	g.AddressesTotal = max(f.AddressesTotal, len(g.Addresses))
 	g.Agents, g.JA4 = words(f.Agents, maxAgents, text), words(f.JA4, maxAgents, word)

@@ -71,6 +71,7 @@ type incident struct {
 	EndpointAt pipeline.Time `json:"endpoint_at"` // of the last new_endpoint, 0 none
 	Sent       bool          `json:"sent"`        // some revision was not history
 	Prior      int           `json:"prior"`
+	Parent     string        `json:"parent"` // id of the campaign it is part of, "" none
 
 	due, weak int // positions in the book's heaps
 }
@@ -139,8 +140,8 @@ func grade(f *pipeline.Finding, active bool) (severity, tier int) {
 }
 
 // newIncident takes ownership of f.
-func newIncident(p place, f *pipeline.Finding) *incident {
-	inc := &incident{Place: p, ID: f.ID, Finding: *f, Opened: f.Time, Onset: f.Onset, First: f.First, Last: f.Last}
+func newIncident(p place, f *pipeline.Finding, parent string) *incident {
+	inc := &incident{Place: p, ID: f.ID, Finding: *f, Opened: f.Time, Onset: f.Onset, First: f.First, Last: f.Last, Parent: parent}
 	inc.regrade(f)
 	return inc
 }
@@ -218,6 +219,9 @@ func (inc *incident) regrade(f *pipeline.Finding) {
 		inc.Peak = p
 	}
 	inc.hand()
+	if inc.Parent != "" && inc.Parent != inc.ID && !f.Facts.Succeeded {
+		severity, tier = min(severity, low), min(tier, tierReview) // the campaign pages
+	}
 	inc.Severity, inc.Tier = max(inc.Severity, severity), max(inc.Tier, tier)
 	inc.Succeeded = inc.Succeeded || f.Facts.Succeeded
 }

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 
@@ -34,10 +35,10 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Detector: f.Detector, Severity: words[inc.Severity], Tier: tierName(inc.Tier), Title: f.Title, Reason: f.Reason,
 		Next: copied(f.Next), BenignIf: copied(f.BenignIf), WouldNotFireIf: f.WouldNotFireIf,
 		Level: f.Level, Principal: inc.Place.Who, Addresses: copied(f.Addresses), AddressesTotal: f.AddressesTotal,
-		Members: copied(f.Members), MembersTotal: f.MembersTotal,
+		Members: copied(f.Members), MembersTotal: f.MembersTotal, Predicate: f.Predicate, Estimate: ptr(f.Estimate),
 		Window:  pipeline.AlertWindow{Onset: inc.Onset, First: inc.First, Last: inc.Last, DetectedAt: inc.Opened},
 		Ongoing: ongoing,
-		Score:   score(f.Score), Signals: signals(f.Signals, f.Score),
+		Score:   scoreOf(f), Signals: signals(f.Signals, f.Score),
 		Outcome: outcome(f.Outcome),
 		Affected: pipeline.AlertAffected{
 			Accounts: copied(f.Accounts), Objects: copied(f.Objects), Truncated: f.Truncated,
@@ -52,7 +53,7 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Attack:   copied(f.Attack),
 		OWASP:    copied(f.OWASP),
 		OAT:      copied(f.OAT),
-		Campaign: b.campaign(inc.Place),
+		Campaign: cmp.Or(inc.Parent, b.campaign(inc.Place)),
 		Versions: b.versions,
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
 	}
@@ -131,6 +132,19 @@ func known(n, missing int64) *int64 {
 	}
 	return &n
 }
+
+// scoreOf is the score of f. Where an endpoint's failures are compared with what
+// is usual, chance reaches page level once in 90 days of an endpoint, not of a
+// client.
+func scoreOf(f *pipeline.Finding) pipeline.AlertScore {
+	s := score(f.Score)
+	if len(f.Signals) == 1 && f.Signals[0].Name == endpointSignal {
+		s.Odds = pipeline.AlertOdds{OneIn: 90, Unit: "endpoint-day", Basis: "bound"}
+	}
+	return s
+}
+
+const endpointSignal = "failures_over_usual"
 
 func score(n pipeline.Nats) pipeline.AlertScore {
 	return pipeline.AlertScore{

@@ -107,6 +107,9 @@ func Restore(cfg Config, versions pipeline.AlertVersions, data []byte) (*Book, e
 			return nil, fmt.Errorf("read snapshot of incidents: open incident %d has no such severity or tier", i)
 		}
 		b.open[inc.Place] = inc
+		if inc.Parent == inc.ID && inc.ID != "" {
+			b.insertCampaign(inc)
+		}
 		heap.Push(&b.due, inc)
 		heap.Push(&b.weak, inc)
 	}

@@ -219,6 +219,15 @@ func who(a *pipeline.Alert) string {
 			b.WriteString(" and " + thousands(int64(n)) + " more")
 		}
 		return b.String()
+	case a.Level == "campaign" && a.MembersTotal > 0:
+		b.WriteString(count(int64(a.MembersTotal), "clients"))
+		for i, m := range a.Members[:min(len(a.Members), 3)] {
+			b.WriteString([]string{", such as ", ", ", ", "}[i] + clip(m.Value, 45))
+		}
+		if a.Predicate != "" {
+			b.WriteString("; " + clip(a.Predicate, 160))
+		}
+		return b.String()
 	case a.Principal.Kind == pipeline.PrincipalIP:
 		b.WriteString(a.Principal.Value)
 	case a.Principal.Kind == pipeline.PrincipalEndpoint:
@@ -331,6 +340,12 @@ func odds(a *pipeline.Alert) string {
 		return "nothing that an ordinary client would not do"
 	}
 	does, most := "this", "at most "
+	if o.Unit == "endpoint-day" {
+		return "chance alone gets that far about once in " + count(int64(o.OneIn), "days") + " at this endpoint"
+	}
+	if a.Level == "campaign" && !isScan(a) {
+		return "chance alone gets that far at most once in " + big(uint64(o.OneIn)) + " tries"
+	}
 	if isScan(a) {
 		does = "what the worst of them did"
 	}
@@ -341,7 +356,9 @@ func odds(a *pipeline.Alert) string {
 }
 
 // isScan reports whether a is a day's background scanning.
-func isScan(a *pipeline.Alert) bool { return a.Level == "campaign" && a.MembersTotal > 0 }
+func isScan(a *pipeline.Alert) bool {
+	return a.Level == "campaign" && a.MembersTotal > 0 && family(a.Detector) == "probe"
+}
 
 // big writes a large number as people say it: "11 billion".
 func big(n uint64) string {

@@ -200,7 +200,7 @@ func TestFirstAttemptsWorstFit(t *testing.T) {
 	e := &pipeline.Edition{Number: 1, Templates: pipeline.ColdTemplates(), Detectors: raw}
 	f := func(gap time.Duration, reviewBy, pageBy int) {
 		t.Helper()
-		review, page := firstFindings(t, e, 80, func(i int) attempt { return attempt{fmt.Sprintf("u_%d", i), 401, gap, "curl"} })
+		review, page := firstFindings(t, e, 80, func(i int) chanceTry { return chanceTry{fmt.Sprintf("u_%d", i), 401, gap, "curl"} })
 		t.Logf("every %s: review after %d, page after %d", gap, review, page)
 		if review == 0 || review > reviewBy {
 			t.Errorf("every %s: review after %d (0: never), want at most %d", gap, review, reviewBy)

@@ -11,7 +11,7 @@ import (
 )
 
 // attempt is one login at somebody's account.
-type attempt struct {
+type chanceTry struct {
 	user   string
 	status uint16
 	gap    time.Duration // since the one before
@@ -20,7 +20,7 @@ type attempt struct {
 
 // firstFindings feeds n attempts of one client to a set under e and returns after how
 // many it was reviewed and paged; 0 for never.
-func firstFindings(t *testing.T, e *pipeline.Edition, n int, next func(i int) attempt) (review, page int) {
+func firstFindings(t *testing.T, e *pipeline.Edition, n int, next func(i int) chanceTry) (review, page int) {
 	t.Helper()
 	s := newSet(t, Config{}, e)
 	address, _ := pipeline.ParseAddress("203.0.113.7")
@@ -55,12 +55,12 @@ func TestCanaries(t *testing.T) {
 		const runs, limit = 100, 400
 		for seed := range uint64(runs) {
 			rng := rand.New(rand.NewPCG(seed, 3))
-			_, page := firstFindings(t, pipeline.ShippedEdition(), limit, func(i int) attempt {
+			_, page := firstFindings(t, pipeline.ShippedEdition(), limit, func(i int) chanceTry {
 				status := uint16(401)
 				if rng.Float64() < 0.2 {
 					status = 200
 				}
-				return attempt{fmt.Sprintf("u_%d", i), status, gap, "curl"}
+				return chanceTry{fmt.Sprintf("u_%d", i), status, gap, "curl"}
 			})
 			if page == 0 {
 				page = limit + 1
@@ -93,8 +93,8 @@ func TestOffice(t *testing.T) {
 		for seed := range uint64(runs) {
 			rng := rand.New(rand.NewPCG(seed, 4))
 			again := ""
-			review, page := firstFindings(t, pipeline.ShippedEdition(), 1500, func(i int) attempt {
-				a := attempt{again, 200, 10 * time.Second, fmt.Sprintf("Mozilla/5.%d", rng.IntN(agents))}
+			review, page := firstFindings(t, pipeline.ShippedEdition(), 1500, func(i int) chanceTry {
+				a := chanceTry{again, 200, 10 * time.Second, fmt.Sprintf("Mozilla/5.%d", rng.IntN(agents))}
 				if again != "" {
 					again = ""
 					return a

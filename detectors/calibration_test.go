@@ -324,7 +324,7 @@ func TestCalibration(t *testing.T) {
 			if len(peak) < c.p.clients*9/10 {
 				t.Fatalf("only %d clients of %d", len(peak), c.p.clients)
 			}
-			for k, name := range Names() {
+			for k, name := range catalogNames() {
 				worst, curve, pages := excess(k, peak, symbols)
 				t.Logf("%-16s %+.2f decades; of %d clients reached (bound):%s", name, worst, len(peak), curve)
 				if worst > 0.3 {
@@ -350,7 +350,7 @@ func TestCalibrationBreaks(t *testing.T) {
 	p.size, p.exports, p.minute = 5_000_000, 0.7, 400
 	batch, symbols := p.clean(303)
 	peak := highest(t, pipeline.ShippedEdition(), batch)
-	for k, name := range Names() {
+	for k, name := range catalogNames() {
 		if worst, curve, _ := excess(k, peak, symbols); worst <= 0.3 {
 			t.Errorf("%s: a population far off the priors stays within the line:%s", name, curve)
 		}

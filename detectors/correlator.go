@@ -82,6 +82,9 @@ func junctions() []junction {
 		ownerJunction{},
 		shareJunction{},
 		ledgerJunction{},
+		loginJunction{},
+		accountJunction{},
+		keyJunction{},
 	}
 }
 

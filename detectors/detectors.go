@@ -7,6 +7,8 @@
 package detectors
 
 import (
+	"slices"
+
 	"weir/pipeline"
 )
 
@@ -50,11 +52,17 @@ func catalog() []entry {
 	}
 }
 
-// Names returns the detectors' names in catalog order.
+// Names returns the detectors' names in catalog order, then those that only a
+// wider view has.
 func Names() []string {
 	var names []string
 	for _, e := range catalog() {
 		names = append(names, e.name)
+	}
+	for _, name := range []string{nameStuffing, nameSpraying, nameTakeover, nameKeyMisuse} {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

@@ -31,7 +31,7 @@ func (ledgerJunction) open() table                   { return new(ledgerTable) }
 const (
 	maxLedgers = 32  // 131,000 in all
 	maxNames   = 128 // principals whose name may yet be needed: 524,000 in all
-	maxOwned = 100 // objects listed
+	maxOwned   = 100 // objects listed
 	maxCounted = 512 // objects told apart
 	maxOwners  = 128 // owners told apart
 	ownHistory = 50

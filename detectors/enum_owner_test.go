@@ -268,7 +268,7 @@ func ownedTraffic() *shopOf {
 	return s
 }
 
-func crossed(t testing.TB, workers int, e *pipeline.Edition) (*Set, *Correlator) {
+func ownedCrossed(t testing.TB, workers int, e *pipeline.Edition) (*Set, *Correlator) {
 	t.Helper()
 	cross, err := NewCorrelator(Config{}, e)
 	if err != nil {
@@ -281,7 +281,7 @@ func crossed(t testing.TB, workers int, e *pipeline.Edition) (*Set, *Correlator)
 func TestOwnedSame(t *testing.T) {
 	batch := ownedTraffic().batch()
 	edition := fitBefore(t, batch, 36*time.Hour)
-	one, _ := crossed(t, 1, edition)
+	one, _ := ownedCrossed(t, 1, edition)
 	found := end(one, one.Process(nil, batch), batch)
 	want := lines(t, found)
 	per := map[string]bool{}
@@ -306,7 +306,7 @@ func TestOwnedSame(t *testing.T) {
 	}
 	for _, workers := range []int{1, 2, 8} {
 		for _, size := range []int{1, 900, 4096} {
-			s, _ := crossed(t, workers, edition)
+			s, _ := ownedCrossed(t, workers, edition)
 			var out []pipeline.Finding
 			for part := range slices.Chunk(batch, size) {
 				out = s.Process(out, part)
@@ -314,7 +314,7 @@ func TestOwnedSame(t *testing.T) {
 			sameLines(t, fmt.Sprintf("%d workers, batches of %d", workers, size), lines(t, end(s, out, batch)), want)
 		}
 	}
-	s, cross := crossed(t, 2, edition)
+	s, cross := ownedCrossed(t, 2, edition)
 	stored := map[uint32][]byte{}
 	wide := map[uint32][]byte{}
 	var out []pipeline.Finding
@@ -337,7 +337,7 @@ func TestOwnedSame(t *testing.T) {
 		if err := json.Unmarshal(raw, &h); err != nil {
 			t.Fatal(err)
 		}
-		next, nextCross := crossed(t, 3, edition)
+		next, nextCross := ownedCrossed(t, 3, edition)
 		if err := next.Restore(s.Head(), func(n uint32) ([]byte, error) { return stored[n], nil }); err != nil {
 			t.Fatal(err)
 		}
@@ -455,7 +455,7 @@ func TestReaders(t *testing.T) {
 	}
 	batch = s.batch()
 	e := fitted(t, batch)
-	set, cross := crossed(t, 1, e)
+	set, cross := ownedCrossed(t, 1, e)
 	if out := end(set, set.Process(nil, batch), batch); len(foundAll(out, "enum.object")) > 0 {
 		t.Errorf("a wiki: %d findings, the first: %s", len(out), out[0].Reason)
 	}
@@ -554,7 +554,7 @@ func TestOwnedAllocates(t *testing.T) {
 	s.numbered(300, 8, 0, 24*time.Hour)
 	s.customers(pipeline.PrincipalAccount, 300, 8, 40, 0, 24*time.Hour)
 	batch := s.batch()
-	set, _ := crossed(t, 1, fitted(t, batch))
+	set, _ := ownedCrossed(t, 1, fitted(t, batch))
 	var found []pipeline.Finding
 	pass := func() {
 		for i := range batch {

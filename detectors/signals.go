@@ -2,6 +2,7 @@ package detectors
 
 import (
 	"slices"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -28,6 +29,11 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 			send(pipeline.MeetAccount, o.User, 0)
 		}
 		send(pipeline.MeetEndpoint, o.Endpoint, 0)
+	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
+		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
+	}
+	if r.Kind == pipeline.PrincipalKey && r.Key != "" && tellKey(p, o, r) {
+		send(pipeline.MeetPrincipal, r.Owner, kindKeyNews)
 	}
 	if contact(o, &w.sc) {
 		send(pipeline.MeetTemplate, o.Template, contactSignal)
@@ -60,3 +66,28 @@ func (s *Set) relay(dst []pipeline.Finding, sig *pipeline.Signal) []pipeline.Fin
 // is another process, in the order of the requests; valid until the next call,
 // and no longer than its batch.
 func (s *Set) Signals() []pipeline.Signal { return s.signals }
+
+// sensitive reports whether r changes what secures an account or pays its owner:
+// as configured (weight high), else by the names that such paths have.
+func sensitive(rules *pipeline.LoginRules, r *pipeline.Ordered) bool {
+	if rules != nil {
+		if e, ok := rules.Endpoint(r.Method, r.Path); ok && e.Configured {
+			return e.Weight == "high" && e.Role != pipeline.RoleLogin
+		}
+	}
+	for part := range strings.SplitSeq(r.Path, "/") {
+		if len(part) < 3 || len(part) > 20 {
+			continue
+		}
+		for _, word := range [...]string{
+			"password", "passwd", "change-password", "change_password", "email", "change-email", "mfa", "2fa", "totp", "otp", "authenticator",
+			"recovery", "phone", "payout", "payouts", "bank", "bank-account", "iban", "withdraw", "withdrawal", "withdrawals", "transfer", "transfers",
+			"payment-method", "payment-methods", "payment_methods", "cards", "api-keys", "api_keys", "apikeys",
+		} {
+			if strings.EqualFold(part, word) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -33,6 +33,11 @@ var ErrLayout = errors.New("state of another version")
 // Layout names how state lies in memory: names, types and places of all fields,
 // and the byte order.
 func Layout() string {
+	return layoutOf(reflect.TypeFor[stub](), reflect.TypeFor[Profile](), reflect.TypeFor[grave]())
+}
+
+// layoutOf names how pointer-free types lie in memory.
+func layoutOf(types ...reflect.Type) string {
 	var b strings.Builder
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
@@ -50,9 +55,9 @@ func Layout() string {
 			b.WriteByte(';')
 		}
 	}
-	walk(reflect.TypeFor[stub]())
-	walk(reflect.TypeFor[Profile]())
-	walk(reflect.TypeFor[grave]())
+	for _, t := range types {
+		walk(t)
+	}
 	order := binary.NativeEndian.Uint16([]byte{1, 0})
 	fmt.Fprintf(&b, "order %d; shards %d", order, pipeline.Shards)
 	return hex64(pipeline.Hash64(b.String()))
@@ -127,6 +132,22 @@ func raw[T any](v []T) []byte {
 type shardFiles struct {
 	Cases  []*dossier     `json:"cases"`
 	Recent recentAccounts `json:"recent"`
+}
+
+// unraw is the inverse of raw; false if data is no whole number of values, or
+// more than limit.
+func unraw[T any](data []byte, dst *[]T, limit int) bool {
+	var one T
+	size := int(unsafe.Sizeof(one))
+	if len(data)%size != 0 || len(data)/size > limit {
+		return false
+	}
+	if len(data) == 0 {
+		return true
+	}
+	*dst = make([]T, len(data)/size)
+	copy(raw(*dst), data)
+	return true
 }
 
 type shardHead struct {

@@ -137,7 +137,7 @@ func TestFindings(t *testing.T) {
 		}
 		of[f.ID] = who
 	}
-	for _, name := range Names() {
+	for _, name := range catalogNames() {
 		if per[name] == 0 {
 			t.Errorf("no finding of %s: the traffic does not try it", name)
 		}

@@ -25,6 +25,8 @@ type Alert struct {
 	AddressesTotal int         `json:"addresses_total"`
 	Members        []Principal `json:"members"`
 	MembersTotal   int         `json:"members_total"`
+	Predicate      string      `json:"predicate"` // what a campaign's requests have in common
+	Estimate       *Estimate   `json:"estimate"`  // of a campaign's malicious requests
 
 	Window    AlertWindow   `json:"window"`
 	Ongoing   bool          `json:"ongoing"`

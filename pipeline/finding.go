@@ -51,6 +51,10 @@ type Finding struct {
 	Accounts       []AffectedAccount `json:"accounts"`
 	Objects        []string          `json:"objects"`
 	Truncated      bool              `json:"truncated"` // Accounts or Objects are not all
+	Members        []Principal       `json:"members"`   // of a campaign, at most 64
+	MembersTotal   int               `json:"members_total"`
+	Predicate      string            `json:"predicate"` // what a campaign's requests have in common, in words
+	Estimate       *Estimate         `json:"estimate"`  // nil where nothing is estimated
 	Agents         []string          `json:"agents"`    // at most 4, in order of first use
 	JA4            []string          `json:"ja4"`
 	ASN            string            `json:"asn"`        // of the principal's addresses, as far as they agree: "AS64496"
@@ -69,16 +73,11 @@ type Finding struct {
 	// Supersedes is the detector whose case this one took over when its shape
 	// became known; "" if none.
 	Supersedes string `json:"supersedes"`
-	// Of a campaign: who took part, what they have in common, how much it came to.
-	Members      []Principal `json:"members,omitempty"` // listed; MembersTotal counts all
-	MembersTotal int         `json:"members_total,omitempty"`
-	Predicate    string      `json:"predicate,omitempty"`
-	Estimate     *Estimate   `json:"estimate,omitempty"`
-
-	Wide bool `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
+	Wide       bool   `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
 }
 
-// Estimate is how many attempts a campaign made, as far as can be told.
+// Estimate is how many of a campaign's requests were malicious, with a 90 %
+// interval.
 type Estimate struct {
 	Attempts int64 `json:"attempts"`
 	Low      int64 `json:"low"`
