@@ -175,18 +175,22 @@ func TestWatchDelay(t *testing.T) {
 func TestWatchRelearns(t *testing.T) {
 	var w failWatch
 	alarmed, ended := 0.0, 0.0
-	s := site{perDay: 2e4, base: .1, noise: .003, attack: .2}
-	s.run(5, 40, 14, func(from, to pipeline.Time, n, k, _ int64) bool {
-		w.window(from, to, n, k)
-		at := float64(to-caseStart) / 86400e6
+	rng := rand.New(rand.NewPCG(5, 5))
+	for i := range 40 * 40 { // windows of 36 minutes, for 40 days
+		from := caseStart + pipeline.Time(i)*2160e6
+		share := 0.1
+		if i >= 14*40 {
+			share = 0.25
+		}
+		w.window(from, from+2160e6, 500, binomial(rng, 500, share))
+		at := float64(i+1) / 40
 		if w.alarm && alarmed == 0 {
 			alarmed = at
 		}
 		if alarmed > 0 && !w.alarm && ended == 0 {
 			ended = at
 		}
-		return true
-	})
+	}
 	if alarmed < 14 || alarmed > 15 || ended < alarmed+6.9 || ended > alarmed+7.2 || w.alarm {
 		t.Errorf("alarm on day %.2f, over on day %.2f, alarm now %v", alarmed, ended, w.alarm)
 	}

@@ -80,7 +80,7 @@ type keyRow struct {
 	browser int32
 	since   pipeline.Time
 	from    uint64 // the new place
-	items   uint32
+	items   uint32 // requests that brought news
 }
 
 // rateOfNews is how often something new happens to a key, and what it knows.
@@ -185,7 +185,6 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 			r.since = o.Time
 		}
 		*to = int32(min(max(pipeline.Nats(*to)+n, 0), limit))
-		r.items++
 		counted = true
 	}
 	if newPlace {
@@ -212,6 +211,7 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 		}
 	}
 	if counted {
+		r.items++
 		t.tell(k, r, s)
 	}
 }
