@@ -24,9 +24,12 @@ type Correlator struct {
 	minute    int64
 	begun     bool
 	k         knot
-	truth     []learnedTruth // of all login endpoints, sorted by template
-	truthSeq  uint64         // counts its changes
-	relearn   bool           // a table learned something since the last tick
+
+	takers   [pipeline.Meetings][]int // junctions that want a meeting's signals, and are on
+	awake    []uint16                 // shards with tables that want a tick, in any order
+	truth    []learnedTruth           // of all login endpoints, sorted by template
+	truthSeq uint64                   // counts its changes
+	relearn  bool                     // a table learned something since the last tick
 }
 
 // junction is one question about what meets. Its state is one table for each
@@ -91,6 +94,13 @@ func junctions() []junction {
 // NewCorrelator returns a correlator that works under edition.
 func NewCorrelator(cfg Config, edition *pipeline.Edition) (*Correlator, error) {
 	c := &Correlator{cfg: cfg, junctions: junctions()}
+	for m := range c.takers {
+		for j, of := range c.junctions {
+			if of.wants(pipeline.Meeting(m)) && cfg.Modes[of.name()] != ModeOff {
+				c.takers[m] = append(c.takers[m], j)
+			}
+		}
+	}
 	return c, c.SetEdition(edition)
 }
 
@@ -136,16 +146,17 @@ func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeli
 	at := pipeline.Time((c.minute + 1) * 60e6)
 	c.minute = minute
 	c.k.now = at
-	for n, x := range c.shards {
-		if x == nil {
-			continue
-		}
+	slices.Sort(c.awake)
+	due := slices.Compact(c.awake)
+	c.awake = nil // a tick may wake again
+	for _, n := range due {
+		x := c.shards[n]
 		for j := range x.awake {
 			if !x.awake[j] {
 				continue
 			}
 			x.awake[j], x.dirty = false, true
-			c.k.n, c.k.junction = uint16(n), j
+			c.k.n, c.k.junction = n, j
 			x.tables[j].tick(&c.k, at)
 		}
 	}
@@ -155,17 +166,14 @@ func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeli
 
 func (c *Correlator) take(s *pipeline.Signal) {
 	n := pipeline.Shard(s.Key)
-	for j, of := range c.junctions {
-		if !of.wants(s.Meeting) || c.cfg.Modes[of.name()] == ModeOff {
-			continue
-		}
+	for _, j := range c.takers[s.Meeting] {
 		x := c.shards[n]
 		if x == nil {
 			x = &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
 			c.shards[n] = x
 		}
 		if x.tables[j] == nil {
-			x.tables[j] = of.open()
+			x.tables[j] = c.junctions[j].open()
 		}
 		x.dirty = true
 		c.k.n, c.k.junction = n, j
@@ -194,7 +202,12 @@ func (k *knot) send(s pipeline.Signal) { k.queue = append(k.queue, s) }
 func (k *knot) emit(f pipeline.Finding) { k.out = append(k.out, f) }
 
 // wake asks for a tick at the end of the minute.
-func (k *knot) wake() { k.c.shards[k.n].awake[k.junction] = true }
+func (k *knot) wake() {
+	if x := k.c.shards[k.n]; !x.awake[k.junction] {
+		x.awake[k.junction] = true
+		k.c.awake = append(k.c.awake, k.n)
+	}
+}
 
 // templates are those of the edition in force.
 func (k *knot) templates() *pipeline.Templates { return k.c.edition.Templates }
@@ -287,7 +300,9 @@ func (c *Correlator) Restore(h CorrelatorHead, chunk func(n uint32) ([]byte, err
 				return fmt.Errorf("read crossing %d of %s: %w", n, c.junctions[j].name(), errors.Join(ErrLayout, err))
 			}
 			x.tables[j] = t
-			x.awake[j] = slices.Contains(st.Awake, c.label(j))
+			if x.awake[j] = slices.Contains(st.Awake, c.label(j)); x.awake[j] {
+				c.awake = append(c.awake, uint16(n))
+			}
 		}
 		if known != len(st.Tables) {
 			return ErrLayout

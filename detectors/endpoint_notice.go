@@ -32,7 +32,7 @@ func sampledClient(owner uint64) bool { return owner>>8&15 == 0 }
 
 // contact reports a request that both junctions want to know of.
 func contact(o *pipeline.Observation, sc *scope) bool {
-	return sc.freshPath && o.Has(pipeline.ObsRead) && o.Status >= 200 && o.Status < 300 && o.Status != 206 && o.Bytes >= 0 && o.Template != 0 &&
+	return (sampledClient(o.Owner) || o.Owner>>12&3 == 0) && sc.freshPath && o.Has(pipeline.ObsRead) && o.Status >= 200 && o.Status < 300 && o.Status != 206 && o.Bytes >= 0 && o.Template != 0 &&
 		o.Flags&(pipeline.ObsStatic|pipeline.ObsUnknown|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsBorrowed) == 0
 }
 

@@ -67,7 +67,13 @@ type ownerTable struct {
 	used  int
 }
 
-// contact tells whether o is a contact with an object that correlate wants to
+// ownable reports whether ownership can matter for a request: where somebody who
+// can own asks, or where accounts or keys are served.
+func ownable(r *pipeline.Request, e *EndpointBaseline) bool {
+	return r.Kind >= pipeline.PrincipalKey || e != nil && (e.Guarded || e.Keyed || e.Refuses)
+}
+
+// ownerContact tells whether o is a contact with an object that correlate wants to
 // know of: the first two with each.
 func (p *Profile) ownerContact(o *pipeline.Observation, r *pipeline.Request, fresh bool) bool {
 	if o.Object == 0 || o.Flags&(pipeline.ObsLogin|pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsUnknown) != 0 || r.Verb == pipeline.VerbOptions {

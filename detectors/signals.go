@@ -21,7 +21,7 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 		score, _ := p.worstScore()
 		w.told = append(w.told, told{i, pipeline.Signal{Meeting: m, Key: key, Sender: p.Owner, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o}})
 	}
-	if p.ownerContact(o, r.Request, w.sc.freshObject) {
+	if ownable(r.Request, w.sc.endpoint) && p.ownerContact(o, r.Request, w.sc.freshObject) {
 		send(pipeline.MeetResource, o.Object, 0)
 	}
 	if o.Has(pipeline.ObsLogin) {
