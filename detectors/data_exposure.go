@@ -82,8 +82,10 @@ func (dataExposure) observe(p *Profile, o *pipeline.Observation, s *scope) (pipe
 		st.onset = o.Time
 	}
 	st.items = bump(st.items)
-	_, high := p.people(s.b)
-	st.people = uint16(min(max(1, high-1), 1000))
+	if st.items < 16 || st.items%16 == 0 {
+		_, high := p.people(s.b)
+		st.people = uint16(min(max(1, high-1), 1000))
+	}
 	if st.bytes < 1<<60 && o.Bytes < 1<<50 {
 		st.bytes += o.Bytes
 		st.total += o.Bytes

@@ -66,9 +66,14 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	if r.PathKey == 0 {
 		r.Seal()
 	}
-	var path string
-	path, v.path = pipeline.EndpointPath(v.path, r)
-	f := v.facts(r.PathKey, r.Host, path)
+	path := r.Path
+	f := &v.paths[r.PathKey&(pathCache-1)]
+	if known := f.key == r.PathKey && f.path != 0; !known || !f.ranked {
+		path, v.path = pipeline.EndpointPath(v.path, r)
+		if !known {
+			f = v.facts(r.PathKey, r.Host, path)
+		}
+	}
 	status := r.Answer()
 	*o = pipeline.Observation{
 		Time: r.Effective, Owner: r.Owner,

@@ -89,8 +89,10 @@ func (volumeFlood) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	if s.endpoint != nil && s.endpoint.Slow > 0 && s.r.Duration > 4*s.endpoint.Slow {
 		st.slow++
 	}
-	_, high := p.people(s.b)
-	st.people = uint16(min(max(1, high-1), 1000))
+	if st.counted < 16 || st.counted%16 == 0 {
+		_, high := p.people(s.b)
+		st.people = uint16(min(max(1, high-1), 1000))
+	}
 	score := st.score(s.b)
 	return score, score > 0
 }

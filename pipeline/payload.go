@@ -170,7 +170,11 @@ type payloadScan struct {
 
 // oddPath reports dots that climb.
 func oddPath(path string) bool {
-	return strings.Contains(path, "..") || strings.Contains(path, "/.git") || strings.Contains(path, "-inf") || strings.Contains(path, "-INF")
+	if i := strings.IndexByte(path, '.'); i >= 0 && (strings.Contains(path[i:], "..") || strings.Contains(path, "/.git")) {
+		return true
+	}
+	i := strings.IndexByte(path, '-')
+	return i >= 0 && (strings.Contains(path[i:], "-inf") || strings.Contains(path[i:], "-INF"))
 }
 
 func (s *payloadScan) query(q string) {
