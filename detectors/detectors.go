@@ -32,6 +32,9 @@ type detector interface {
 type entry struct {
 	name string
 	new  func() detector
+	// of says which observations it is asked about: those with one of these flags;
+	// 0 all.
+	of pipeline.ObservationFlags
 }
 
 // catalog lists every detector, in the order in which they are asked. To add
@@ -39,16 +42,16 @@ type entry struct {
 // files testdata/<name>/attack_*.txtar and benign_*.txtar.
 func catalog() []entry {
 	return []entry{
-		{"probe.path", newProbePath},
-		{"auth.bruteforce", newAuthBruteforce},
-		{"enum.object", newEnumObject},
-		{"scrape.crawl", newScrapeCrawl},
-		{"auth.stuffing", newAuthStuffing},
-		{"auth.spraying", newAuthSpraying},
-		{"enum.user", newEnumUser},
-		{"inject.probe", newInjectProbe},
-		{"data.exposure", newDataExposure},
-		{"volume.flood", newVolumeFlood},
+		{"probe.path", newProbePath, 0},
+		{"auth.bruteforce", newAuthBruteforce, pipeline.ObsLogin},
+		{"enum.object", newEnumObject, 0},
+		{"scrape.crawl", newScrapeCrawl, 0},
+		{"auth.stuffing", newAuthStuffing, pipeline.ObsLogin},
+		{"auth.spraying", newAuthSpraying, pipeline.ObsLogin},
+		{"enum.user", newEnumUser, pipeline.ObsLogin | pipeline.ObsAsks},
+		{"inject.probe", newInjectProbe, 0},
+		{"data.exposure", newDataExposure, 0},
+		{"volume.flood", newVolumeFlood, 0},
 	}
 }
 

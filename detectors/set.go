@@ -434,10 +434,14 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 {
 		w.account(sh, p, r, as)
 	}
+	entries, trace := w.set.entries, w.set.cfg.Trace
 	for k, d := range w.set.detectors {
+		if of := entries[k].of; of != 0 && o.Flags&of == 0 {
+			continue
+		}
 		score, counted := d.observe(p, o, sc)
-		if w.set.cfg.Trace != nil {
-			w.set.cfg.Trace(Traced{w.set.entries[k].name, owner, r, o, score, counted})
+		if trace != nil {
+			trace(Traced{w.set.entries[k].name, owner, r, o, score, counted})
 		}
 		if counted && score >= dossierAt {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)

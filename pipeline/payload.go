@@ -170,11 +170,26 @@ type payloadScan struct {
 
 // oddPath reports dots that climb.
 func oddPath(path string) bool {
-	if i := strings.IndexByte(path, '.'); i >= 0 && (strings.Contains(path[i:], "..") || strings.Contains(path, "/.git")) {
-		return true
+	for rest := path; ; {
+		i := strings.IndexByte(rest, '.')
+		if i < 0 {
+			break
+		}
+		if i+1 < len(rest) && rest[i+1] == '.' || i > 0 && rest[i-1] == '/' && strings.HasPrefix(rest[i:], ".git") {
+			return true
+		}
+		rest = rest[i+1:]
 	}
-	i := strings.IndexByte(path, '-')
-	return i >= 0 && (strings.Contains(path[i:], "-inf") || strings.Contains(path[i:], "-INF"))
+	for rest := path; ; {
+		i := strings.IndexByte(rest, '-')
+		if i < 0 {
+			return false
+		}
+		if strings.HasPrefix(rest[i:], "-inf") || strings.HasPrefix(rest[i:], "-INF") {
+			return true
+		}
+		rest = rest[i+1:]
+	}
 }
 
 func (s *payloadScan) query(q string) {
