@@ -8,7 +8,7 @@ LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 
 export CGO_ENABLED = 0
 
-.PHONY: help build run test race lint fmt golden fuzz bench load sample pgo check ci
+.PHONY: help build run test race lint fmt golden fuzz bench load sample pgo eval check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ load: build ## measure analyze against the yardstick on LINES=2000000 made-up li
 pgo: load ## record the profile that builds are optimized by
 	@set -e; for i in 1 2 3 4 5 6; do bin/weir analyze --quiet --cpuprofile bin/cpu$$i.pprof bin/load.log >/dev/null; done
 	$(GO) tool pprof -proto bin/cpu?.pprof > cmd/weir/default.pgo
+
+eval: build ## measure detection on simulated traffic into docs/detection.md
+	bin/weir eval --out docs/detection.md
 
 sample: ## make the sample log again
 	$(GO) run ./bench/gen -lines 3000 -clients 140 -seed 20260302 -span 2h -start 2026-03-02T09:00:00Z -o cmd/weir/testdata/sample.log.gz

@@ -116,11 +116,7 @@ type floorResult struct {
 	clientDays         int64
 	misnamed           int
 	named              map[string]int // who was named wrongly: profile or episode, detector, severity
-	estimates          []evalEstimate
 }
-
-// evalEstimate is a campaign's estimate of its size beside the truth.
-type evalEstimate struct{ low, high, truth int64 }
 
 func (e *evaluation) run(ctx context.Context) error {
 	var jobs []func() error

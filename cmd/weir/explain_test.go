@@ -190,11 +190,17 @@ func TestVerifyFails(t *testing.T) {
 	if len(last) < 2 {
 		t.Fatalf("%d alerts", len(last))
 	}
-	first, _, _ := bytes.Cut(out, []byte("\n"))
+	first := out // the first about an address
+	for line := range bytes.Lines(out) {
+		if bytes.Contains(line, []byte(`"principal":{"kind":"ip"`)) {
+			first = line
+			break
+		}
+	}
 	at := bytes.Index(first, []byte(`"nats":`)) + len(`"nats":`)
 	changed := slices.Clone(out)
-	changed[at] ^= 1
-	if got := weir(t, "verify", "--edition", edition, writeFile(t, dir, "changed.json", changed), path); got.code != exitFailed || !strings.Contains(got.stderr, "line 1:") {
+	changed[bytes.Index(out, first)+at] ^= 1
+	if got := weir(t, "verify", "--edition", edition, writeFile(t, dir, "changed.json", changed), path); got.code != exitFailed || !strings.Contains(got.stderr, "line ") {
 		t.Errorf("a changed number: exit %d, %s", got.code, got.stderr)
 	}
 	// The status of an abuser in the log.
