@@ -16,7 +16,7 @@ import (
 // template. The two multiply: how an id was chosen and whether it was granted
 // are separate facts. Nearness counts only where objects are somebody's: where
 // somebody was refused, or this client misses; a walk through public pages is
-// scraping. Nothing counts until something of the template is known to be there:
+// scraping, and a program with a key that goes through ids does its work. Nothing counts until something of the template is known to be there:
 // names that all miss are probing. 401 is no evidence: it says that the caller, not the object, was
 // refused.
 //
@@ -104,7 +104,9 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	// A granted object at an address that a credential owns is that
 	// credential's; here it only speaks for the address.
 	w.misses.observe(missNull, miss, weight, now, halfLifeSeconds)
-	if o.Has(pipeline.ObsNumber) {
+	// Programs with a key go through ids in order: that is what they are for. What
+	// they are refused and whose it is counts all the same.
+	if o.Has(pipeline.ObsNumber) && s.r.Key == "" {
 		near, first := w.place(o.Number)
 		if !first {
 			if near {

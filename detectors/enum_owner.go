@@ -67,10 +67,14 @@ type ownerTable struct {
 	used  int
 }
 
-// ownable reports whether ownership can matter for a request: where somebody who
-// can own asks, or where accounts or keys are served.
+// ownable reports whether ownership can matter for a request: where accounts or
+// keys are served and nobody else, and where that is not known, if somebody asks
+// who can own. What strangers are served, too, is nobody's secret.
 func ownable(r *pipeline.Request, e *EndpointBaseline) bool {
-	return r.Kind >= pipeline.PrincipalKey || e != nil && (e.Guarded || e.Keyed || e.Refuses)
+	if e != nil {
+		return e.Guarded || e.Keyed
+	}
+	return r.Kind >= pipeline.PrincipalKey
 }
 
 // ownerContact tells whether o is a contact with an object that correlate wants to

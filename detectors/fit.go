@@ -24,6 +24,7 @@ type Fitter struct {
 	perKey  map[uint64]uint32 // rows by client
 	level   atomic.Uint32     // clients whose hash has this many leading zero bits are kept
 	first   pipeline.Time
+	named   bool // somebody came with an account or a key: the log shows who is served
 	methods []string
 	path    []byte // scratch
 }
@@ -149,6 +150,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		row.flags |= fitPreflight
 	}
 	if r.Kind == pipeline.PrincipalSubject || r.Kind == pipeline.PrincipalAccount || r.Kind == pipeline.PrincipalKey {
+		f.named = true
 		row.flags |= fitProven
 	}
 	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
@@ -357,7 +359,8 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 		if r.flags&(fitPreflight|fitAsks) != 0 {
 			continue // answers about accounts are no misses, nor a preflight's
 		}
-		if slot && (r.status == 401 || r.status == 403) {
+		// 401 says that the caller was refused; where callers are known, not the object.
+		if slot && (r.status == 403 || r.status == 401 && !f.named) {
 			endpointOf(endpoints, p.template).Refuses = true
 		}
 		if p.is(pipeline.ObsAuto) || !miss && p.is(pipeline.ObsStatic) {
