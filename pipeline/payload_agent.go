@@ -47,11 +47,12 @@ type agentScans struct {
 	}
 }
 
-func (s *agentScans) of(agent string) Payloads {
+// of takes an agent and its hash.
+func (s *agentScans) of(agent string, key uint64) Payloads {
 	if agent == "" {
 		return 0
 	}
-	key := Hash64(agent) | 1
+	key |= 1
 	e := &s.seen[key>>1&255]
 	if e.key != key {
 		e.key, e.p = key, agentPayloads(agent)
@@ -62,7 +63,10 @@ func (s *agentScans) of(agent string) Payloads {
 // payloads sets what the text of r shows, before values are reduced.
 func (r *Resolver) payloads(req *Request) {
 	req.Payloads, req.Slot = ScanPayloads(req.Path, req.Query, req.Referer)
-	if p := r.agents.of(req.Agent); p != 0 {
+	if req.Agent != "" {
+		req.AgentKey = Hash64(req.Agent)
+	}
+	if p := r.agents.of(req.Agent, req.AgentKey); p != 0 {
 		if req.Payloads == 0 {
 			req.Slot = AgentSlot
 		}

@@ -113,8 +113,7 @@ func (r *Request) Seal() {
 	if r.Operation != "" {
 		r.PathKey = Mix64(r.PathKey, Hash64(r.Operation))
 	}
-	r.AgentKey = 0
-	if r.Agent != "" {
+	if r.AgentKey == 0 && r.Agent != "" {
 		r.AgentKey = Hash64(r.Agent)
 	}
 	r.Verb = verbOf(r.Method)

@@ -63,7 +63,7 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	if r.Status == 0 {
 		b.noStatus++
 	}
-	if b.named == 0 && (r.Account != "" || r.Key != "" || r.Session != "") {
+	if r.Kind > pipeline.PrincipalIP || r.Flags&pipeline.FlagRefused != 0 {
 		b.named++
 	}
 	if r.Address.IsZero() {

@@ -23,7 +23,7 @@ func blindRequest(i int, method, path string, status uint16) *pipeline.Request {
 	a, _ := pipeline.ParseAddress(fmt.Sprintf("10.0.%d.%d", i>>8&255, i&255))
 	at := pipeline.TimeOf(time.Unix(1_760_000_000+int64(i), 0))
 	r := &pipeline.Request{
-		Time: at, Effective: at, Method: method, Path: path, Status: status, Bytes: 300, Address: a, Owner: a.Owner(), Kind: pipeline.PrincipalIP,
+		Time: at, Effective: at, Method: method, Path: path, Status: status, Bytes: 300, Address: a, Owner: a.Owner(), Kind: pipeline.PrincipalAccount,
 		Account: "u_somebody",
 	}
 	r.Seal()
@@ -76,7 +76,7 @@ func TestBlindSpots(t *testing.T) {
 	f("no status", 40, func(i int) *pipeline.Request { return blindRequest(i, "GET", "/", 0) }, "40 of 40 requests have no status")
 	f("no user", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "GET", "/", 200)
-		r.Account = ""
+		r.Account, r.Kind = "", pipeline.PrincipalIP
 		return r
 	}, "no request names a user")
 	f("an ordinary log", 40, func(i int) *pipeline.Request { return blindRequest(i, "GET", "/orders/7", 200) })

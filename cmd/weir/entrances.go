@@ -47,8 +47,8 @@ func newEntrances() entrances {
 }
 
 func (e *entrances) add(r *pipeline.Request) {
-	if r.Address.IsZero() {
-		return
+	if r.Address.IsZero() || r.Kind <= pipeline.PrincipalIP && (r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead) {
+		return // reads of nobody: by far the most
 	}
 	post := (r.Verb == pipeline.VerbPost || r.Verb == pipeline.VerbPut) && len(r.Path) <= 256
 	if r.Flags&pipeline.FlagLogin != 0 {
