@@ -130,6 +130,9 @@ func isOperation(s string) bool {
 }
 
 func isGraphQL(path string) bool {
+	if n := len(path); n < 3 || path[n-1] != 'l' && path[n-1] != '/' {
+		return false // most paths
+	}
 	last := strings.TrimSuffix(path, "/")
 	last = last[strings.LastIndexByte(last, '/')+1:]
 	return last == "graphql" || last == "gql"

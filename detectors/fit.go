@@ -526,6 +526,14 @@ func fitRate(clients []fitClient, shipped Rate) Rate {
 			xs = append(xs, float64(c.perDay))
 		}
 	}
+	return gammaRate(xs, shipped, 5, 3, 1)
+}
+
+// gammaRate fits a gamma-Poisson by moments, of a mean of at least least and a
+// shape of shape where nothing spreads, at most most; it leans on the shipped one
+// as long as clients are few. The highest two in a hundred count as the next one
+// below. It sorts xs.
+func gammaRate(xs []float64, shipped Rate, least, shape, most float64) Rate {
 	if len(xs) < 5 {
 		return shipped
 	}
@@ -540,12 +548,11 @@ func fitRate(clients []fitClient, shipped Rate) Rate {
 	n := float64(len(xs))
 	mean := sum / n
 	variance := sum2/n - float64(mean*mean)
-	shape := 3.0
 	if variance > mean {
 		shape = float64(mean*mean) / (variance - mean)
 	}
 	own := n / (n + 30)
-	mean = float64(own*max(mean, 5)) + float64((1-own)*float64(shipped.Mean)/256)
-	shape = float64(own*min(max(shape, 0.4), 1)) + float64((1-own)*float64(shipped.Shape)/256)
+	mean = float64(own*max(mean, least)) + float64((1-own)*float64(shipped.Mean)/256)
+	shape = float64(own*min(max(shape, 0.4), most)) + float64((1-own)*float64(shipped.Shape)/256)
 	return Rate{Mean: uint32(mean * 256), Shape: uint32(shape * 256), N: int64(n)}
 }

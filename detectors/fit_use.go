@@ -214,34 +214,9 @@ func fitUses(b *Baselines, clients []fitClient, shipped *Baselines) {
 	}
 }
 
-// rateOf fits the gamma-Poisson of requests in the busiest minute. The busiest
-// two in a hundred count as the next one below.
-func rateOf(xs []float64, shipped Rate) Rate {
-	if len(xs) < 5 {
-		return shipped
-	}
-	slices.Sort(xs)
-	top := xs[len(xs)-1-len(xs)/50]
-	var sum, sum2 float64
-	for _, x := range xs {
-		x = min(x, top)
-		sum += x
-		sum2 += float64(x * x)
-	}
-	n := float64(len(xs))
-	mean := sum / n
-	variance := sum2/n - float64(mean*mean)
-	shape := 1.0
-	if variance > mean {
-		shape = float64(mean*mean) / (variance - mean)
-	}
-	own := n / (n + 30)
-	// Pages of today make a dozen calls: a site whose sample shows less has not
-	// shown all.
-	mean = float64(own*max(mean, 15)) + float64((1-own)*float64(shipped.Mean)/256)
-	shape = float64(own*min(max(shape, 0.4), 0.8)) + float64((1-own)*float64(shipped.Shape)/256)
-	return Rate{Mean: uint32(mean * 256), Shape: uint32(shape * 256), N: int64(n)}
-}
+// rateOf fits the gamma-Poisson of requests in the busiest minute. Pages of
+// today make a dozen calls: a site whose sample shows less has not shown all.
+func rateOf(xs []float64, shipped Rate) Rate { return gammaRate(xs, shipped, 15, 1, 0.8) }
 
 // perClientAnswers is how many answers of one client count for an endpoint, so
 // that none decides what is usual.

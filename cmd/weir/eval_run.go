@@ -211,9 +211,17 @@ func (t *evalTrial) hits(alerts []pipeline.Alert, i int) (any, page evalHit) {
 		if !named {
 			continue
 		}
-		set(&any, a.Window.DetectedAt)
+		// Only the first revision was told when the case opened.
+		at := a.Window.DetectedAt
+		if a.Revision > 1 {
+			at = a.Window.Last
+		}
+		if at < wholeSecond(ep.Start) {
+			continue
+		}
+		set(&any, at)
 		if a.Severity == "high" || a.Severity == "critical" || a.Score.Nats >= a.Score.PageAt {
-			set(&page, a.Window.DetectedAt)
+			set(&page, at)
 		}
 	}
 	return any, page
