@@ -89,6 +89,9 @@ func (p *Profile) rate5m() (n int64) {
 // who show credentials are counted, the others go by their agents, unless the
 // client changes its agent with every few requests.
 func (p *Profile) people(b *Baselines) (low, high int) {
+	if p.borrowed == 0 && p.agents&(p.agents-1) == 0 {
+		return 1, 1 // one agent, or none
+	}
 	if p.rotates() {
 		return 1, 1
 	}

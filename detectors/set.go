@@ -378,9 +378,12 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !sampledClient(owner) && !w.proven(r.Request, as) {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !w.proven(r.Request, as) {
 		if r.Status != 0 {
 			st.hits++
+		}
+		if as != asLender && sampledClient(owner) {
+			w.glimpse(i, st, r)
 		}
 		return
 	}
@@ -436,7 +439,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	entries, trace := w.set.entries, w.set.cfg.Trace
 	for k, d := range w.set.detectors {
-		if of := entries[k].of; of != 0 && o.Flags&of == 0 {
+		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 {
 			continue
 		}
 		score, counted := d.observe(p, o, sc)

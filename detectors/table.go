@@ -28,8 +28,17 @@ type stub struct {
 	requests uint16
 	hits     uint8
 	_        uint8
-	full     int32 // 1 + index of its profile; 0 none
-	_        uint32
+	full     int32  // 1 + index of its profile; 0 none
+	paths    uint32 // a bit for each path it asked for, where somebody wants to know
+}
+
+// meet reports whether the principal did not ask for a path with this hash
+// before, and remembers it.
+func (s *stub) meet(path uint64) bool {
+	bit := uint32(1) << (path >> 59)
+	fresh := s.paths&bit == 0
+	s.paths |= bit
+	return fresh
 }
 
 // grave keeps what an evicted principal had against it, so that flooding the
