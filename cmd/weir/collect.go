@@ -24,7 +24,8 @@ type source struct {
 	input
 	follow  bool
 	listens bool
-	start   func() // begins to listen, once the blocks are read; nil for files
+	start   func()                           // begins to listen, once the blocks are read; nil for files
+	dropped func() (messages, senders int64) // of a listener that cannot put senders off; nil for others
 	next    func(context.Context) (*pipeline.Block, error)
 	release func(*pipeline.Block)
 	close   func() error
@@ -78,6 +79,9 @@ func (s *service) label(name string, c *collectConfig) {
 
 // listener opens a source that others send to.
 func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
+	if c.Syslog != nil {
+		return s.syslogSource(ctx, c)
+	}
 	return s.pushSource(ctx, c)
 }
 

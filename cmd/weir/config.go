@@ -39,10 +39,11 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File and Push is set.
+// collectConfig is one source: one of File, Push and Syslog is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
 	Push      *pushConfig       `yaml:"push"`
+	Syslog    *syslogConfig     `yaml:"syslog"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -296,11 +297,20 @@ func (c *config) hash() string {
 
 // validate checks what kind of source it is.
 func (s *collectConfig) validate(at string) (errs []error) {
-	if (s.File != "") == (s.Push != nil) {
-		return []error{fmt.Errorf("%s.file: give the path of a log, or push to be sent lines; one of them", at)}
+	kinds := 0
+	if s.File != "" {
+		kinds++
 	}
 	if s.Push != nil {
+		kinds++
 		errs = s.Push.validate(at + ".push")
+	}
+	if s.Syslog != nil {
+		kinds++
+		errs = append(errs, s.Syslog.validate(at+".syslog")...)
+	}
+	if kinds != 1 {
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))
 	}
 	return errs
 }
@@ -309,6 +319,10 @@ func (s *collectConfig) validate(at string) (errs []error) {
 func (s *collectConfig) sourceName() string {
 	if s.Push != nil {
 		return "push:" + s.Push.address()
+	}
+	if s.Syslog != nil {
+		network, address := s.Syslog.where()
+		return "syslog:" + network + "://" + address
 	}
 	return s.File
 }

@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -29,6 +31,84 @@ type pushConfig struct {
 	InsecureHTTP bool       `yaml:"insecure_http"`
 	MaxBody      size       `yaml:"max_body,omitempty"`
 	MaxPending   size       `yaml:"max_pending,omitempty"`
+}
+
+// syslogConfig is collect[].syslog: lines as syslog messages.
+type syslogConfig struct {
+	Listen string     `yaml:"listen"` // udp://, tcp:// or tls://HOST:PORT
+	Allow  []string   `yaml:"allow"`  // addresses and networks that may send
+	TLS    *tlsConfig `yaml:"tls"`
+}
+
+// defaultSyslog is where messages are taken when nothing is said.
+const defaultSyslog = "udp://127.0.0.1:5514"
+
+func (c *syslogConfig) where() (network, address string) {
+	listen := c.Listen
+	if listen == "" {
+		listen = defaultSyslog
+	}
+	network, address, ok := strings.Cut(listen, "://")
+	if !ok {
+		return "", listen
+	}
+	return network, address
+}
+
+// validate returns what is wrong, each with its path below at.
+func (c *syslogConfig) validate(at string) (errs []error) {
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(at+"."+key+": "+format, args...))
+	}
+	network, address := c.where()
+	if network != "udp" && network != "tcp" && network != "tls" {
+		bad("listen", "%q: want udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT", c.Listen)
+	}
+	loopback, err := onLoopback(address)
+	if err != nil {
+		bad("listen", "%q: %w", c.Listen, err)
+	} else if !loopback && len(c.Allow) == 0 && (c.TLS == nil || c.TLS.ClientCAFile == "") {
+		bad("listen", "%q is open to others: name who may send in allow, or use tls:// with client_ca_file", c.Listen)
+	}
+	if _, err := c.allowed(); err != nil {
+		bad("allow", "%w", err)
+	}
+	switch {
+	case network == "tls" && c.TLS == nil:
+		bad("tls", "tls:// needs cert_file and key_file")
+	case network != "tls" && c.TLS != nil:
+		bad("tls", "it is for tls:// only")
+	case c.TLS != nil:
+		errs = append(errs, c.TLS.validate(at+".tls")...)
+	}
+	return errs
+}
+
+// allowed tells who may send; nil is everybody.
+func (c *syslogConfig) allowed() (func(netip.Addr) bool, error) {
+	if len(c.Allow) == 0 {
+		return nil, nil
+	}
+	nets := make([]netip.Prefix, 0, len(c.Allow))
+	var errs []error
+	for _, text := range c.Allow {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); addrErr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q is neither an address nor a network", text))
+		}
+		nets = append(nets, p.Masked())
+	}
+	return func(a netip.Addr) bool {
+		for _, p := range nets {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}, errors.Join(errs...)
 }
 
 // tlsConfig is how a listener shows itself, and whom it trusts.
@@ -231,6 +311,86 @@ func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, er
 		return errors.Join(err, server.Shutdown(ctx), server.Close())
 	}
 	return src, nil
+}
+
+// syslogSource listens for syslog messages.
+func (s *service) syslogSource(ctx context.Context, c *collectConfig) (*source, error) {
+	src := &source{input: input{name: c.sourceName()}, follow: true, listens: true}
+	fail := func(err error) (*source, error) { return nil, fmt.Errorf("%s: %w", src.name, err) }
+	opt, err := c.options()
+	if err != nil {
+		return fail(err)
+	}
+	given, _, err := c.format(nil, false)
+	if err != nil {
+		return fail(err)
+	}
+	allow, err := c.Syslog.allowed()
+	if err != nil {
+		return fail(err)
+	}
+	secure, err := c.Syslog.TLS.open()
+	if err != nil {
+		return fail(err)
+	}
+	cursor, cause, _, err := s.db.SourceCursor(ctx, src.id())
+	if err != nil {
+		return fail(err)
+	}
+	network, address := c.Syslog.where()
+	loopback, _ := onLoopback(address)
+	var serve func(*collector.Syslog) error
+	var socket interface {
+		io.Closer
+		fmt.Stringer
+	}
+	if network == "udp" {
+		conn, err := net.ListenPacket("udp", address)
+		if err != nil {
+			return fail(err)
+		}
+		udp := conn.(*net.UDPConn)
+		if a, ok := udp.LocalAddr().(*net.UDPAddr); loopback && (!ok || !a.IP.IsLoopback()) {
+			_ = udp.Close()
+			return fail(fmt.Errorf("%s is not loopback on this machine", address))
+		}
+		socket = named{udp, udp.LocalAddr()}
+		serve = func(in *collector.Syslog) error { return in.ServePackets(udp) }
+	} else {
+		l, err := listenTCP(address, loopback)
+		if err != nil {
+			return fail(err)
+		}
+		socket = named{l, l.Addr()}
+		if secure != nil {
+			l = tls.NewListener(l, secure)
+		}
+		serve = func(in *collector.Syslog) error { return in.ServeStreams(l) }
+	}
+	in, err := collector.NewSyslog(collector.SyslogConfig{
+		Source: src.name, Format: given, Options: opt, NewIdentify: identify(s.id), Cursor: cursor, Cause: cause.To, Allow: allow, Log: s.log,
+	})
+	if err != nil {
+		_ = socket.Close()
+		return fail(err)
+	}
+	src.start = func() {
+		s.log.Info("taking lines", zap.String("source", src.name), zap.String("syslog", network+"://"+socket.String()))
+		go func() {
+			if err := serve(in); err != nil {
+				s.log.Error("cannot take lines any more", zap.String("source", src.name), zap.Error(err))
+			}
+		}()
+	}
+	src.next, src.release, src.dropped = in.Next, in.Release, in.Dropped
+	src.close = func() error { return errors.Join(socket.Close(), in.Close()) }
+	return src, nil
+}
+
+// named is a socket with its address for people.
+type named struct {
+	io.Closer
+	fmt.Stringer
 }
 
 // pushLag is how many records may wait for detection before senders have to.
