@@ -198,13 +198,13 @@ func evalFloors() []evalFloor {
 		},
 
 		{
-			"a leaked key", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 12 * time.Hour, Success: -1},
+			"a leaked key", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{
-			"a leaked key, half of what it tries is refused", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 12 * time.Hour, Success: -1},
+			"a leaked key, half of what it tries is refused", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{
