@@ -48,8 +48,8 @@ func evalFloors() []evalFloor {
 			known,
 		},
 		{
-			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 22 * aDay, 300,
-			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 21 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
+			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 16 * aDay, 300,
+			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 15 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
 			known,
 		},
 		{
