@@ -166,6 +166,7 @@ func (e *loginEndpoint) measure(c *campaign) {
 		if r := e.Dims[c.Trait.Dim].find(c.Trait.Key); r != nil && r.epoch == e.Epoch {
 			c.N, c.K = int64(r.curN), int64(r.curK)
 			e.measureCohort(c, r)
+			c.Estimate.High += e.missed(c)
 		}
 		return
 	}
@@ -176,6 +177,18 @@ func (e *loginEndpoint) measure(c *campaign) {
 		c.N, c.K = int64(r.evN), int64(r.evK)
 		e.measureCohort(c, r)
 	}
+}
+
+// missed is how many malicious logins the trait of a campaign that the watch opened
+// may have missed: those of the window in which it began, and those of clients that
+// lost the trait because a login of theirs worked.
+func (e *loginEndpoint) missed(c *campaign) int64 {
+	n := c.N / max(e.Watch.rise.windows, 1)
+	if c.Trait.Dim == dimFresh && c.WinCount > 0 {
+		m := e.party(&c.Trait, c.Onset)
+		n += c.WinCount * (c.N/max(m.clients, 1) + 1)
+	}
+	return n
 }
 
 func (e *loginEndpoint) measureCohort(c *campaign, r *cohort) {

@@ -187,8 +187,13 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
-			"the catalogue, by 50 clients", "", "shop", aDay, 300,
+			"the catalogue, by 50 clients", "one campaign", "shop", aDay, 300,
 			simulate.Attack{Type: "scrape.crawl", Variant: "human", Sources: 50, Rate: 1.0 / 100, Requests: 9000, Start: time.Hour, Success: -1},
+			nil,
+		},
+		{
+			"the catalogue, by 500 clients of one tool, 18 items each", "one campaign", "shop", aDay, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "fast", Sources: 500, Rate: 1.0 / 600, Requests: 9000, Start: 6 * time.Hour, Success: -1},
 			nil,
 		},
 		{
