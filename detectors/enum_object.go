@@ -53,7 +53,7 @@ type walkState struct {
 func newEnumObject() detector { return enumObject{} }
 
 func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
-	if o.Object == 0 || o.Flags&(pipeline.ObsLogin|pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsUnknown) != 0 {
+	if o.Object == 0 {
 		return 0, false
 	}
 	miss := false

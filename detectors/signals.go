@@ -43,6 +43,18 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	}
 }
 
+// glimpse sends the first contacts of a sampled principal that has no profile
+// yet, so that visitors of a few pages speak for a crowd too.
+func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
+	o := &w.obs
+	w.v.observe(o, r.Request)
+	o.Owner = st.owner
+	w.sc.freshPath = st.meet(o.Path)
+	if contact(o, &w.sc) {
+		w.told = append(w.told, told{i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: st.owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o}})
+	}
+}
+
 // gather puts the workers' signals in the order of the requests.
 func (s *Set) gather() []told {
 	clear(s.told)
