@@ -512,19 +512,42 @@ func (c *campaign) win(a attempt) {
 	c.Changed = true
 }
 
-// sprayed reports whether a's client failed with other accounts; where none show,
-// three times and more.
+// sprayed reports whether a's client failed with other accounts, with more than
+// got in; where none show, three times and more.
 func (e *loginEndpoint) sprayed(a *attempt) bool {
+	failed := 0
 	for g := range e.Sample {
 		rows := e.Sample[g].Rows
 		i, _ := slices.BinarySearchFunc(rows, a, func(x attempt, y *attempt) int { return compare(x.Rank, y.Rank) })
 		for ; i < len(rows) && rows[i].Rank == a.Rank; i++ {
-			if rows[i].User != a.User || a.User == 0 && rows[i].Fails >= 3 {
+			if a.User == 0 && rows[i].Fails >= 3 {
 				return true
+			}
+			if rows[i].User != a.User {
+				failed++
 			}
 		}
 	}
-	return false
+	return failed > 0 && failed > e.letIn(a.Rank, a.User)
+}
+
+// letIn counts the accounts but one that got in lately from a client, each for the
+// first time: many people behind one address fail now and then, and mostly do not.
+func (e *loginEndpoint) letIn(rank, but uint64) (n int) {
+	for i := range e.Wins {
+		if w := &e.Wins[i]; w.Rank == rank && w.User != but {
+			n++
+		}
+	}
+	for i := range e.Campaigns {
+		c := &e.Campaigns[i]
+		for j := range c.Wins {
+			if w := &c.Wins[j]; w.Rank == rank && w.User != but {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // belongs reports whether a login is c's.

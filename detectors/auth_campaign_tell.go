@@ -64,6 +64,7 @@ func (e *loginEndpoint) party(p *trait, since pipeline.Time) (c party) {
 		}
 	}
 	slices.SortStableFunc(c.rows, func(a, b *attempt) int { return compareAttempts(*a, b) })
+	c.rows = e.outsiders(c.rows)
 	seen := map[uint64]bool{}
 	for _, a := range c.rows {
 		c.fails += a.Fails
@@ -91,6 +92,29 @@ func (e *loginEndpoint) party(p *trait, since pipeline.Time) (c party) {
 		return compareStrings(a.who, b.who)
 	})
 	return c
+}
+
+// outsiders drops from rows, sorted by Rank, what people do: an account that got
+// in after all, and clients where as many other accounts got in as failed.
+func (e *loginEndpoint) outsiders(rows []*attempt) []*attempt {
+	kept := rows[:0]
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].Rank == rows[0].Rank {
+			n++
+		}
+		group := rows[:n]
+		rows = rows[n:]
+		if in := e.letIn(group[0].Rank, 0); in > 0 && in >= n {
+			continue
+		}
+		for _, a := range group {
+			if a.User == 0 || !slices.ContainsFunc(e.Wins, func(w attempt) bool { return w.Rank == a.Rank && w.User == a.User }) {
+				kept = append(kept, a)
+			}
+		}
+	}
+	return kept
 }
 
 // open begins a campaign and tells it, unless it is about fewer than three
