@@ -155,11 +155,16 @@ func (v *town) batch() []pipeline.Ordered {
 // crossed runs a batch through detect and correlate.
 func crossed(t testing.TB, workers, chunk int, batch []pipeline.Ordered) []pipeline.Finding {
 	t.Helper()
-	x, err := NewCorrelator(Config{}, pipeline.ShippedEdition())
+	return crossedUnder(t, pipeline.ShippedEdition(), workers, chunk, batch)
+}
+
+func crossedUnder(t testing.TB, e *pipeline.Edition, workers, chunk int, batch []pipeline.Ordered) []pipeline.Finding {
+	t.Helper()
+	x, err := NewCorrelator(Config{}, e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSet(t, Config{Workers: workers, Cross: x}, pipeline.ShippedEdition())
+	s := newSet(t, Config{Workers: workers, Cross: x}, e)
 	var out []pipeline.Finding
 	for part := range slices.Chunk(batch, chunk) {
 		out = s.Process(out, part)
