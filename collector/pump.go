@@ -30,6 +30,9 @@ type chunk struct {
 	seg    *segment // where a Follower read it; nil in a Reader
 	carry  []byte   // lines to parse before, for what they say about these
 
+	delivery *delivery // of an inbox: who waits for it
+	reserved int64     // of an inbox: the memory counted for it
+
 	requests []pipeline.Request
 	pieces   []*piece // made once and reused; used says how many count
 	used     int
@@ -40,6 +43,7 @@ type chunk struct {
 func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
+	c.delivery, c.reserved = nil, 0
 }
 
 // piece is one block of a chunk.

@@ -52,15 +52,15 @@ const (
 )
 
 // touch counts one request.
-func (p *Profile) touch(o *pipeline.Observation) {
+func (p *Profile) touch(at pipeline.Time, agent uint64) {
 	if p.Requests == 0 {
-		p.First = o.Time
+		p.First = at
 	}
-	p.Last = o.Time
+	p.Last = at
 	p.Requests++
-	p.agents.add(pipeline.Mix64(o.Agent, 1))
-	p.agent = o.Agent
-	minute := int64(o.Time) / 60e6
+	p.agents.add(pipeline.Mix64(agent, 1))
+	p.agent = agent
+	minute := int64(at) / 60e6
 	if d := minute - p.rateAt; d > 0 {
 		for i := len(p.rate) - 1; i >= 0; i-- {
 			if j := int64(i) - d; j >= 0 {

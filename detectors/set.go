@@ -387,6 +387,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		}
 		return
 	}
+	if st.full != 0 && !miss && as == asOwner && w.set.cfg.Trace == nil && w.asset(sh.profile(st.full-1), r) {
+		return
+	}
 	o := &w.obs
 	endpoint := w.v.observe(o, r.Request)
 	o.Owner = owner
@@ -406,7 +409,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	} else {
 		p = sh.profile(st.full - 1)
 	}
-	p.touch(o)
+	p.touch(o.Time, o.Agent)
 	if as == asLender {
 		o.Flags |= pipeline.ObsBorrowed
 		p.borrowed++
@@ -454,6 +457,20 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if as != asLender {
 		w.tell(i, p, r)
 	}
+}
+
+// asset counts a request for a file that a page is made of, if r is one and no
+// more than that: no detector judges it. It reports whether it was.
+func (w *worker) asset(p *Profile, r *pipeline.Ordered) bool {
+	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
+		!w.v.facts(r.PathKey, r.Host, r.Path).asset() {
+		return false
+	}
+	p.touch(r.Effective, r.AgentKey)
+	if p.Requests < 64 && w.v.declares(r.Request) {
+		p.Flags |= profileDeclared
+	}
+	return true
 }
 
 // counted keeps the request as an example and emits a finding when the case

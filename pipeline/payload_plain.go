@@ -15,16 +15,10 @@ const (
 	highBits = 0x80 * eachByte
 )
 
-// within sets the high bit of each byte of x that is between lo and hi; the
-// high bits of x must be clear.
+// within sets the high bit of each byte of x that is between lo and hi. It says
+// nothing where x has a high bit set.
 func within(x uint64, lo, hi byte) uint64 {
 	return (x + uint64(0x80-lo)*eachByte) &^ (x + uint64(0x7f-hi)*eachByte) & highBits
-}
-
-// plainWord reports eight bytes of letters, digits, _ and what lies between -
-// and top, which is '9' (- . / and digits) or ':'.
-func plainWord(x uint64, top byte) bool {
-	return x&highBits == 0 && within(x|0x20*eachByte, 'a', 'z')|within(x, '-', top)|within(x, '_', '_') == highBits
 }
 
 // plainReferer reports a referer without a character of any payload.
@@ -33,12 +27,16 @@ func plainReferer(s string) bool {
 	if len(b) < 8 {
 		return s == "" || s == "-"
 	}
-	for i := 0; i+8 <= len(b); i += 8 {
-		if !plainWord(binary.LittleEndian.Uint64(b[i:]), ':') {
-			return false
+	all, high := uint64(highBits), uint64(0)
+	for i := 0; ; i += 8 {
+		i = min(i, len(b)-8)
+		x := binary.LittleEndian.Uint64(b[i:])
+		high |= x
+		all &= within(x|0x20*eachByte, 'a', 'z') | within(x, '-', ':') | within(x, '_', '_')
+		if i == len(b)-8 {
+			return all == highBits && high&highBits == 0
 		}
 	}
-	return plainWord(binary.LittleEndian.Uint64(b[len(b)-8:]), ':')
 }
 
 // plainPath reports a path without a character of any payload that is not
@@ -53,19 +51,19 @@ func plainPath(s string) bool {
 		}
 		return true
 	}
+	all, high := uint64(highBits), uint64(0)
 	for i := 0; ; i += 8 {
 		i = min(i, len(b)-8)
 		x := binary.LittleEndian.Uint64(b[i:])
-		if !plainWord(x, '9') {
-			return false
-		}
+		high |= x
+		all &= within(x|0x20*eachByte, 'a', 'z') | within(x, '-', '9') | within(x, '_', '_')
 		for m := within(x, '-', '.'); m != 0; m &= m - 1 {
 			if oddAt(s, i+bits.TrailingZeros64(m)/8) {
 				return false
 			}
 		}
 		if i == len(b)-8 {
-			return true
+			return all == highBits && high&highBits == 0
 		}
 	}
 }
