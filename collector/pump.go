@@ -28,7 +28,9 @@ type chunk struct {
 	line   int64  // number of the first line, from 1
 	lines  int64
 	seg    *segment // where a Follower read it; nil in a Reader
-	carry  []byte   // lines to parse before, for what they say about these
+
+	brought bool   // parsers take chunks in any order: carry is all they know of those before
+	carry   []byte // lines to parse before, for what they say about these
 
 	delivery *delivery // of an inbox: who waits for it
 	reserved int64     // of an inbox: the memory counted for it
@@ -43,6 +45,7 @@ type chunk struct {
 func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
+	c.brought, c.carry = false, c.carry[:0]
 	c.delivery, c.reserved = nil, 0
 }
 
@@ -82,7 +85,7 @@ type pump struct {
 // order, from one goroutine at a time.
 func (p *pump) bring(c *chunk) {
 	if p.format.Carry != nil {
-		c.carry = append(c.carry[:0], p.carry...)
+		c.brought, c.carry = true, append(c.carry[:0], p.carry...)
 		p.carry = p.format.Carry(p.carry, c.data)
 	}
 }
@@ -229,7 +232,7 @@ func (w *worker) parse(c *chunk) {
 	if w.p.keep == nil {
 		c.requests = slices.Grow(c.requests, roomFor(c.lines))
 	}
-	if w.p.format.Carry != nil {
+	if c.brought {
 		w.parser = w.p.format.New() // it knows nothing of other chunks
 		eachLine(c.carry, func(line []byte, _ int) bool {
 			_ = w.parser.Parse(&w.f, line) // counted where it was read
