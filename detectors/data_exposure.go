@@ -12,7 +12,8 @@ import (
 //
 // Evidence, from the first contact with each item that was granted (assets are
 // no data; a range download counts once for its object): bytes a day against
-// the cohort's log-normal, at most 12 nats, so that it never alerts alone;
+// the cohort's log-normal or the own past's, at most 12 nats, so that it never
+// alerts alone, or days that grew slowly, see past.go;
 // answers more than four times the endpoint's 99th percentile, against an
 // over-dispersed share; and size parameters (limit, per_page ...) beyond the
 // endpoint's 99.9th percentile whose answer was indeed large. Evidence halves in
@@ -113,7 +114,7 @@ func (dataExposure) observe(p *Profile, o *pipeline.Observation, s *scope) (pipe
 			counted = true
 		}
 	}
-	score := st.score(s.b)
+	score := max(st.score(s.b, p.taken), p.taken.score())
 	return score, counted || score >= dossierAt
 }
 
@@ -159,16 +160,16 @@ func (l LogNormal) nats(n int64, people int) pipeline.Nats {
 	return max(0, best-mixturePrice)
 }
 
-func (st *exposureState) parts(b *Baselines) (bytes, large, sized pipeline.Nats) {
+func (st *exposureState) parts(b *Baselines, g growth) (bytes, large, sized pipeline.Nats) {
 	if st.items < 3 || st.huge == 0 && st.asked == 0 {
 		return 0, 0, 0
 	}
-	bytes = min(b.Bytes.nats(st.bytes, int(st.people)), bytesCap)
+	bytes = min(g.taken(b.Bytes).nats(st.bytes, int(st.people)), bytesCap)
 	return bytes, st.large.score(), pipeline.Nats(st.sized)
 }
 
-func (st *exposureState) score(b *Baselines) pipeline.Nats {
-	bytes, large, sized := st.parts(b)
+func (st *exposureState) score(b *Baselines, g growth) pipeline.Nats {
+	bytes, large, sized := st.parts(b, g)
 	if st.huge+st.asked < 3 {
 		return min(bytes, dossierAt-1) // three different items at least
 	}
@@ -178,14 +179,17 @@ func (st *exposureState) score(b *Baselines) pipeline.Nats {
 func (dataExposure) phase(*Profile) uint8 { return 0 }
 
 func (dataExposure) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
-	st := &p.exposure
-	bytes, large, sized := st.parts(b)
+	st, g := &p.exposure, p.taken
+	if n := g.score(); n > st.score(b, g) {
+		return append(dst, grown(g, "bytes_day_growth", n))
+	}
+	bytes, large, sized := st.parts(b, g)
 	if st.huge+st.asked < 3 {
-		bytes, large, sized = st.score(b), 0, 0
+		bytes, large, sized = st.score(b, g), 0, 0
 	}
 	if bytes > 0 || large+sized == 0 {
 		dst = append(dst, pipeline.FindingSignal{
-			Name: "bytes_day", Observed: float64(st.bytes), Expected: float64(expBytes(b.Bytes.Mu)), Count: int64(st.items), Nats: bytes, Baseline: b.describe(b.Bytes.N),
+			Name: "bytes_day", Observed: float64(st.bytes), Expected: float64(expBytes(g.taken(b.Bytes).Mu)), Count: int64(st.items), Nats: bytes, Baseline: g.baseline(b, b.Bytes.N),
 		})
 	}
 	if large > 0 {
@@ -237,6 +241,10 @@ func (dataExposure) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Ba
 	f.Next = append(f.Next, blockAdvice(f))
 	f.BenignIf = []string{"a backup or an export job: add it to identity.known_clients", "an administrator's report"}
 	f.WouldNotFireIf = "fewer than 3 answers had been that large or asked for so many items"
+	if p.taken.score() > st.score(b, p.taken) {
+		f.Next = nil
+		describeGrowth(f, p.taken, "Slowly growing export by", amount)
+	}
 	f.Attack = []string{"T1213", "T1567", "T1119"}
 	f.OWASP = []string{"API3:2023", "API4:2023"}
 	f.OAT = []string{"OAT-011"}

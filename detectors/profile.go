@@ -17,9 +17,12 @@ type Profile struct {
 	Kind     pipeline.PrincipalKind
 	Flags    profileFlags
 	rate     [6]uint16 // requests in each of the last six minutes
+	busiest  uint16    // requests in the busiest minute of the day, as volume.flood counts them
+	counted  uint32    // requests that volume.flood counted
 	rateAt   int64     // minute of rate[0]
 	agents   linear64  // distinct user agents
 	agent    uint64    // of the last request
+	session  uint64    // where the last request of a session came from, see tellSession
 
 	probe probeState
 	crawl crawlState
@@ -29,6 +32,7 @@ type Profile struct {
 	again       filter    // second contacts with them
 	credentials linear256 // distinct credentials seen from this address
 	borrowed    uint32    // requests that came with them
+	taken       growth    // data.exposure's, here where there is room
 
 	walk  [2]walkState
 	login loginState
@@ -51,8 +55,9 @@ const (
 	profileListed                            // its address is on a threat-intelligence list
 )
 
-// touch counts one request.
-func (p *Profile) touch(at pipeline.Time, agent uint64) {
+// touch counts one request. If it is the first of a day it returns the day of the
+// one before, else 0.
+func (p *Profile) touch(at pipeline.Time, agent uint64) (ended uint16) {
 	if p.Requests == 0 {
 		p.First = at
 	}
@@ -62,6 +67,9 @@ func (p *Profile) touch(at pipeline.Time, agent uint64) {
 	p.agent = agent
 	minute := int64(at) / 60e6
 	if d := minute - p.rateAt; d > 0 {
+		if day := p.rateAt / (24 * 60); day > 0 && day != minute/(24*60) {
+			ended = uint16(day)
+		}
 		for i := len(p.rate) - 1; i >= 0; i-- {
 			if j := int64(i) - d; j >= 0 {
 				p.rate[i] = p.rate[j]
@@ -74,6 +82,7 @@ func (p *Profile) touch(at pipeline.Time, agent uint64) {
 	if p.rate[0] < 1<<16-1 {
 		p.rate[0]++
 	}
+	return ended
 }
 
 // rate5m is the number of requests in the last five whole minutes and the

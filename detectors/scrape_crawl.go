@@ -12,7 +12,8 @@ import (
 // Evidence, from the first contact with each item that was granted (pages and
 // objects; assets are no items; a page number makes a list page an item of its
 // own): breadth, the number of distinct items a day against a gamma-Poisson
-// cohort (half-life one day, divided by the people seen behind an address);
+// cohort, or its own past (half-life one day, divided by the people seen behind an
+// address); else days that grew, slowly, see past.go;
 // the long tail, for each item the logarithm of how much likelier a crawler,
 // which takes every item alike, asks for it than people, who follow
 // popularity, tempered by one half (Ro et al. 2018), less what is owed to having
@@ -44,6 +45,7 @@ type crawlState struct {
 	feigns bool   // names a crawler that does not come from there
 	got    uint32 // distinct items since onset
 	again  uint32 // reads of items read before
+	grown  growth
 	bytes  int64
 }
 
@@ -73,7 +75,7 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	}
 	now := seconds(o.Time)
 	if st.items.n == 0 {
-		*st = crawlState{onset: o.Time, page: -1}
+		*st = crawlState{onset: o.Time, page: -1, grown: st.grown}
 	}
 	st.feigns = p.Flags&profilePretends != 0
 	st.items.add(breadthOne, now, daySeconds)
@@ -108,7 +110,7 @@ func (st *crawlState) exhausted() pipeline.Nats {
 
 func (st *crawlState) score(b *Baselines) pipeline.Nats {
 	br, tail, walk := st.parts(b)
-	return br + tail + walk + st.feigned(br)
+	return max(br+tail+walk+st.feigned(br), st.grown.score())
 }
 
 // feignedCrawler is the evidence of a crawler's name from elsewhere: people have
@@ -127,7 +129,7 @@ func (st *crawlState) parts(b *Baselines) (br, tail, walk pipeline.Nats) {
 	if st.got < 20 {
 		return 0, 0, 0
 	}
-	br = st.items.nats(b.Crawl, int(st.people))
+	br = st.items.nats(st.grown.rate(b.Crawl), int(st.people))
 	// Which items somebody reads says nothing while the count is ordinary:
 	// people have tastes.
 	if br == 0 {
@@ -143,10 +145,13 @@ func (scrapeCrawl) phase(p *Profile) uint8 {
 func (scrapeCrawl) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.crawl
 	br, tail, walk := st.parts(b)
-	base := b.describe(b.Crawl.N)
+	if n := st.grown.score(); n > br+tail+walk+st.feigned(br) {
+		return append(dst, grown(st.grown, "items_day_growth", n))
+	}
+	base := st.grown.baseline(b, b.Crawl.N)
 	n := int64(st.items.n / 256)
 	dst = append(dst, pipeline.FindingSignal{
-		Name: "distinct_items", Observed: float64(n), Expected: float64(b.Crawl.Mean) / 256, Count: int64(st.got), Nats: br, Baseline: base,
+		Name: "distinct_items", Observed: float64(n), Expected: float64(st.grown.rate(b.Crawl).Mean) / 256, Count: int64(st.got), Nats: br, Baseline: base,
 	})
 	if tail > 0 {
 		dst = append(dst, pipeline.FindingSignal{Name: "unpopular_items", Observed: float64(n), Expected: 0, Count: int64(st.got), Nats: tail, Baseline: base})
@@ -191,7 +196,11 @@ func (scrapeCrawl) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 	}
 	f.Next = append(f.Next, pick(f.Facts.Notice, "Nothing, if you want to be indexed; else name it in robots.txt or block it", "Rate-limit "+f.Who.Value+" on the endpoints in the exemplars"))
 	f.BenignIf = []string{"a partner's sync job: add it to identity.known_clients", crawler.benign, "a site monitor that follows every link"}
-	f.WouldNotFireIf = fmt.Sprintf("it had read fewer than about %d different items in a day", enough(b))
+	f.WouldNotFireIf = fmt.Sprintf("it had read fewer than about %d different items in a day", enough(st.grown.rate(b.Crawl)))
+	if br, tail, walk := st.parts(b); st.grown.score() > br+tail+walk+st.feigned(br) {
+		f.Next = nil
+		describeGrowth(f, st.grown, pick(f.Facts.Notice, "Growing crawl by", "Slowly growing scraping by"), func(n int64) string { return plural(n, "different page or object", "different pages and objects") })
+	}
 	f.Attack = []string{"T1119", "T1213"}
 	f.OWASP = []string{"API6:2023"}
 	f.OAT = []string{"OAT-011"}
@@ -206,10 +215,10 @@ func pick(is bool, yes, no string) string {
 
 // enough is how many distinct items in a day reach the review level by
 // themselves.
-func enough(b *Baselines) int {
+func enough(r Rate) int {
 	for n := 10; n < 100000; n += max(1, n/50) {
 		x := breadth{n: uint32(n) * 256}
-		if x.nats(b.Crawl, 1) >= pipeline.ReviewAt {
+		if x.nats(r, 1) >= pipeline.ReviewAt {
 			return n
 		}
 	}

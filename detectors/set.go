@@ -387,7 +387,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		}
 		return
 	}
-	if st.full != 0 && !miss && as == asOwner && w.set.cfg.Trace == nil && w.asset(sh.profile(st.full-1), r) {
+	if st.full != 0 && !miss && as == asOwner && w.set.cfg.Trace == nil && w.asset(sh, sh.profile(st.full-1), r) {
 		return
 	}
 	o := &w.obs
@@ -409,7 +409,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	} else {
 		p = sh.profile(st.full - 1)
 	}
-	p.touch(o.Time, o.Agent)
+	if day := p.touch(o.Time, o.Agent); day != 0 {
+		sh.endDay(p, day, w.sc.b)
+	}
 	if as == asLender {
 		o.Flags |= pipeline.ObsBorrowed
 		p.borrowed++
@@ -461,12 +463,14 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 
 // asset counts a request for a file that a page is made of, if r is one and no
 // more than that: no detector judges it. It reports whether it was.
-func (w *worker) asset(p *Profile, r *pipeline.Ordered) bool {
+func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
 	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
 		!w.v.facts(r.PathKey, r.Host, r.Path).asset() {
 		return false
 	}
-	p.touch(r.Effective, r.AgentKey)
+	if day := p.touch(r.Effective, r.AgentKey); day != 0 {
+		sh.endDay(p, day, w.sc.b)
+	}
 	if p.Requests < 64 && w.v.declares(r.Request) {
 		p.Flags |= profileDeclared
 	}

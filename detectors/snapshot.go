@@ -33,7 +33,7 @@ var ErrLayout = errors.New("state of another version")
 // Layout names how state lies in memory: names, types and places of all fields,
 // and the byte order.
 func Layout() string {
-	return layoutOf(reflect.TypeFor[stub](), reflect.TypeFor[Profile](), reflect.TypeFor[grave]())
+	return layoutOf(reflect.TypeFor[stub](), reflect.TypeFor[Profile](), reflect.TypeFor[grave](), reflect.TypeFor[past]())
 }
 
 // layoutOf names how pointer-free types lie in memory.
@@ -152,6 +152,7 @@ func unraw[T any](data []byte, dst *[]T, limit int) bool {
 
 type shardHead struct {
 	Buckets, Profiles, Graves, Cases    uint32
+	Pasts                               uint32
 	Used, Hand                          uint32
 	EvictedStubs, EvictedProfiles, More int64
 }
@@ -162,7 +163,7 @@ func (sh *shard) encode() ([]byte, error) {
 		return nil, err
 	}
 	h := shardHead{
-		uint32(len(sh.buckets)), uint32(sh.count), uint32(len(sh.graves)), uint32(len(cases)),
+		uint32(len(sh.buckets)), uint32(sh.count), uint32(len(sh.graves)), uint32(len(cases)), uint32(len(sh.pasts)),
 		uint32(sh.used), uint32(sh.hand), sh.evictedStubs, sh.evictedProfiles, sh.evictedCases,
 	}
 	var b bytes.Buffer
@@ -174,6 +175,7 @@ func (sh *shard) encode() ([]byte, error) {
 		b.Write(raw([]Profile{*sh.profile(int32(i))}))
 	}
 	b.Write(raw(sh.graves))
+	b.Write(raw(sh.pasts))
 	b.Write(cases)
 	return b.Bytes(), nil
 }
@@ -184,7 +186,7 @@ func (sh *shard) decode(data []byte, detectors int, a *arena) error {
 	if err := binary.Read(r, binary.LittleEndian, &h); err != nil {
 		return err
 	}
-	if h.Buckets > stubBuckets*stubWays || h.Profiles > maxProfiles || h.Graves > graveSlots || int(h.Cases) > r.Len() {
+	if h.Buckets > stubBuckets*stubWays || h.Profiles > maxProfiles || h.Graves > graveSlots || h.Pasts > maxPasts || int(h.Cases) > r.Len() {
 		return errors.New("sizes beyond the bounds")
 	}
 	read := func(dst []byte) error {
@@ -212,6 +214,12 @@ func (sh *shard) decode(data []byte, detectors int, a *arena) error {
 	if h.Graves > 0 {
 		sh.graves = make([]grave, h.Graves)
 		if err := read(raw(sh.graves)); err != nil {
+			return err
+		}
+	}
+	if h.Pasts > 0 {
+		sh.pasts = make([]past, h.Pasts)
+		if err := read(raw(sh.pasts)); err != nil {
 			return err
 		}
 	}

@@ -60,6 +60,7 @@ type shard struct {
 	count   int
 	hand    int
 	graves  []grave
+	pasts   []past
 	cases   []*dossier // sorted by owner
 	dirty   bool
 	recent  recentAccounts // of principals without a dossier

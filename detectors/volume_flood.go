@@ -12,7 +12,8 @@ import (
 //
 // Evidence: requests in a minute and in ten minutes, as exponential windows,
 // against a gamma-Poisson cohort (the busiest minute of each client is fitted),
-// per person behind an address. Preflights, assets, logins, misses, 304 and 206
+// per person behind an address; the own past in its place, and days that grew
+// slowly, see past.go. Preflights, assets, logins, misses, 304 and 206
 // are not counted: browsers ask for the first, scripts poll and players fetch
 // segments; the others are auth's and probe's. One burst is nothing: at least
 // five seconds must have been busy by themselves. Volume alone stays at review
@@ -38,6 +39,7 @@ type floodState struct {
 	failed      uint32 // of these, answered 5xx
 	slow        uint32
 	limited     uint32 // 429
+	grown       growth
 }
 
 func newVolumeFlood() detector { return volumeFlood{} }
@@ -64,7 +66,7 @@ func (volumeFlood) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	st.minute.decay(now, minuteHalf)
 	st.ten.decay(now, tenHalf)
 	if st.ten.n < 4*breadthOne && st.counted > 0 {
-		*st = floodState{minute: st.minute, ten: st.ten}
+		*st = floodState{minute: st.minute, ten: st.ten, grown: st.grown}
 	}
 	if st.counted == 0 {
 		st.onset = o.Time
@@ -80,6 +82,8 @@ func (volumeFlood) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	st.minute.add(breadthOne, now, minuteHalf)
 	st.ten.add(breadthOne, now, tenHalf)
 	st.counted++
+	p.counted++
+	p.busiest = max(p.busiest, uint16(min(st.minute.n/breadthOne, 1<<16-1)))
 	switch {
 	case o.Status == 429:
 		st.limited++
@@ -103,10 +107,15 @@ func (st *floodState) hurts() bool {
 }
 
 func (st *floodState) score(b *Baselines) pipeline.Nats {
+	return max(st.burst(b), st.grown.score())
+}
+
+func (st *floodState) burst(b *Baselines) pipeline.Nats {
 	if st.busy < busyEnough {
 		return 0
 	}
-	n := max(st.minute.nats(b.Volume, int(st.people)), st.ten.nats(tenMinutes(b.Volume), int(st.people)))
+	r := st.grown.rate(b.Volume)
+	n := max(st.minute.nats(r, int(st.people)), st.ten.nats(tenMinutes(r), int(st.people)))
 	n = max(0, n-ln2Nats) // for having had two windows to choose from
 	if !st.hurts() {
 		n = min(n, floodCap)
@@ -130,12 +139,15 @@ func (volumeFlood) phase(p *Profile) uint8 {
 
 func (volumeFlood) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st := &p.flood
-	name, w, r := "requests_minute", st.minute, b.Volume
-	if ten := tenMinutes(b.Volume); st.ten.nats(ten, int(st.people)) > st.minute.nats(b.Volume, int(st.people)) {
+	if n := st.grown.score(); n > st.burst(b) {
+		return append(dst, grown(st.grown, "requests_day_growth", n))
+	}
+	name, w, r := "requests_minute", st.minute, st.grown.rate(b.Volume)
+	if ten := tenMinutes(r); st.ten.nats(ten, int(st.people)) > st.minute.nats(r, int(st.people)) {
 		name, w, r = "requests_10_minutes", st.ten, ten
 	}
 	return append(dst, pipeline.FindingSignal{
-		Name: name, Observed: float64(w.n / breadthOne), Expected: float64(r.Mean) / 256, Count: int64(st.counted), Nats: st.score(b), Baseline: b.describe(r.N),
+		Name: name, Observed: float64(w.n / breadthOne), Expected: float64(r.Mean) / 256, Count: int64(st.counted), Nats: st.burst(b), Baseline: st.grown.baseline(b, r.N),
 	})
 }
 
@@ -165,17 +177,21 @@ func (volumeFlood) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 	}
 	f.Next = append(f.Next, pick(hurts, blockAdvice(f), "Rate-limit "+f.Who.Value+", or ask whose job or load test this is"))
 	f.BenignIf = []string{"a load test", "a batch job: add it to identity.known_clients"}
-	f.WouldNotFireIf = fmt.Sprintf("it had sent fewer than about %d requests in a minute", floods(b))
+	f.WouldNotFireIf = fmt.Sprintf("it had sent fewer than about %d requests in a minute", floods(st.grown.rate(b.Volume)))
+	if st.grown.score() > st.burst(b) {
+		f.Next = nil
+		describeGrowth(f, st.grown, "Slowly growing load from", func(n int64) string { return plural(n, "request", "requests") })
+	}
 	f.Attack = []string{"T1499.002", "T1499.003"}
 	f.OWASP = []string{"API4:2023"}
 	f.OAT = []string{"OAT-015", "OAT-021"}
 }
 
 // floods is how many requests in a minute reach the review level.
-func floods(b *Baselines) int {
+func floods(r Rate) int {
 	for n := 20; n < 100000; n += max(1, n/50) {
 		x := breadth{n: uint32(n) * breadthOne}
-		if x.nats(b.Volume, 1)-ln2Nats >= pipeline.ReviewAt {
+		if x.nats(r, 1)-ln2Nats >= pipeline.ReviewAt {
 			return n
 		}
 	}

@@ -42,7 +42,7 @@ Flags:
   --listen ADDRESS     HTTP: health, metrics, alerts (default 127.0.0.1:7380)
   --edition FILE       detect with this edition and learn no other
   --format NAME        of the INPUTs: auto (default), combined, common, json ...
-  --log-format STRING  of the INPUTs: an nginx log_format or Apache LogFormat
+  --log-format STRING  of the INPUTs: the log format line of nginx, Apache, HAProxy or Envoy
   --tz ZONE            for stamps without a zone
   --workers N          goroutines (default: one per CPU)
 `
