@@ -52,7 +52,7 @@ type position struct {
 }
 
 func (q *inbox) open(source string, newIdentify func() Identify, at position, limit int64) error {
-	q.pump = pump{source: source, sourceID: pipeline.Hash64(source), identify: newIdentify, timed: true, workers: 8, limit: lineLimit}
+	q.pump = pump{source: source, sourceID: pipeline.Hash64(source), identify: newIdentify, timed: true, workers: 2, limit: lineLimit} // workers bounds the idle chunks
 	q.pump.open(false)
 	q.limit, q.pos, q.out = limit, at.Cause, time.Now()
 	q.wake, q.closing = make(chan struct{}, 1), make(chan struct{})
