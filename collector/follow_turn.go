@@ -53,6 +53,12 @@ func (f *Follower) begin(now time.Time) bool {
 	if g.at.history < 0 {
 		g.at.history = g.size
 	}
+	if f.cfg.Format.Carry != nil && at.offset > 0 && p.packed == nil {
+		// The header of a file that was read in part stands at its beginning.
+		head := make([]byte, min(at.offset, headerBytes))
+		n, _ := p.file.ReadAt(head, 0)
+		f.pump.carry = f.cfg.Format.Carry(nil, head[:n])
+	}
 	f.seg, f.resume, f.tries = g, nil, 0
 	f.settled()
 	return true
@@ -61,6 +67,7 @@ func (f *Follower) begin(now time.Time) bool {
 // lost goes on with the followed file from its beginning because the one that
 // at was in cannot be found.
 func (f *Follower) lost(at *cursor) {
+	f.losses.Add(1)
 	f.cfg.Log.Warn("the file that was being read is gone; what was written to it since is lost",
 		zap.String("source", f.cfg.Path), zap.Int64("line", at.lines), zap.Int64("byte", at.offset))
 	f.start = cursor{base: at.base + at.offset, generation: at.generation + 1, history: at.history}

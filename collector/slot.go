@@ -36,7 +36,9 @@ const (
 	slotForwarded
 	slotForwardedStd
 	slotAgent
+	slotAgentEncoded // as in a URL: %20 for a space
 	slotReferer
+	slotRefererEncoded
 	slotAuthorization
 	slotUser
 	slotSubject
@@ -56,7 +58,9 @@ const (
 	slotGRPC      // status
 	slotBlocked   // what a WAF or gateway did
 	slotAction    // the same in a member that applications write, too
-	slotTime      // last: nothing depends on it
+	slotEnvoyFlags
+	slotWhere // what kind of event the object is
+	slotTime  // last: nothing depends on it
 	slots
 )
 
@@ -105,6 +109,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 	case slotStatusFirst, slotStatus:
 		v, ok := integer(b)
 		if !ok || v > 999 {
+			if string(b) == "-1" { // HAProxy's for no answer
+				return ""
+			}
 			return RejectStatus
 		}
 		f.Status = uint16(v)
@@ -126,10 +133,12 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.storeApplication(s, b, escaped)
 	case slotBlocked:
 		f.Blocked = f.Blocked || isBlocked(b)
+	case slotEnvoyFlags:
+		f.Blocked = f.Blocked || envoyBlocked(b)
 	case slotAction:
 		f.Blocked = f.Blocked || string(b) == "BLOCK" // as AWS WAF writes it
-	case slotTime:
-		// The owner of a clock stores times.
+	case slotTime, slotWhere:
+		// The owner of a clock stores times, that of a preset knows the kind.
 	default:
 		f.storeIdentity(s, b, escaped)
 	}
@@ -154,8 +163,12 @@ func (f *Fields) storeIdentity(s slot, b []byte, escaped bool) {
 		f.ForwardedStd = v
 	case slotAgent:
 		f.Agent = v
+	case slotAgentEncoded:
+		f.Agent = f.decoded(v, '%')
 	case slotReferer:
 		f.Referer = v
+	case slotRefererEncoded:
+		f.Referer = f.decoded(v, '%')
 	case slotAuthorization:
 		if !isRedacted(v) {
 			f.Authorization = v

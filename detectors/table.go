@@ -6,13 +6,15 @@ import (
 
 // The bounds of one virtual shard; times pipeline.Shards they bound a whole
 // process, however many principals an attacker invents: 8 million stubs
-// (256 MB), 500,000 profiles (about 500 MB), 32,000 case files. They are per
-// virtual shard, never per worker, so that no result depends on workers.
+// (256 MB), 262,144 profiles (about 500 MB), 32,000 case files: less than 1 GiB
+// even where five million addresses each ask for something that is not there.
+// They are per virtual shard, never per worker, so that no result depends on
+// workers.
 const (
 	stubWays     = 16  // slots of a bucket
 	stubBuckets  = 128 // at most
 	slabProfiles = 8   // profiles allocated at once
-	maxProfiles  = 128
+	maxProfiles  = 64
 	maxCases     = 8
 	graveSlots   = 256
 	// promoteAt is the request on which a principal without any evidence gets a

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,11 +19,16 @@ import (
 	"weir/storage"
 )
 
-// source is one input of the service: a file that is followed, or one that
-// ends (compressed, or standard input).
+// source is one input of the service: a file that is followed, one that ends
+// (compressed, or standard input), or a listener that others send to.
 type source struct {
 	input
+	cfg     *collectConfig
 	follow  bool
+	listens bool
+	start   func()       // begins to listen, once the blocks are read; nil for files
+	lost    func() int64 // what it knows to be lost, since it was opened; nil nothing
+	pulse   pulse
 	next    func(context.Context) (*pipeline.Block, error)
 	release func(*pipeline.Block)
 	close   func() error
@@ -34,6 +40,17 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 	var errs []error
 	for i := range s.cfg.Collect {
 		c := &s.cfg.Collect[i]
+		if c.File == "" {
+			src, err := s.listener(ctx, c)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			src.cfg = c
+			s.label(src.name, c)
+			out = append(out, src)
+			continue
+		}
 		names, err := collector.Expand([]string{c.File})
 		if err != nil {
 			if _, statErr := os.Stat(filepath.Dir(c.File)); statErr != nil || strings.ContainsAny(c.File, "*?[") {
@@ -48,16 +65,29 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
-			if len(c.Labels) > 0 {
-				if s.labels == nil {
-					s.labels = map[string]map[string]string{}
-				}
-				s.labels[name] = c.Labels
-			}
+			src.cfg = c
+			s.label(name, c)
 			out = append(out, src)
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+func (s *service) label(name string, c *collectConfig) {
+	if len(c.Labels) > 0 {
+		if s.labels == nil {
+			s.labels = map[string]map[string]string{}
+		}
+		s.labels[name] = c.Labels
+	}
+}
+
+// listener opens a source that others send to.
+func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
+	if c.Syslog != nil {
+		return s.syslogSource(ctx, c)
+	}
+	return s.pushSource(ctx, c)
 }
 
 func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {
@@ -91,7 +121,7 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 	if err != nil {
 		return nil, err
 	}
-	src.next, src.release, src.close = fo.Next, fo.Release, fo.Close
+	src.next, src.release, src.close, src.lost = fo.Next, fo.Release, fo.Close, fo.Lost
 	return src, nil
 }
 
@@ -140,11 +170,19 @@ func (s *service) awaitLines(src *source, c *collectConfig) {
 		}
 		return err
 	}
+	var opened atomic.Pointer[collector.Follower] // for who asks from elsewhere
+	src.lost = func() int64 {
+		if f := opened.Load(); f != nil {
+			return f.Lost()
+		}
+		return 0
+	}
 	src.next = func(ctx context.Context) (*pipeline.Block, error) {
 		if fo != nil {
 			return fo.Next(ctx)
 		}
 		if open(ctx) == nil {
+			opened.Store(fo)
 			return fo.Next(ctx)
 		}
 		t := time.NewTimer(look)
@@ -184,6 +222,9 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 	blocks := make(chan read, 4)
 	var wg sync.WaitGroup
 	for _, src := range sources {
+		if src.start != nil {
+			src.start()
+		}
 		wg.Go(func() { s.readSource(ctx, src, blocks) })
 	}
 	done := make(chan struct{})
@@ -262,6 +303,9 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 
 // id is the source's identity in blocks.
 func (src *source) id() uint64 {
+	if src.listens {
+		return pipeline.Hash64(src.name)
+	}
 	if abs, err := filepath.Abs(src.name); err == nil && src.name != "-" {
 		return pipeline.Hash64(abs)
 	}
@@ -274,10 +318,9 @@ func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
 	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
 		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
 	}
-	end := *src
-	end.release = func(*pipeline.Block) {}
+	end := &source{input: src.input, cfg: src.cfg, release: func(*pipeline.Block) {}}
 	select {
-	case out <- read{b, &end}:
+	case out <- read{b, end}:
 	case <-ctx.Done():
 	}
 }
@@ -336,6 +379,7 @@ func (s *service) whileFull(ctx context.Context, f func() error) error {
 		s.metrics.full.Inc()
 		freed, shedErr := s.db.Shed(context.WithoutCancel(ctx), 8<<20, s.status.keepFrom.Load())
 		s.metrics.shed.Add(float64(freed.Requests))
+		s.status.shed.Add(freed.Requests)
 		s.log.Error("the disk is full: the oldest stored requests make room; detection and alerts go on",
 			zap.Int64("requests_given_up", freed.Requests), zap.Error(errors.Join(err, shedErr)))
 		if freed.Blocks > 0 {
@@ -355,6 +399,10 @@ func (s *service) whileFull(ctx context.Context, f func() error) error {
 // reason and minute.
 func (s *service) count(r read, said map[string]time.Time) {
 	b := r.block
+	if now := time.Now(); b.Rejects.Lines > 0 {
+		r.src.pulse.hear(b, now)
+		s.metrics.lastLine.WithLabelValues(b.Source).Set(float64(now.Unix()))
+	}
 	s.metrics.lines.Add(float64(b.Rejects.Lines))
 	s.metrics.requests.Add(float64(len(b.Requests)))
 	for reason, n := range b.Rejects.Reason {

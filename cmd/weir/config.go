@@ -39,14 +39,20 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source.
+// collectConfig is one source: one of File, Push and Syslog is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
+	Push      *pushConfig       `yaml:"push"`
+	Syslog    *syslogConfig     `yaml:"syslog"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
 	Timezone  string            `yaml:"timezone"`
 	Labels    map[string]string `yaml:"labels"`
+
+	Lateness   duration `yaml:"lateness,omitempty"`    // how much lines may be out of order
+	SampleRate float64  `yaml:"sample_rate,omitempty"` // share of the traffic that the source shows; 0 all
+	Dedupe     string   `yaml:"dedupe,omitempty"`      // request_id
 }
 
 type detectorConfig struct {
@@ -200,15 +206,26 @@ func expandEnv(text string) (string, error) {
 
 func (c *config) validate() error {
 	var errs []error
+	listeners := map[string]bool{}
+	copies := 0
 	for i, s := range c.Collect {
-		if s.File == "" {
-			errs = append(errs, fmt.Errorf("collect[%d].file: it is empty; give the path of a log", i))
+		errs = append(errs, s.validate(fmt.Sprintf("collect[%d]", i))...)
+		if s.Dedupe != "" {
+			copies++
+		}
+		if name := s.sourceName(); s.File == "" && name != "" && listeners[name] {
+			errs = append(errs, fmt.Errorf("collect[%d]: %s is a source already", i, name))
+		} else if s.File == "" {
+			listeners[name] = true
 		}
 		if _, err := s.options(); err != nil {
 			errs = append(errs, fmt.Errorf("collect[%d].timezone: %w", i, err))
 		} else if _, _, err := s.format(nil, false); err != nil {
 			errs = append(errs, fmt.Errorf("collect[%d]: %w", i, err))
 		}
+	}
+	if copies == 1 || copies > pipeline.DedupeSources {
+		errs = append(errs, fmt.Errorf("collect: dedupe is on %d sources; it is for two to %d that show the same requests", copies, pipeline.DedupeSources))
 	}
 	if err := c.Identity.Validate(); err != nil {
 		errs = append(errs, err)
@@ -287,6 +304,47 @@ func (c *config) hash() string {
 	}
 	sum := sha256.Sum256(data)
 	return "sha256:" + hex.EncodeToString(sum[:16])
+}
+
+// validate checks what kind of source it is.
+func (s *collectConfig) validate(at string) (errs []error) {
+	kinds := 0
+	if s.File != "" {
+		kinds++
+	}
+	if s.Push != nil {
+		kinds++
+		errs = s.Push.validate(at + ".push")
+	}
+	if s.Syslog != nil {
+		kinds++
+		errs = append(errs, s.Syslog.validate(at+".syslog")...)
+	}
+	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
+		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
+	}
+	if !(s.SampleRate >= 0 && s.SampleRate <= 1) {
+		errs = append(errs, fmt.Errorf("%s.sample_rate: %v is no share between 0 and 1", at, s.SampleRate))
+	}
+	if s.Dedupe != "" && s.Dedupe != "request_id" {
+		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
+	}
+	if kinds != 1 {
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))
+	}
+	return errs
+}
+
+// sourceName is the source as users know it; a file may be a glob.
+func (s *collectConfig) sourceName() string {
+	if s.Push != nil {
+		return "push:" + s.Push.address()
+	}
+	if s.Syslog != nil {
+		network, address := s.Syslog.where()
+		return "syslog:" + network + "://" + address
+	}
+	return s.File
 }
 
 // options are the parse options of the source.

@@ -98,11 +98,12 @@ type evaluation struct {
 	stderr io.Writer
 	start  time.Time
 
-	mu       sync.Mutex
-	editions map[string]*pipeline.Edition // by site
-	done     int
-	floors   []floorResult
-	profiles []profileResult
+	mu        sync.Mutex
+	editions  map[string]*pipeline.Edition // by site
+	done      int
+	floors    []floorResult
+	profiles  []profileResult
+	campaigns []campaignResult
 }
 
 // floorResult is one attack over all seeds.
@@ -134,6 +135,15 @@ func (e *evaluation) run(ctx context.Context) error {
 			e.profiles = append(e.profiles, profileResult{evalProfile: p})
 			i := len(e.profiles) - 1
 			jobs = append(jobs, func() error { return e.profile(ctx, i) })
+		}
+	}
+	for _, c := range evalCampaigns() {
+		if e.o.only.MatchString(c.name) {
+			e.campaigns = append(e.campaigns, campaignResult{evalCampaign: c})
+			i := len(e.campaigns) - 1
+			for seed := range e.o.seeds {
+				jobs = append(jobs, func() error { return e.campaign(ctx, i, uint64(seed+1)) })
+			}
 		}
 	}
 	if len(jobs) == 0 {

@@ -33,9 +33,6 @@ func evalFloors() []evalFloor {
 	// Ownership is learned from the owners: a week of a site whose accounts come
 	// back.
 	known := func(s *simulate.Scenario) { s.Site.Accounts = evalAccounts }
-	login := func(way string) func(*simulate.Scenario) {
-		return func(s *simulate.Scenario) { s.Site.Login = way }
-	}
 	return []evalFloor{
 		{
 			"foreign orders, ids in a row, 1 a second", "≤ 10 objects", "shop", 6 * aDay, 300,
@@ -48,8 +45,8 @@ func evalFloors() []evalFloor {
 			known,
 		},
 		{
-			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 6 * aDay, 300,
-			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 5 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
+			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 16 * aDay, 300,
+			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 15 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
 			known,
 		},
 		{
@@ -146,9 +143,9 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
-			"stuffing, failures answer 200", "", "shop", 12 * time.Hour, 300,
+			"stuffing, failures answer 200", "", "saas", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.stuffing", Rate: .05, Requests: 300, Start: 3 * time.Hour, Success: .02},
-			login("size"),
+			nil,
 		},
 		{
 			"stuffing, 300 sources of one tool, 3 each", "one campaign", "shop", aDay, 600,
@@ -171,8 +168,8 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
-			"a stolen session", "", "shop", 12 * time.Hour, 300,
-			simulate.Attack{Type: "auth.takeover", Variant: "session", Start: 8 * time.Hour, Success: -1},
+			"a stolen session", "", "shop", 15 * aDay, 60,
+			simulate.Attack{Type: "auth.takeover", Variant: "session", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 
@@ -187,8 +184,13 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
-			"the catalogue, by 50 clients", "", "shop", aDay, 300,
+			"the catalogue, by 50 clients", "one campaign", "shop", aDay, 300,
 			simulate.Attack{Type: "scrape.crawl", Variant: "human", Sources: 50, Rate: 1.0 / 100, Requests: 9000, Start: time.Hour, Success: -1},
+			nil,
+		},
+		{
+			"the catalogue, by 500 clients of one tool, 18 items each", "one campaign", "shop", aDay, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "fast", Sources: 500, Rate: 1.0 / 600, Requests: 9000, Start: 6 * time.Hour, Success: -1},
 			nil,
 		},
 		{
@@ -198,13 +200,13 @@ func evalFloors() []evalFloor {
 		},
 
 		{
-			"a leaked key", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 12 * time.Hour, Success: -1},
+			"a leaked key", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{
-			"a leaked key, half of what it tries is refused", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 12 * time.Hour, Success: -1},
+			"a leaked key, half of what it tries is refused", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{
