@@ -27,6 +27,11 @@ type Fitter struct {
 	named   bool // somebody came with an account or a key: the log shows who is served
 	methods []string
 	path    []byte // scratch
+
+	last     pipeline.Time // of a request
+	before   *Baselines    // that the fit follows; nil none
+	beforeAt pipeline.Time
+	held     []string
 }
 
 type fitPath struct {
@@ -75,7 +80,7 @@ const (
 
 // NewFitter returns an empty fitter.
 func NewFitter() *Fitter {
-	return &Fitter{index: map[uint64]uint32{}, perKey: map[uint64]uint32{}, first: pipeline.NoTime}
+	return &Fitter{index: map[uint64]uint32{}, perKey: map[uint64]uint32{}, first: pipeline.NoTime, last: pipeline.NoTime}
 }
 
 // Expect tells the fitter that about n requests will come, so that it need not
@@ -162,6 +167,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		}
 	}
 	row.fitExtras = extrasOf(r)
+	f.last = max(f.last, r.Time)
 	if f.first == pipeline.NoTime || r.Time < f.first {
 		f.first = r.Time
 	}
@@ -267,6 +273,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	b.Endpoints = fitEndpoints(clients, endpoints, rare)
 	f.fitShares(b, facts, clients, order)
 	b.Asked = f.fitAsked(facts, clients)
+	f.follow(b)
 	raw, err := b.Encode()
 	if err != nil {
 		return nil, err

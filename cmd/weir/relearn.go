@@ -34,7 +34,7 @@ func (s *service) relearn(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		_, effective, _, known, err := s.db.LatestEdition(ctx)
+		_, effective, body, known, err := s.db.LatestEdition(ctx)
 		if err != nil || time.Since(tried) < learnAgain {
 			continue
 		}
@@ -43,7 +43,13 @@ func (s *service) relearn(ctx context.Context) {
 			continue
 		}
 		tried = time.Now()
-		edition, err := s.fitStored(ctx, st.First, st.Newest)
+		var before *pipeline.Edition
+		if known {
+			if before, err = pipeline.DecodeEdition(body); err != nil {
+				s.log.Warn("cannot read the edition in force; the new one does not follow it", zap.Error(err))
+			}
+		}
+		edition, err := s.fitStored(ctx, st.First, st.Newest, before)
 		if err == nil {
 			err = s.publish(ctx, edition)
 		}
@@ -53,9 +59,13 @@ func (s *service) relearn(ctx context.Context) {
 	}
 }
 
-// fitStored learns from the last day of stored requests.
-func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Time) (*pipeline.Edition, error) {
+// fitStored learns from the last day of stored requests; what it learns follows
+// before, if there is one.
+func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Time, before *pipeline.Edition) (*pipeline.Edition, error) {
 	fitter := detectors.NewFitter()
+	if err := fitter.Follow(before); err != nil {
+		s.log.Warn("cannot read the edition in force; the new one does not follow it", zap.Error(err))
+	}
 	since := newest.Add(-learnWindow)
 	disorders := map[uint64]*disorder{}
 	for {
@@ -91,6 +101,9 @@ func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Tim
 	edition, err := fitter.Fit(worst.Sub(0))
 	if err == nil {
 		edition.Effective = newest
+		if held := fitter.Held(); len(held) > 0 {
+			s.log.Warn("what is ordinary changed by more than a tenth a day; the edition follows slowly", zap.Strings("priors", held))
+		}
 	}
 	return edition, err
 }
