@@ -132,6 +132,10 @@ func (p *Profile) walkOf(template uint64) *walkState {
 	if p.walk[0].template == 0 {
 		weak = 0
 	}
+	if w := &p.walk[weak]; w.template == 0 && w.objects > 0 {
+		w.template = template // what remained of an evicted one
+		return w
+	}
 	p.walk[weak] = walkState{template: template}
 	return &p.walk[weak]
 }
@@ -162,11 +166,14 @@ func (w *walkState) place(id int64) (near, first bool) {
 	return near, first
 }
 
+// evidence is the score before there is enough to be told of.
+func (w *walkState) evidence() pipeline.Nats { return w.misses.score() + w.near.score() }
+
 func (w *walkState) score() pipeline.Nats {
 	if w.objects < 3 || w.missed < 3 && !w.private || !w.exists {
 		return 0
 	}
-	return w.misses.score() + w.near.score()
+	return w.evidence()
 }
 
 // succeeded: objects were granted in the middle of a run of misses.

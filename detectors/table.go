@@ -27,13 +27,28 @@ type stub struct {
 	last     uint32
 	requests uint16
 	hits     uint8
-	_        uint8
+	day      uint8 // of what is kept, mod 256
 	full     int32 // 1 + index of its profile; 0 none
-	_        uint32
+	kept     remains
 }
 
-// grave keeps what an evicted principal had against it, so that flooding the
-// table with new principals does not wash a slow one clean: 8 bytes.
+// remains are what is left of an evicted profile: the evidence of one detector,
+// where it is most. They stay in the principal's stub, of which there is room for
+// sixteen times as many as for profiles, so that a flood of new principals does not
+// wash a slow one clean; when the stub goes, a grave keeps them. 4 bytes.
+type remains struct {
+	nats  uint16 // 1/64
+	items uint8  // behind it, at most
+	which uint8  // 1 + detector index, from bit 3 on the alternative
+}
+
+const (
+	remainsOne = 64
+	// remainsNear, in which: ids were near, none was missed.
+	remainsNear = 1 << 5
+)
+
+// grave is what remains of a principal that has no stub any more: 8 bytes.
 type grave struct {
 	print uint32
 	day   uint16
@@ -92,6 +107,7 @@ func (s *shard) find(owner uint64) (st *stub, fresh bool) {
 			victim = int(owner & (stubWays - 1))
 			s.drop(b[victim].full - 1)
 		}
+		s.bury(&b[victim])
 		s.evictedStubs++
 		b[victim] = stub{owner: owner}
 		return &b[victim], true
@@ -171,7 +187,7 @@ func (s *shard) promote(st *stub, a *arena) *Profile {
 		*p = Profile{}
 	}
 	p.Owner = st.owner
-	s.exhume(p)
+	s.exhume(p, st)
 	return p
 }
 
@@ -203,7 +219,7 @@ func (s *shard) victim() int32 {
 func (p *Profile) worstScore() (pipeline.Nats, int) {
 	scores := [...]pipeline.Nats{
 		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
-		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
+		max(p.walk[0].evidence(), p.walk[1].evidence()),
 		p.login.firsts.score(),
 		p.inject.odd.score() + pipeline.Nats(p.inject.listed),
 	}
@@ -216,56 +232,108 @@ func (p *Profile) worstScore() (pipeline.Nats, int) {
 	return scores[best], best
 }
 
-// drop buries profile i and frees it for another.
+// remains is what to keep of p.
+func (p *Profile) remains() remains {
+	score, which := p.worstScore()
+	if score <= 0 {
+		return remains{}
+	}
+	t, items, more := &p.probe.misses, uint32(p.probe.missed), uint8(0)
+	switch which {
+	case 1:
+		t, items = &p.login.tries, p.login.failures
+	case 2:
+		w := &p.walk[0]
+		if p.walk[1].evidence() > w.evidence() {
+			w = &p.walk[1]
+		}
+		if t, items = &w.misses, uint32(w.missed); items == 0 {
+			t, items, more = &w.near, uint32(w.objects), remainsNear
+		}
+	case 3:
+		t, items = &p.login.firsts, p.login.refused
+	case 4:
+		t, items = &p.inject.odd, uint32(p.inject.pairs)
+	}
+	best := 0
+	for j := range t.branch {
+		if t.branch[j].s > t.branch[best].s {
+			best = j
+		}
+	}
+	return remains{uint16(min(score*remainsOne/pipeline.Nat, 1<<16-1)), uint8(min(items, 255)), uint8(which+1) | uint8(best)<<3 | more}
+}
+
+// drop takes profile i from its principal, leaving the remains in its stub.
 func (s *shard) drop(i int32) {
 	p := s.profile(i)
 	s.evictedProfiles++
-	if score, which := p.worstScore(); score >= 2*pipeline.Nat {
-		if s.graves == nil {
-			s.graves = make([]grave, graveSlots)
-		}
-		g := &s.graves[p.Owner&(graveSlots-1)]
-		if n := uint8(min(score/pipeline.Nat, 255)); n >= g.nats {
-			*g = grave{uint32(p.Owner >> 8), uint16(seconds(p.Last) / 86400), n, uint8(which + 1)}
-		}
-	}
 	s.closeCase(p.Owner)
 	b := s.bucket(p.Owner)
 	for j := range b {
 		if b[j].owner == p.Owner && b[j].full == i+1 {
 			b[j].full = 0
 			b[j].requests = promoteAt // it comes back as soon as it is seen
+			b[j].kept, b[j].day = p.remains(), uint8(seconds(p.Last)/86400)
 		}
+	}
+}
+
+// bury keeps what remains in a stub that makes room, in place of something lighter.
+func (s *shard) bury(st *stub) {
+	n := uint8(min(st.kept.nats/remainsOne, 255))
+	if n < 2 {
+		return
+	}
+	if s.graves == nil {
+		s.graves = make([]grave, graveSlots)
+	}
+	day := uint16(st.last / 86400)
+	g := &s.graves[st.owner&(graveSlots-1)]
+	// Equal ones do not take each other's place: a flood is all alike. A week halves.
+	if old := g.nats >> min(7, (day-min(day, g.day))/7); n > old || g.nats == 0 {
+		*g = grave{uint32(st.owner >> 8), day, n, st.kept.which}
 	}
 }
 
 // exhume gives a principal back what was held against it when it was evicted,
 // tempered by its age.
-func (s *shard) exhume(p *Profile) {
-	if s.graves == nil {
+func (s *shard) exhume(p *Profile, st *stub) {
+	kept, now := st.kept, st.last/86400
+	at := now - uint32(uint8(now)-st.day)
+	st.kept = remains{}
+	if kept.nats == 0 && s.graves != nil {
+		if g := &s.graves[p.Owner&(graveSlots-1)]; g.nats > 0 && g.print == uint32(p.Owner>>8) {
+			// One item says seven nats at most: there were at least so many.
+			kept, at = remains{uint16(g.nats) * remainsOne, (g.nats + 6) / 7, g.which}, uint32(g.day)
+			*g = grave{}
+		}
+	}
+	if kept.nats == 0 {
 		return
 	}
-	g := &s.graves[p.Owner&(graveSlots-1)]
-	if g.nats == 0 || g.print != uint32(p.Owner>>8) {
-		return
-	}
-	back := trial{at: uint32(g.day) * 86400}
-	for j := range back.branch {
-		back.branch[j] = branch{s: int32(pipeline.Nats(g.nats) * pipeline.Nat), k: uint16(g.nats) * countScale, n: uint16(g.nats) * countScale}
-	}
-	switch g.which - 1 {
+	items := uint16(kept.items)
+	back := trial{at: at * 86400}
+	// The price of the choice was taken off already.
+	back.branch[min(kept.which>>3&3, 2)] = branch{s: int32(pipeline.Nats(kept.nats)*pipeline.Nat/remainsOne + mixturePrice), k: items * countScale, n: items * countScale}
+	onset := pipeline.Time(at) * 86400e6
+	switch kept.which&7 - 1 {
 	case 0:
-		// One miss says seven nats at most: there were at least so many.
-		p.probe.misses, p.probe.missed = back, (uint16(g.nats)+6)/7
-		p.probe.onset = pipeline.Time(g.day) * 86400e6
+		p.probe.misses, p.probe.missed, p.probe.onset = back, items, onset
 	case 1:
-		p.login.tries, p.login.attempts, p.login.failures = back, uint32(g.nats), uint32(g.nats)
-		p.login.onset = pipeline.Time(g.day) * 86400e6
+		p.login.tries, p.login.attempts, p.login.failures = back, uint32(items), uint32(items)
+		p.login.onset = onset
+	case 2:
+		// Whose template it was is not known: it goes on with the next.
+		p.walk[0] = walkState{onset: onset, exists: true, objects: items}
+		if w := &p.walk[0]; kept.which&remainsNear != 0 {
+			w.near, w.private = back, true
+		} else {
+			w.misses, w.missed = back, items
+		}
 	case 3:
-		p.login.exhume(back, g)
+		p.login.exhume(back, uint32(items), onset)
 	case 4:
-		p.inject.odd, p.inject.pairs, p.inject.events = back, (uint16(g.nats)+6)/7, (uint16(g.nats)+6)/7
-		p.inject.onset = pipeline.Time(g.day) * 86400e6
+		p.inject.odd, p.inject.pairs, p.inject.events, p.inject.onset = back, items, items, onset
 	}
-	*g = grave{}
 }
