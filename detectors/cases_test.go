@@ -426,7 +426,7 @@ func verdicts(found []pipeline.Finding) []string {
 // has no attack or no benign one.
 func TestCases(t *testing.T) {
 	ran := 0
-	for _, name := range append(catalogNames(), nameStuffing) {
+	for _, name := range append(catalogNames(), nameStuffing, nameKeyMisuse) {
 		dir := filepath.Join("testdata", strings.ReplaceAll(name, ".", "_"))
 		for _, kind := range []string{"attack", "benign"} {
 			files, err := filepath.Glob(filepath.Join(dir, kind+"_*.txtar"))

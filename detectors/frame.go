@@ -66,7 +66,7 @@ func (f *Frame) Begin() { f.p = Profile{} }
 // it. It keeps no reference to what it is given.
 func (f *Frame) See(o *pipeline.Observation, r *pipeline.Request, endpoint *EndpointBaseline) pipeline.Nats {
 	p, sc, now := &f.p, &f.sc, seconds(o.Time)
-	p.touch(o)
+	p.touch(o.Time, o.Agent)
 	sc.r, sc.endpoint, sc.freshObject = r, endpoint, false
 	sc.freshItem = p.seen.add(o.Item, now)
 	sc.freshPath = sc.freshItem
@@ -135,8 +135,8 @@ func (f *WideFrame) Login(o *pipeline.Observation, r *pipeline.Request) (guessin
 func (f *WideFrame) Key(o *pipeline.Observation, r *pipeline.Request) (score pipeline.Nats) {
 	f.s.Kind = kindKeyNews
 	f.meet(o, r)
-	place, stack, browser, write, refused := f.table.(*keyTable).row(frameKey).parts()
-	return place + stack + browser + write + refused
+	_, score = f.table.(*keyTable).row(frameKey).parts()
+	return score
 }
 
 // Contact takes a first contact with an object; by says whose it is, 0 nobody

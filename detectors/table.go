@@ -6,13 +6,15 @@ import (
 
 // The bounds of one virtual shard; times pipeline.Shards they bound a whole
 // process, however many principals an attacker invents: 8 million stubs
-// (256 MB), 500,000 profiles (about 500 MB), 32,000 case files. They are per
-// virtual shard, never per worker, so that no result depends on workers.
+// (256 MB), 262,144 profiles (about 500 MB), 32,000 case files: less than 1 GiB
+// even where five million addresses each ask for something that is not there.
+// They are per virtual shard, never per worker, so that no result depends on
+// workers.
 const (
 	stubWays     = 16  // slots of a bucket
 	stubBuckets  = 128 // at most
 	slabProfiles = 8   // profiles allocated at once
-	maxProfiles  = 128
+	maxProfiles  = 64
 	maxCases     = 8
 	graveSlots   = 256
 	// promoteAt is the request on which a principal without any evidence gets a
@@ -27,26 +29,50 @@ type stub struct {
 	last     uint32
 	requests uint16
 	hits     uint8
-	day      uint8 // of what is kept, mod 256
-	full     int32 // 1 + index of its profile; 0 none
-	kept     remains
+	day      uint8  // of what remains of its profile, 1 + mod 255; 0 nothing does
+	full     int32  // 1 + index of its profile; 0 none
+	paths    uint32 // a bit for each path it asked for, where somebody wants to know; or the remains
+}
+
+// meet reports whether the principal did not ask for a path with this hash
+// before, and remembers it.
+func (s *stub) meet(path uint64) bool {
+	bit := uint32(1) << (path >> 59)
+	fresh := s.paths&bit == 0
+	s.paths |= bit
+	return fresh
 }
 
 // remains are what is left of an evicted profile: the evidence of one detector,
 // where it is most. They stay in the principal's stub, of which there is room for
-// sixteen times as many as for profiles, so that a flood of new principals does not
+// thirty times as many as for profiles, so that a flood of new principals does not
 // wash a slow one clean; when the stub goes, a grave keeps them. 4 bytes.
 type remains struct {
 	nats  uint16 // 1/64
 	items uint8  // behind it, at most
-	which uint8  // 1 + detector index, from bit 3 on the alternative
+	which uint8  // 1 + detector index, from bit 3 on the alternative, then flags
 }
 
 const (
 	remainsOne = 64
-	// remainsNear, in which: ids were near, none was missed.
-	remainsNear = 1 << 5
+	// In which, of a walk: ids were near and none was missed; objects were refused.
+	remainsNear, remainsPrivate = 1 << 5, 1 << 6
 )
+
+// keep puts what remains of the principal's profile of day in the place of paths,
+// which nobody asks for once there was a profile.
+func (s *stub) keep(r remains, day uint32) {
+	s.paths, s.day = uint32(r.nats)<<16|uint32(r.items)<<8|uint32(r.which), uint8(1+day%255)
+}
+
+// kept is what keep kept; without anything its nats are 0.
+func (s *stub) kept() (r remains, day uint32) {
+	if s.day == 0 {
+		return remains{}, 0
+	}
+	now := s.last / daySeconds
+	return remains{uint16(s.paths >> 16), uint8(s.paths >> 8), uint8(s.paths)}, now - (now+255-uint32(s.day-1))%255
+}
 
 // grave is what remains of a principal that has no stub any more: 8 bytes.
 type grave struct {
@@ -250,6 +276,9 @@ func (p *Profile) remains() remains {
 		if t, items = &w.misses, uint32(w.missed); items == 0 {
 			t, items, more = &w.near, uint32(w.objects), remainsNear
 		}
+		if w.private {
+			more |= remainsPrivate
+		}
 	case 3:
 		t, items = &p.login.firsts, p.login.refused
 	case 4:
@@ -274,34 +303,34 @@ func (s *shard) drop(i int32) {
 		if b[j].owner == p.Owner && b[j].full == i+1 {
 			b[j].full = 0
 			b[j].requests = promoteAt // it comes back as soon as it is seen
-			b[j].kept, b[j].day = p.remains(), uint8(seconds(p.Last)/86400)
+			b[j].keep(p.remains(), seconds(p.Last)/daySeconds)
 		}
 	}
 }
 
 // bury keeps what remains in a stub that makes room, in place of something lighter.
 func (s *shard) bury(st *stub) {
-	n := uint8(min(st.kept.nats/remainsOne, 255))
+	kept, _ := st.kept()
+	n := uint8(min(kept.nats/remainsOne, 255))
 	if n < 2 {
 		return
 	}
 	if s.graves == nil {
 		s.graves = make([]grave, graveSlots)
 	}
-	day := uint16(st.last / 86400)
+	day := uint16(st.last / daySeconds)
 	g := &s.graves[st.owner&(graveSlots-1)]
 	// Equal ones do not take each other's place: a flood is all alike. A week halves.
 	if old := g.nats >> min(7, (day-min(day, g.day))/7); n > old || g.nats == 0 {
-		*g = grave{uint32(st.owner >> 8), day, n, st.kept.which}
+		*g = grave{uint32(st.owner >> 8), day, n, kept.which}
 	}
 }
 
 // exhume gives a principal back what was held against it when it was evicted,
 // tempered by its age.
 func (s *shard) exhume(p *Profile, st *stub) {
-	kept, now := st.kept, st.last/86400
-	at := now - uint32(uint8(now)-st.day)
-	st.kept = remains{}
+	kept, at := st.kept()
+	st.paths, st.day = 0, 0
 	if kept.nats == 0 && s.graves != nil {
 		if g := &s.graves[p.Owner&(graveSlots-1)]; g.nats > 0 && g.print == uint32(p.Owner>>8) {
 			// One item says seven nats at most: there were at least so many.
@@ -313,7 +342,7 @@ func (s *shard) exhume(p *Profile, st *stub) {
 		return
 	}
 	items := uint16(kept.items)
-	back := trial{at: at * 86400}
+	back := trial{at: at * daySeconds}
 	// The price of the choice was taken off already.
 	back.branch[min(kept.which>>3&3, 2)] = branch{s: int32(pipeline.Nats(kept.nats)*pipeline.Nat/remainsOne + mixturePrice), k: items * countScale, n: items * countScale}
 	onset := pipeline.Time(at) * 86400e6
@@ -325,9 +354,9 @@ func (s *shard) exhume(p *Profile, st *stub) {
 		p.login.onset = onset
 	case 2:
 		// Whose template it was is not known: it goes on with the next.
-		p.walk[0] = walkState{onset: onset, exists: true, objects: items}
+		p.walk[0] = walkState{onset: onset, exists: true, private: kept.which&remainsPrivate != 0, objects: items}
 		if w := &p.walk[0]; kept.which&remainsNear != 0 {
-			w.near, w.private = back, true
+			w.near = back
 		} else {
 			w.misses, w.missed = back, items
 		}
