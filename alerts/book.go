@@ -214,7 +214,7 @@ func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backf
 	inc.Said = said{
 		Time: b.now, Last: inc.Last, Tally: tallyOf(&inc.Finding), Severity: inc.Severity,
 		Endpoint: inc.Finding.Endpoint, Change: pipeline.AlertChange{Kind: kind, Text: text},
-		Detector: inc.Finding.Detector, Backfill: backfill, FindingID: inc.Finding.ID,
+		Detector: inc.Finding.Detector, Backfill: backfill, FindingID: inc.Finding.ID, Members: inc.Finding.MembersTotal,
 	}
 	b.stats.Revisions++
 	return append(dst, b.alert(inc, kind != "resolved"))

@@ -664,6 +664,27 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// TestMembersGrow: four times the members are news, whatever their attempts come to.
+func TestMembersGrow(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	for i, c := range []struct {
+		members int
+		text    string
+	}{
+		{12, "40 accounts"}, {47, ""}, {48, "12 → 48 clients; 40 accounts"}, {100, ""}, {192, "48 → 192 clients; 40 accounts"},
+	} {
+		f := stuffing("203.0.113.7", noon.Add(time.Duration(i)*time.Minute), 40, 0)
+		f.ID, f.Level, f.Who, f.MembersTotal = "id", "campaign", pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: "agent x"}, c.members
+		text := ""
+		for _, a := range b.Take(nil, f) {
+			text += a.Change.Text
+		}
+		if text != c.text {
+			t.Errorf("%d members: %q, want %q", c.members, text, c.text)
+		}
+	}
+}
+
 // TestCampaignChildren: cases that are part of a campaign carry its id, do not page
 // as long as nothing worked, and survive a restart; others are left alone.
 func TestCampaignChildren(t *testing.T) {

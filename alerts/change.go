@@ -134,6 +134,9 @@ func (inc *incident) changeText(kind string, now pipeline.Time) string {
 			w := severities()
 			return fmt.Sprintf("severity %s → %s; %s", w[s.Severity], w[inc.Severity], n)
 		}
+		if inc.swelled() {
+			return fmt.Sprintf("%s → %s; %s", thousands(int64(s.Members)), count(int64(inc.Finding.MembersTotal), "clients"), n)
+		}
 	case "succeeded":
 		if is.Succeeded <= 0 {
 			return "first confirmed success; " + n

@@ -93,6 +93,7 @@ type said struct {
 	Detector  string               `json:"detector"`
 	Backfill  bool                 `json:"backfill"`
 	FindingID string               `json:"finding_id"`
+	Members   int                  `json:"members,omitempty"` // of a campaign
 }
 
 // The ranks of tiers.
@@ -226,6 +227,11 @@ func (inc *incident) regrade(f *pipeline.Finding) {
 	inc.Succeeded = inc.Succeeded || f.Facts.Succeeded
 }
 
+// swelled reports that a campaign has several times the members last told of.
+func (inc *incident) swelled() bool {
+	return inc.Finding.Level == "campaign" && inc.Said.Members > 0 && inc.Finding.MembersTotal >= growth*inc.Said.Members
+}
+
 // news decides whether the state after f, taken at now, is worth a revision,
 // and of which kind; "" for none.
 func (inc *incident) news(f *pipeline.Finding, now pipeline.Time, firstSuccess bool) string {
@@ -238,7 +244,7 @@ func (inc *incident) news(f *pipeline.Finding, now pipeline.Time, firstSuccess b
 	switch {
 	case firstSuccess:
 		return "succeeded"
-	case inc.Severity > s.Severity, t.Count >= growth*max(s.Tally.Count, 1):
+	case inc.Severity > s.Severity, t.Count >= growth*max(s.Tally.Count, 1), inc.swelled():
 		return "grew"
 	case e != s.Endpoint && e.Template != "" && (inc.EndpointAt == 0 || now.Sub(inc.EndpointAt) >= endpointEvery):
 		return "new_endpoint"

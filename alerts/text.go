@@ -266,7 +266,15 @@ func who(a *pipeline.Alert) string {
 	if c.PriorAlerts > 0 {
 		b.WriteString("; " + count(int64(c.PriorAlerts), "earlier alerts"))
 	}
+	if demoted(a) {
+		b.WriteString("; one of a campaign, which is an alert of its own")
+	}
 	return b.String()
+}
+
+// demoted reports a case that would page had its campaign not.
+func demoted(a *pipeline.Alert) bool {
+	return a.Campaign != "" && a.Level == "client" && a.Tier == tierName(tierReview) && family(a.Detector) == "auth" && a.Score.Nats >= a.Score.PageAt
 }
 
 // what says since when and what, and what is new about it.

@@ -276,3 +276,24 @@ func FuzzFinding(f *testing.F) {
 		}
 	})
 }
+
+// TestTextOfMember: a case that does not page because its campaign does says so.
+func TestTextOfMember(t *testing.T) {
+	f := func(want bool, change func(a *pipeline.Alert)) {
+		t.Helper()
+		a := pipeline.Alert{
+			Detector: "auth.stuffing", Level: "client", Severity: "low", Tier: "review", Campaign: "b2e1",
+			Principal: pipeline.Principal{Kind: pipeline.PrincipalIP, Value: "203.0.113.7"}, Score: pipeline.AlertScore{Nats: 43.9, PageAt: 18.42},
+		}
+		change(&a)
+		if got := strings.Contains(who(&a), "one of a campaign"); got != want {
+			t.Errorf("%q: told %v, want %v", who(&a), got, want)
+		}
+	}
+	f(true, func(*pipeline.Alert) {})
+	f(false, func(a *pipeline.Alert) { a.Campaign = "" })
+	f(false, func(a *pipeline.Alert) { a.Tier = "page" })
+	f(false, func(a *pipeline.Alert) { a.Score.Nats = 14 })
+	f(false, func(a *pipeline.Alert) { a.Detector = "probe.path" })
+	f(false, func(a *pipeline.Alert) { a.Level, a.MembersTotal = "campaign", 9 })
+}

@@ -24,7 +24,10 @@ const (
 
 // Detect finds the format of an input by its first lines, of which the first
 // 200 count. The sample holds raw lines, before any decoding.
-func Detect(sample [][]byte, opt ParseOptions) Detection {
+func Detect(sample [][]byte, opt ParseOptions) Detection { return detect(sample, opt, false) }
+
+// detect does it; inside tells that the lines were wrapped, which they are once.
+func detect(sample [][]byte, opt ParseOptions, inside bool) Detection {
 	lines := make([][]byte, 0, min(len(sample), detectLines))
 	for _, l := range sample[:min(len(sample), detectLines)] {
 		l, _ = admit(l)
@@ -48,6 +51,11 @@ func Detect(sample [][]byte, opt ParseOptions) Detection {
 		best.Confidence = share
 		best.Chosen = fmt.Sprintf("%s: %d of %d lines", title(best.Format.Name), parsed, rest) + alsoReads(best.Format.Name, parsed, lines, opt)
 		return best
+	}
+	if !inside {
+		if d, ok := detectWrapped(lines, opt); ok {
+			return d
+		}
 	}
 	if d := otherKind(lines); d.Problem != "" {
 		return d
@@ -75,7 +83,7 @@ func candidates(opt ParseOptions, lines [][]byte) []Format {
 	if err != nil {
 		j = jsonFormat(nil, ParseOptions{Location: opt.Location})
 	}
-	list := narrowFormats(opt, lines)
+	list := narrowFormats(opt)
 	list = append(list, commonFormat(opt), combinedFormat(opt), vhostFormat(opt))
 	if len(opt.Map) == 0 { // who names members has no preset in mind
 		list = append(list, presetsFor(opt, lines)...)
@@ -109,6 +117,10 @@ func title(name string) string {
 		return "vhost_combined (Apache)"
 	case "json":
 		return "json (one object a line)"
+	case "aws_alb":
+		return "aws_alb (load balancer)"
+	case "iis":
+		return "iis (W3C extended)"
 	}
 	return name
 }
@@ -166,13 +178,13 @@ func otherKind(lines [][]byte) Detection {
 	}
 	switch {
 	case json*2 > len(lines) && bytes.Contains(first, []byte(`"log":"`)):
-		return unknown("a container engine's log, which wraps each line in JSON", "unwrap it: jq -j .log FILE | weir analyze -")
+		return unknown("a container engine's log around lines of no known format", "unwrap it and see: jq -j .log FILE | weir analyze -")
 	case json*2 > len(lines):
 		return unknown("JSON whose members are no request's", "name the members in the format's map: method, path, status, remote, time; or give the access log")
 	case bytes.HasPrefix(first, []byte("#Software:")) || bytes.HasPrefix(first, []byte("#Version:")) || bytes.HasPrefix(first, []byte("#Fields:")):
-		return unknown("a W3C extended log (IIS, CloudFront)", "write it as JSON lines or in combined format")
+		return unknown("a W3C extended log without requests", "log cs-method, cs-uri-stem, sc-status and c-ip among its #Fields")
 	case bytes.HasPrefix(first, []byte("#separator")):
-		return unknown("a Zeek log in columns", "have Zeek write JSON: LogAscii::use_json=T; or give the capture itself")
+		return unknown("a Zeek log other than http.log", "give http.log, or the capture itself")
 	case bytes.HasPrefix(first, []byte("[")) && len(bytes.TrimSpace(first)) == 1:
 		return unknown("one JSON array over many lines", "write one object a line: jq -c '.[]' FILE | weir analyze -")
 	case first[0] == '<' && bytes.IndexByte(first[:min(len(first), 6)], '>') > 0, share(lines, isSyslog):
@@ -241,9 +253,35 @@ func separated(lines [][]byte, sep byte) bool {
 // shellQuote quotes s for a POSIX shell.
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// narrowFormats returns the text formats that are tried before the common ones.
-func narrowFormats(opt ParseOptions, lines [][]byte) []Format { return nil }
+// narrowFormats returns the text formats that are tried before the common ones:
+// they read no line that those read well.
+func narrowFormats(opt ParseOptions) []Format {
+	istio, err := compileEnvoy(istioDefault)
+	if err != nil {
+		panic(err) // a test compiles it
+	}
+	return []Format{
+		haproxyFormat(opt), istio.format("istio", "Istio", opt), envoyFormat("envoy", "Envoy", opt), albFormat(opt),
+		cloudFrontFormat(opt), iisFormat(opt), zeekColumnsFormat(opt), modSecurityFormat(opt), apiGatewayFormat(opt),
+	}
+}
 
-// alsoReads names formats that read the same lines, and more of them, where the
-// one chosen reads them, too.
-func alsoReads(chosen string, parsed int, lines [][]byte, opt ParseOptions) string { return "" }
+// alsoReads names a format that reads the same lines as a common one that was
+// chosen, and more of each.
+func alsoReads(chosen string, parsed int, lines [][]byte, opt ParseOptions) string {
+	if chosen != "combined" {
+		return ""
+	}
+	for _, f := range [...]struct {
+		Format
+		more string
+	}{
+		{ingressFormat(opt), "with the requests' ids"},
+		{traefikFormat(opt), "which knows its columns"},
+	} {
+		if n, _ := countParsed(f.Format, lines); n == parsed {
+			return "; --format " + f.Name + " reads them, too, " + f.more
+		}
+	}
+	return ""
+}

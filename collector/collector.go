@@ -5,6 +5,14 @@
 //	nginx.go      any nginx log_format
 //	apache.go     any Apache LogFormat
 //	json.go       one JSON object a line
+//	preset.go     the JSON logs of one program each, by the maps in presets/
+//	haproxy.go    HAProxy's HTTP log, any log-format
+//	envoy.go      Envoy and Istio, any format string
+//	alb.go        Amazon load balancers
+//	columns.go    logs with a header: IIS, CloudFront, Zeek
+//	gateways.go   combined lines that say more: ingress-nginx, Traefik, API Gateway
+//	modsecurity.go  ModSecurity's serial audit log
+//	wrapped.go    lines inside what a container engine writes
 //	auto.go       which of them an input is, or what to tell the user instead
 //
 // Log lines are written by attackers. A parser never panics, never allocates
@@ -14,6 +22,7 @@ package collector
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,12 +133,29 @@ func (r Reject) Error() string { return string(r) }
 func Formats() []Format { return formats(ParseOptions{}) }
 
 func formats(opt ParseOptions) []Format {
-	return append([]Format{
+	ps := presets()
+	list := []Format{
 		commonFormat(opt), combinedFormat(opt), vhostFormat(opt),
 		stockFormat("nginx", "nginx, its stock layout; give --log-format for your own log_format", opt),
 		stockFormat("apache", "Apache, its stock layout; give --log-format for your own LogFormat", opt),
 		jsonFormat(nil, opt),
-	}, presetFormats(opt)...)
+		ingressFormat(opt), haproxyFormat(opt),
+		withJSON(envoyFormat("envoy", "Envoy, its access log in the default layout or as JSON", opt), ps, "envoy", opt),
+		withJSON(envoyFormat("istio", "Istio, its access log in the default layout or as JSON", opt), ps, "envoy", opt),
+		withJSON(traefikFormat(opt), ps, "traefik", opt),
+		albFormat(opt), cloudFrontFormat(opt), iisFormat(opt),
+		withJSON(apiGatewayFormat(opt), ps, "aws_apigateway", opt),
+		withJSON(zeekColumnsFormat(opt), ps, "zeek", opt),
+		withJSON(modSecurityFormat(opt), ps, "modsecurity", opt),
+		dockerFormat(opt), criFormat(opt),
+	}
+	for _, p := range ps {
+		f := p.format(opt)
+		if !slices.ContainsFunc(list, func(other Format) bool { return other.Name == f.Name }) {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // Named returns the format called name, with opt applied.
@@ -141,6 +167,13 @@ func Named(name string, opt ParseOptions) (Format, error) {
 		if f.Name == name {
 			return f, nil
 		}
+	}
+	if outer, inside, ok := strings.Cut(name, "+"); ok && (outer == "docker" || outer == "cri") {
+		inner, err := Named(inside, opt)
+		if err != nil {
+			return Format{}, err
+		}
+		return nameWrapped(outer, inner, opt)
 	}
 	return Format{}, fmt.Errorf("find format %q: there is none of that name; there are auto, %s", clip(name, 40), formatNames(", "))
 }
@@ -154,14 +187,23 @@ func formatNames(sep string) string {
 }
 
 // CompileLogFormat compiles text by what it is written in: an nginx log_format
-// has $variables, an Apache LogFormat %directives.
+// has $variables, an Apache LogFormat %directives, an Envoy format %OPERATORS%,
+// an HAProxy log-format %variables of its own.
 func CompileLogFormat(text string, opt ParseOptions) (Format, error) {
 	dollar, percent := strings.Count(text, "$"), strings.Count(text, "%")
 	switch {
 	case dollar == 0 && percent == 0:
 		return Format{}, fmt.Errorf("read log format %q: it has neither nginx variables ($remote_addr) nor Apache directives (%%h); for a format by name use --format", clip(text, 80))
+	case containsAny(text, "%START_TIME", "%REQ(", "%RESPONSE_CODE%", "%PROTOCOL%"):
+		return CompileEnvoy(text, opt)
+	case strings.HasPrefix(strings.TrimSpace(text), "log-format ") || containsAny(text, "%ci", "%[", "%{+", "%ST", "%HM", "%HU", "%HP", "%tsc"):
+		return CompileHAProxy(text, opt)
 	case percent > dollar:
 		return CompileApache(text, opt)
 	}
 	return CompileNginx(text, opt)
+}
+
+func containsAny(s string, words ...string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(s, w) })
 }

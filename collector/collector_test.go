@@ -160,5 +160,18 @@ func TestParseAllocatesNothing(t *testing.T) {
 			}
 		}
 	}
+	for name, line := range gatewayLines() {
+		c, err := Named(name, ParseOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parse(c, line); !strings.Contains(got, "method=") || !strings.Contains(got, "path=/") {
+			t.Errorf("%s: %s", name, got)
+		}
+		f(c, line)
+		f(c, "")
+		f(c, "2025/10/10 13:00:00 [error] 1#1: nothing")
+		f(c, strings.Replace(line, "203.0", "x", 1))
+	}
 	f(js, strings.Replace(caddyLine, `"Authorization":["REDACTED"]`, `"Authorization":["Basic abc"]`, 1))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -83,6 +84,7 @@ type Follower struct {
 	problem  string
 	poll     *time.Timer
 	isClosed bool
+	losses   atomic.Int64
 }
 
 // NewFollower makes a Follower. It opens nothing; the error is about cfg.
@@ -312,6 +314,10 @@ func (f *Follower) Release(b *pipeline.Block) { f.pump.release(b) }
 // Stats says how far the Follower has come: Bytes and Lines are since it
 // started, Raw and Size are source positions, read and there to be read.
 func (f *Follower) Stats() FileStats { return f.stats() }
+
+// Lost is how often the end of a file could not be read because the file was
+// gone.
+func (f *Follower) Lost() int64 { return f.losses.Load() }
 
 // Close ends the goroutines and closes the file. Blocks that were handed out
 // stay valid.

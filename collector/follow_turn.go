@@ -67,6 +67,7 @@ func (f *Follower) begin(now time.Time) bool {
 // lost goes on with the followed file from its beginning because the one that
 // at was in cannot be found.
 func (f *Follower) lost(at *cursor) {
+	f.losses.Add(1)
 	f.cfg.Log.Warn("the file that was being read is gone; what was written to it since is lost",
 		zap.String("source", f.cfg.Path), zap.Int64("line", at.lines), zap.Int64("byte", at.offset))
 	f.start = cursor{base: at.base + at.offset, generation: at.generation + 1, history: at.history}

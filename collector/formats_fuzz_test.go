@@ -123,12 +123,13 @@ func apacheEscape(s string) string {
 func FuzzCompile(f *testing.F) {
 	for _, format := range []string{
 		`$remote_addr - $remote_user [$time_local] "$request" $status`, `log_format m escape=json '{"a":"$request"}';`,
-		`%h %l %u %t \"%r\" %>s %b`, `%{%d/%b/%Y %T}t.%{msec_frac}t %m %U%q`, `$host$request_uri $upstream_addr`, `${`, `%{`, `'`, `"$`,
+		`%ci:%cp [%tr] %ft %b/%s %ST %B %hr %hs %{+Q}r`, `%Ts %[req.hdr(host)] %HM\ %HU`, `log-format "%ci %{+Q}[url]"`, envoyDefault, istioDefault,
+		`%START_TIME(%s.%3f)% %REQ(:PATH):9%`, `%START_TIME(%`, `%[`, `%h %l %u %t \"%r\" %>s %b`, `%{%d/%b/%Y %T}t.%{msec_frac}t %m %U%q`, `$host$request_uri $upstream_addr`, `${`, `%{`, `'`, `"$`,
 	} {
 		f.Add(format, []byte(`203.0.113.7 - ann [10/Oct/2025:13:55:36 +0200] "GET /a?b=1 HTTP/1.1" 200 5`))
 	}
 	f.Fuzz(func(t *testing.T, format string, line []byte) {
-		for _, compile := range []func(string, ParseOptions) (Format, error){CompileNginx, CompileApache, CompileLogFormat} {
+		for _, compile := range []func(string, ParseOptions) (Format, error){CompileNginx, CompileApache, CompileHAProxy, CompileEnvoy, CompileLogFormat} {
 			c, err := compile(format, ParseOptions{})
 			if err == nil {
 				check(t, c, line)
@@ -153,6 +154,78 @@ func FuzzDetect(f *testing.F) {
 			format := strings.ReplaceAll(strings.TrimSuffix(quoted, "'"), `'\''`, "'")
 			if _, err := CompileLogFormat(format, ParseOptions{}); err != nil {
 				t.Fatalf("the proposal does not compile: %v", err)
+			}
+		}
+	})
+}
+
+// gatewayLines are a line or more of each format of gateways and load balancers.
+func gatewayLines() map[string]string {
+	const head = `203.0.113.7 - ann [10/Oct/2025:13:55:36 +0200] "GET /a?b=1 HTTP/1.1" 200 59 `
+	return map[string]string{
+		"haproxy":        `Feb  6 12:14:14 lb haproxy[1]: 2001:db8::7:33317 [06/Feb/2025:12:14:14.655] in~ static/srv1 10/0/30/69/+109 200 2750 - - PR-- 1/1/1/1/0 0/0 {h|#22} {} "GET /a#22?b=1 HTTP/1.1"`,
+		"envoy":          `[2025-02-06T12:14:14.655Z] "GET /a?b=1 HTTP/1.1" 200 RL 0 178 2 1 "203.0.113.7" "cu"rl/8" "r-1" "h:9080" "10.0.0.1:9080"`,
+		"istio":          `[2025-02-06T12:14:14.655Z] "GET /a HTTP/1.1" 200 - via - "-" 0 178 2 1 "-" "curl/8" "r-1" "h" "10.0.0.1:1" c 127.0.0.6:1 10.0.0.1:9080 203.0.113.7:39696 sni default`,
+		"aws_alb":        `h2 2025-02-06T12:14:14.655641Z app/lb/50dc [2001:db8::7]:2817 - -1 -1 -1 403 - 0 57 "GET https://h:443/a HTTP/2.0" "a \"b\"" E T - "Root=1" "-" "-" 0 2025-02-06T12:14:14.364000Z "waf" "-" "-" "-" "-" "-" "-"`,
+		"cloudfront":     "2025-02-06\t12:14:14\tLAX1\t392\t203.0.113.7\tGET\td1\t/a\t502\thttp://r/\tMozilla/5.0%20(X%ff)\tb=1\tsid=1\tError\tSx==\th\thttps\t23\t0.102\t192.0.2.1\tT\tE\tError\tHTTP/2.0\t-\t-\t1\t0.102\tE\ttext/html\t78\t-\t-",
+		"iis":            `2025-02-06 12:14:14 10.0.0.1 POST /a $x=1 443 CORP\ann 203.0.113.7 Mozilla/5.0+(X) https://r.example/ 404 5 0 26 192.0.2.9`,
+		"zeek":           "1738844054.655321\tC1\t203.0.113.7\t1\t10.0.0.1\t80\t1\tGET\th\t/a\\x09\t-\t1.1\tcurl/8\t-\t0\t9\t200\tOK\t-\t-\t(empty)\tann\t-\tX-FORWARDED-FOR -> 192.0.2.9\t-\t-\t-\tF1\t-\ttext/html",
+		"ingress_nginx":  head + `"-" "curl/8" 89 0.001 [default-web-8080] [] 172.17.0.5:8080 59 0.000 200 529a007902362a5f51385a5fa7049884`,
+		"traefik":        head + `"-" "curl/8" 72 "web@docker" "http://10.0.0.9:80" 12ms`,
+		"aws_apigateway": head + `c6af9ac6-7b61-11e6-9a41-93e8deadbeef`,
+		"docker":         `{"log":"203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] \"GET /\\xc3\\xa9 HTTP/1.1\" 200 5 \"-\" \"\u00e9\ud83d\ude00\"\n","stream":"stdout","time":"2025-10-10T11:55:37.1Z"}`,
+		"cri":            `2025-10-10T11:55:37.1Z stdout F {"method":"GET","path":"/a","status":200}`,
+		"aws_waf":        `{"timestamp":1760097336041,"webaclId":"arn","action":"BLOCK","httpRequest":{"clientIp":"203.0.113.7","headers":[{"name":"Host","value":"h"},{"name":"x","value":{"a":1}}],"uri":"/a","httpMethod":"GET"}}`,
+		"suricata":       `{"timestamp":"2025-10-10T13:55:36.1+0200","event_type":"http","src_ip":"203.0.113.7","http":{"url":"/a","http_method":"GET","status":200}}`,
+		"modsecurity":    `{"transaction":{"client_ip":"203.0.113.7","time_stamp":"Fri Oct 10 11:55:36 2025","request":{"method":"GET","uri":"/a"},"response":{"http_code":403}}}`,
+	}
+}
+
+func FuzzGateways(f *testing.F) {
+	fuzzLines(f)
+	for _, l := range gatewayLines() {
+		f.Add([]byte(l))
+	}
+	formats := Formats()
+	f.Fuzz(func(t *testing.T, line []byte) {
+		for _, c := range formats {
+			check(t, c, line)
+		}
+	})
+}
+
+// Where the lines of a log are cut makes no difference to what is read.
+func FuzzCarry(f *testing.F) {
+	f.Add([]byte(modSecurityRecord+modSecurityRecord), 100)
+	f.Add([]byte("---abCD12---A--\n[10/Oct/2025:13:55:36 +0200] id 203.0.113.7 1 h 80\n---abCD12---B--\nGET / HTTP/1.1\n---abCD12---Z--\n"), 40)
+	f.Add([]byte("#Date: 2025-02-06\n#Fields: time c-ip cs-method cs-uri-stem sc-status\n12:14:14 203.0.113.7 GET /b 200\n#Fields: date\n"), 60)
+	f.Add([]byte("#separator \\x09\n#fields\tts\tid.orig_h\tmethod\turi\n1738844054.6\t203.0.113.7\tGET\t/\n"), 50)
+	formats := []Format{modSecurityFormat(ParseOptions{}), iisFormat(ParseOptions{}), cloudFrontFormat(ParseOptions{}), zeekColumnsFormat(ParseOptions{})}
+	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		if cut < 0 || cut > len(text) {
+			return
+		}
+		cut = bytes.LastIndexByte(text[:cut], '\n') + 1
+		for _, c := range formats {
+			read := func(p Parser, data []byte) (out []string) {
+				eachLine(data, func(line []byte, _ int) bool {
+					var f Fields
+					if err := p.Parse(&f, line); err != nil {
+						out = append(out, err.Error())
+					} else {
+						out = append(out, describe(&f))
+					}
+					return true
+				})
+				return out
+			}
+			want := strings.Join(read(c.New(), text), "\n")
+			p := c.New()
+			carry := c.Carry(c.Carry(nil, nil), text[:cut])
+			got := read(c.New(), text[:cut])
+			read(p, carry)
+			if all := strings.Join(append(got, read(p, text[cut:])...), "\n"); all != want {
+				t.Fatalf("%s, cut at %d with %q carried:\n%s\n%s", c.Name, cut, carry, all, want)
 			}
 		}
 	})

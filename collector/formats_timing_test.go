@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -88,5 +89,41 @@ func BenchmarkLayoutHostile(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = p.Parse(&f, line)
+	}
+}
+
+// BenchmarkGateways reads one line of each text format; BenchmarkObvious the same
+// with a regular expression, where one is the usual way.
+func BenchmarkGateways(b *testing.B) {
+	for name, line := range gatewayLines() {
+		b.Run(name, func(b *testing.B) {
+			c, err := Named(name, ParseOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			benchmark(b, c, [][]byte{[]byte(line)})
+		})
+	}
+}
+
+func BenchmarkGatewaysObvious(b *testing.B) {
+	for name, pattern := range map[string]string{
+		"haproxy":       `\]: (\S+):\d+ \[([^\]]+)\] \S+ \S+ \S+/\S+/\S+/\S+/\+?(\d+) (\d+) (\d+) \S+ \S+ \S{4} \S+ \S+ .*"(\w+) (\S+) HTTP/(\S+)"`,
+		"envoy":         `^\[([^\]]+)\] "(\S+) (\S+) (\S+)" (\d+) (\S+) \d+ (\d+) (\d+) \S+ "([^"]*)" "(.*)" "([^"]*)" "([^"]*)" "[^"]*"$`,
+		"aws_alb":       `^(\S+) (\S+) \S+ (\S+) \S+ (\S+) (\S+) (\S+) (\S+) \S+ \d+ (\d+) "([^"]*)" "((?:[^"\\]|\\.)*)" \S+ \S+ \S+ "([^"]*)" "([^"]*)"`,
+		"ingress_nginx": `^(\S+) - (\S+) \[([^\]]+)\] "(\S+) (\S+) HTTP/(\S+)" (\d+) (\d+) "([^"]*)" "([^"]*)" \d+ (\S+) .* ([0-9a-f]+)$`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			line := []byte(gatewayLines()[name])
+			re := regexp.MustCompile(pattern)
+			if re.FindSubmatch(line) == nil {
+				b.Fatal("it does not read its line")
+			}
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				re.FindSubmatch(line)
+			}
+		})
 	}
 }

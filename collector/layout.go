@@ -159,6 +159,40 @@ func (l *layout) format(name, describe string, opt ParseOptions) Format {
 	}
 }
 
+// layoutsFormat reads lines by the first of ls that fits.
+func layoutsFormat(name, describe string, ls []*layout, opt ParseOptions) Format {
+	if len(ls) == 1 {
+		return ls[0].format(name, describe, opt)
+	}
+	f := ls[0].format(name, describe, opt)
+	f.New = func() Parser {
+		p := &eitherParser{}
+		for _, l := range ls {
+			p.of = append(p.of, l.format(name, describe, opt).New())
+		}
+		return p
+	}
+	return f
+}
+
+// eitherParser reads a line by the first of its parsers that does; what was read
+// before plays no part.
+type eitherParser struct{ of []Parser }
+
+// Parse implements Parser.
+func (p *eitherParser) Parse(f *Fields, line []byte) error {
+	first := p.of[0].Parse(f, line)
+	for _, other := range p.of[1:] {
+		if first == nil {
+			break
+		}
+		if other.Parse(f, line) == nil {
+			return nil
+		}
+	}
+	return first
+}
+
 // clientPrefix finds the value that names the client by taking the first place
 // where each value before it can end.
 func (l *layout) clientPrefix(line []byte) []byte {

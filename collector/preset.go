@@ -41,6 +41,7 @@ func presetFields() []jsonName {
 		{slotBytesSent, "bytes_sent"},
 		{slotPeer, "peer"},
 		{slotJWT, "jwt_payload"},
+		{slotEnvoyFlags, "response_flags"},
 		{slotAgentEncoded, "agent_encoded"},
 		{slotRefererEncoded, "referer_encoded"},
 	}
@@ -134,14 +135,6 @@ func (p preset) format(opt ParseOptions) Format {
 		},
 		ClientPrefix: func(line []byte) []byte { return jsonClient(p.root, line) },
 	}
-}
-
-func presetFormats(opt ParseOptions) []Format {
-	var list []Format
-	for _, p := range presets() {
-		list = append(list, p.format(opt))
-	}
-	return list
 }
 
 // presetsFor returns the presets whose members most of the objects among lines

@@ -87,9 +87,9 @@ func TestCompilePreset(t *testing.T) {
 	}
 	c := p.format(ParseOptions{})
 	for line, want := range map[string]string{
-		`{"kind":"http","m":"GET","h":[{"name":"URI","value":"/a"},{"value":{"intValue":"404"},"key":"n"}]}`:    "method=GET path=/a status=404",
+		`{"kind":"http","m":"GET","h":[{"name":"URI","value":"/a"},{"value":{"intValue":"404"},"key":"n"}]}`:     "method=GET path=/a status=404",
 		`{"kind":"http","m":"GET","h":[{"name":"uri","value":"/caf\u00e9"},5,{"name":"n"},{},{"value":"none"}]}`: "method=GET path=/café",
-		`{"kind":"http","m":"GET","h":{"uri":"/a"}}`:                                                            "method=GET path=/a",
+		`{"kind":"http","m":"GET","h":{"uri":"/a"}}`:                                                             "method=GET path=/a",
 		`{"kind":"http","m":"GET","h":[]}`:                                                                       "method=GET",
 		`{"kind":"dns","m":"GET"}`:                                                                               "reject: skip",
 		`{"m":"GET"}`:                                                                                            "reject: skip",

@@ -327,7 +327,7 @@ func (p *Push) recognise(data []byte) (*Format, error) {
 	p.mu.Unlock()
 	if seen != nil {
 		head := lines[:min(len(lines), detectAgainAt)]
-		if countParsed(*seen, head)*2 >= len(head) {
+		if parsed, skipped := countParsed(*seen, head); (parsed+skipped)*2 >= len(head) {
 			return seen, nil
 		}
 	}

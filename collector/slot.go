@@ -58,8 +58,9 @@ const (
 	slotGRPC      // status
 	slotBlocked   // what a WAF or gateway did
 	slotAction    // the same in a member that applications write, too
-	slotWhere     // what kind of event the object is
-	slotTime      // last: nothing depends on it
+	slotEnvoyFlags
+	slotWhere // what kind of event the object is
+	slotTime  // last: nothing depends on it
 	slots
 )
 
@@ -108,6 +109,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 	case slotStatusFirst, slotStatus:
 		v, ok := integer(b)
 		if !ok || v > 999 {
+			if string(b) == "-1" { // HAProxy's for no answer
+				return ""
+			}
 			return RejectStatus
 		}
 		f.Status = uint16(v)
@@ -129,6 +133,8 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.storeApplication(s, b, escaped)
 	case slotBlocked:
 		f.Blocked = f.Blocked || isBlocked(b)
+	case slotEnvoyFlags:
+		f.Blocked = f.Blocked || envoyBlocked(b)
 	case slotAction:
 		f.Blocked = f.Blocked || string(b) == "BLOCK" // as AWS WAF writes it
 	case slotTime, slotWhere:

@@ -52,6 +52,26 @@ func stampCLF(c *clock, b []byte, s *stamp) (int, bool) {
 	return clfLen, ok
 }
 
+// stampLoose reads 02/Jan/2006:15:04:05, a fraction perhaps, a zone perhaps.
+func stampLoose(c *clock, b []byte, s *stamp) (int, bool) {
+	n := len("02/Jan/2006:15:04:05")
+	if len(b) < n {
+		return 0, false
+	}
+	if n < len(b) && b[n] == '.' {
+		_, digits := fraction(b[n+1:])
+		n += 1 + digits
+	}
+	if n+1 < len(b) && b[n] == ' ' && (b[n+1] == '+' || b[n+1] == '-') {
+		if _, zone, ok := zoneOf(b[n+1:]); ok {
+			n += 1 + zone
+		}
+	}
+	t, ok := c.clfLoose(b[:n])
+	s.set, s.whole, s.t = true, true, t
+	return n, ok
+}
+
 // stampBracketed reads the same in brackets.
 func stampBracketed(c *clock, b []byte, s *stamp) (int, bool) {
 	if len(b) < clfLen+2 || b[0] != '[' || b[clfLen+1] != ']' {

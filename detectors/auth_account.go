@@ -26,11 +26,14 @@ import (
 // the client's own evidence, guessing at the account just before, a campaign. What
 // the account does within 30 minutes to its password, factors or money adds.
 // Travellers are new in place, and now and then in stack: alone, these stay below
-// review.
+// review. A session is a visit, too, twice a day: one that goes on from a place and
+// with a program, of another family, that its account never used was copied, or
+// so it seems, as seldom as sessions change their program here.
 //
-// Misses: accounts without five logins seen; an attacker in the owner's network
-// with the owner's kind of browser. Looks like it: a new phone abroad after some
-// typos. OWASP API2, ATT&CK T1110.001, T1078.
+// Misses: accounts without five logins or visits seen; an attacker in the owner's
+// network or with the owner's kind of browser. Looks like it: a new phone abroad
+// after some typos; an app that hands its session to a browser, first used away
+// from home. OWASP API2, ATT&CK T1110.001, T1078, T1550.004.
 type accountJunction struct{}
 
 const nameTakeover = "auth.takeover"
@@ -43,6 +46,7 @@ func (accountJunction) open() table                   { return new(accountTable)
 const (
 	kindSensitive   uint8 = 2 // the account changed what secures or pays it
 	kindCampaignWin uint8 = 3 // a login of it worked as part of a campaign
+	kindSession     uint8 = 5 // a session of it is in use, told twice a day
 )
 
 const (
@@ -57,6 +61,10 @@ const (
 	sensitiveNats    = 4 * pipeline.Nat
 	unsuspiciousNats = 13 * pipeline.Nat // place and stack alone: below review
 	perStack         = 3
+	halfDay          = daySeconds / 2
+	// mixedPrior is how many visits of a session there are to one whose program
+	// changed, until the shard's own are known.
+	mixedPrior = 2000
 )
 
 // accountRow is one account, pointer-free.
@@ -79,11 +87,12 @@ type accountRow struct {
 
 	worked    uint32 // habit
 	news      [3]uint16
-	_         uint16
+	moved     uint16 // the visit that is watched is of a session that moved
 	places    slots
 	stack     slots
 	countries slots
 	hours     [8]uint16
+	sessions  [2]visits // the latest first
 
 	at        pipeline.Time // the login that is watched
 	endpoint  uint64
@@ -94,6 +103,9 @@ type accountRow struct {
 	suspicion int32
 	sensitive int32
 }
+
+// visits is where a session was last, and with what; id 0 is none.
+type visits struct{ id, place, family uint32 }
 
 // slots keeps the values used most: the least used makes room.
 type slots [3]slot
@@ -154,8 +166,10 @@ type accountCase struct {
 }
 
 type accountTable struct {
-	rows  []accountRow
-	cases []*accountCase // by Key
+	rows   []accountRow
+	cases  []*accountCase // by Key
+	visits uint32         // of sessions seen before
+	mixed  uint32         // of these, with another family of programs than before
 }
 
 func (t *accountTable) tick(*knot, pipeline.Time) {}
@@ -232,9 +246,65 @@ func (t *accountTable) openCase(s *pipeline.Signal) *accountCase {
 		t.cases = slices.Delete(t.cases, least, least+1)
 	}
 	i, _ := slices.BinarySearchFunc(t.cases, s.Key, func(c *accountCase, key uint64) int { return compare(c.Key, key) })
-	c := &accountCase{Key: s.Key, Account: clean(s.Request.LoginUser, 256), First: s.Facts.Time}
+	name := s.Request.LoginUser
+	if s.Kind == kindSession {
+		name = s.Request.Account
+	}
+	c := &accountCase{Key: s.Key, Account: clean(name, 256), First: s.Facts.Time}
 	t.cases = slices.Insert(t.cases, i, c)
 	return c
+}
+
+// tellSession reports whether correlate should see that the account's session is
+// in use: the first time in half a day from a place with a program. Most requests
+// come from where the one before did, and cost a comparison.
+func tellSession(p *Profile, o *pipeline.Observation, r *pipeline.Ordered) bool {
+	half := uint64(max(int64(o.Time), 0)) / (halfDay * 1e6)
+	mark := r.Address.Owner() ^ r.AgentKey ^ half<<48
+	for i := range min(len(r.Session), 8) {
+		mark ^= uint64(r.Session[len(r.Session)-1-i]) << (8 * i)
+	}
+	if mark == p.session {
+		return false
+	}
+	p.session = mark
+	return p.seen.add(pipeline.Mix64(pipeline.Mix64(wide(r), stackOf(r)), pipeline.Hash64(r.Session)^half), seconds(o.Time))
+}
+
+// session takes a visit.
+func (t *accountTable) session(k *knot, r *accountRow, s *pipeline.Signal) {
+	q := &s.Request
+	place, stack := uint32(pipeline.Mix64(wide(q), 5)), uint32(stackOf(q))
+	now := visits{uint32(pipeline.Hash64(q.Session)>>32) | 1, place, uint32(pipeline.Hash64(agentFamily(q.Agent)))}
+	i := slices.IndexFunc(r.sessions[:], func(v visits) bool { return v.id == now.id })
+	if i < 0 {
+		r.sessions[1], r.sessions[0] = r.sessions[0], now
+		r.learn(place, stack, q, s.Facts.Time)
+		return
+	}
+	was := r.sessions[i]
+	if i == 1 {
+		r.sessions[0], r.sessions[1] = r.sessions[1], r.sessions[0]
+	}
+	changed := was.family != now.family
+	rare := min(lnRatio(uint64(t.visits)+mixedPrior, 2*(uint64(t.mixed)+1)), symbolCap)
+	if t.visits++; t.visits > 1<<30 {
+		t.visits, t.mixed = t.visits/2, t.mixed/2
+	}
+	if changed {
+		t.mixed++
+	}
+	if !changed || was.place == place || r.places.has(place) || r.stack.has(stack) || r.worked < takeoverKnown || rare <= 0 {
+		r.sessions[0] = now
+		r.learn(place, stack, q, s.Facts.Time)
+		return
+	}
+	r.judge(k, place, stack, q, s)
+	r.moved, r.suspicion = 1, max(r.suspicion, int32(rare))
+	c := t.openCase(s)
+	c.note(k, s)
+	c.From, c.Session, c.Act = q.Address.PrincipalValue(), clean(q.Session, 64), ""
+	t.takeover(k, r, c, s)
 }
 
 func (t *accountTable) meet(k *knot, s *pipeline.Signal) {
@@ -243,6 +313,8 @@ func (t *accountTable) meet(k *knot, s *pipeline.Signal) {
 	switch s.Kind {
 	case kindSensitive:
 		t.sensitive(k, r, s)
+	case kindSession:
+		t.session(k, r, s)
 	case kindCampaignWin:
 		if r.at != 0 && s.Facts.Time-r.at < sensitiveWithin {
 			r.suspicion, r.endpoint = int32(maxSuspicion), s.Sender
@@ -371,7 +443,7 @@ func newsNats(fresh bool, percent uint64, seen uint16, n uint32, known uint64) p
 // judge weighs a login that worked against the account's habit.
 func (r *accountRow) judge(k *knot, place, stack uint32, q *pipeline.Ordered, s *pipeline.Signal) {
 	r.at, r.sensitive, r.suspicion, r.endpoint = s.Facts.Time, 0, 0, s.Facts.Endpoint
-	r.place, r.newStack, r.country, r.hour = 0, 0, 0, 0
+	r.place, r.newStack, r.country, r.hour, r.moved = 0, 0, 0, 0, 0
 	if r.worked < takeoverKnown {
 		return
 	}
@@ -560,7 +632,7 @@ func (t *accountTable) takeover(k *knot, r *accountRow, c *accountCase, s *pipel
 		{"new_stack", stack, own},
 		{"new_country", country, own},
 		{"unusual_hour", hour, own},
-		{"suspicious_client", suspicion, pipeline.Baseline{Kind: "cohort"}},
+		{pick(r.moved > 0, "session_moved", "suspicious_client"), suspicion, pipeline.Baseline{Kind: "cohort"}},
 		{"sensitive_action", sensitive, pipeline.Baseline{Kind: "prior"}},
 	} {
 		if x.nats > 0 {
@@ -577,10 +649,16 @@ func (t *accountTable) takeover(k *knot, r *accountRow, c *accountCase, s *pipel
 		r.worked, when(country > 0, ", in a country new to it"),
 		when(suspicion > 0, ", by a client or after attempts that look like an attack"),
 		when(sensitive > 0, "; then it did "+c.Act))
+	f.Attack = []string{"T1078"}
+	if r.moved > 0 {
+		f.Reason = fmt.Sprintf("A session goes on from a network and with a browser or program that this account never used in %d logins and visits%s%s.",
+			r.worked, when(country > 0, ", in a country new to it"), when(sensitive > 0, "; then it did "+c.Act))
+		f.Attack = append(f.Attack, "T1550.004")
+	}
 	f.Next = []string{"End the sessions of " + c.Account + " and reset its password", "Ask the owner whether it was them, by a channel that is not this account"}
 	f.BenignIf = []string{"the owner with a new device in a new place"}
 	f.WouldNotFireIf = "the place or the browser had been the account's own, or nothing else had been suspicious"
-	f.Attack, f.OAT = []string{"T1078"}, []string{"OAT-007"}
+	f.OAT = []string{"OAT-007"}
 	k.emit(f)
 }
 
@@ -588,12 +666,14 @@ type accountChunk struct {
 	Layout string
 	Rows   []byte
 	Cases  []*accountCase
+	Visits uint32 `json:",omitempty"`
+	Mixed  uint32 `json:",omitempty"`
 }
 
 func accountLayout() string { return layoutOf(reflect.TypeFor[accountRow]()) }
 
 func (t *accountTable) encode(dst []byte) ([]byte, error) {
-	data, err := json.Marshal(accountChunk{accountLayout(), raw(t.rows), t.cases})
+	data, err := json.Marshal(accountChunk{accountLayout(), raw(t.rows), t.cases, t.visits, t.mixed})
 	return append(dst, data...), err
 }
 
@@ -606,6 +686,6 @@ func (t *accountTable) decode(data []byte) error {
 		len(t.rows) > 0 && (len(t.rows) < minAccounts || len(t.rows)&(len(t.rows)-1) != 0) {
 		return ErrLayout
 	}
-	t.cases = c.Cases
+	t.cases, t.visits, t.mixed = c.Cases, c.Visits, c.Mixed
 	return nil
 }

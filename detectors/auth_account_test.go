@@ -57,6 +57,27 @@ func (d *diary) act(at float64, a pipeline.Address, method, path string) {
 	d.out = append(d.out, r)
 }
 
+// browse is a visit of the account in a session that was opened before.
+func (d *diary) browse(at float64, a pipeline.Address, asn uint32, agent, ja4, country, session, method, path string) {
+	d.act(at, a, method, path)
+	r := d.out[len(d.out)-1]
+	r.ASN, r.Agent, r.JA4, r.Session, r.Country = asn, agent, ja4, session, pipeline.Country{country[0], country[1]}
+	r.AgentKey = 0
+	r.Seal()
+}
+
+// stays logged in: three visits a day at home, some on the road.
+func (d *diary) stays(days int) {
+	for i := range 3 * days {
+		at := float64(i)/3 + d.rng.Float64()/10
+		a, asn := addressOf(20<<24|1), uint32(3000)
+		if d.rng.IntN(4) == 0 {
+			a, asn = addressOf(21<<24|uint32(d.rng.IntN(1<<16))), 3001
+		}
+		d.browse(at, a, asn, "Mozilla/5.0 (Macintosh) Chrome/140.0", "t13dm", "DE", "s_1", "GET", "/orders")
+	}
+}
+
 // against keeps the last finding of each kind against an account.
 func against(found []pipeline.Finding) (out []pipeline.Finding) {
 	for _, f := range found {
@@ -262,4 +283,96 @@ func catalogNames() (names []string) {
 		names = append(names, e.name)
 	}
 	return names
+}
+
+// TestSession holds what is said of a session that goes on elsewhere, over 20
+// diaries each, on a site that is known to serve these paths to accounts alone.
+func TestSession(t *testing.T) {
+	foreign := addressOf(77<<24 | 12345)
+	site := &diary{&town{}, rand.New(rand.NewPCG(1, 2))}
+	for i := range 1200 {
+		path := []string{"/orders", "/me", "/account/password", "/account/email"}[i/60%4]
+		site.browse(float64(i)/600, addressOf(30<<24|uint32(i%60)), 3000, "Mozilla/5.0 Chrome/140.0", "t13dm", "DE", "s", "GET", path)
+		r := site.out[len(site.out)-1]
+		r.Account = fmt.Sprintf("u_%d", i%60)
+		r.Owner = pipeline.HashPrincipal(pipeline.PrincipalAccount, r.Account)
+		if i%3 == 0 { // who is not logged in is sent away
+			r.Account, r.Session, r.Status, r.Kind, r.Owner = "", "", 401, pipeline.PrincipalIP, r.Address.Owner()
+		}
+	}
+	e := fitted(t, site.batch())
+	for _, c := range []struct {
+		name string
+		want string // "" nothing, review (at least), page
+		make func(d *diary)
+	}{
+		{"a session that lasts", "", func(d *diary) { d.stays(30) }},
+		{"a session that goes on elsewhere with another browser", "review", func(d *diary) {
+			d.stays(20)
+			d.browse(15, foreign, 7000, "Mozilla/5.0 (X11; Linux) Firefox/140.0", "t13ff", "BR", "s_1", "GET", "/me")
+			d.browse(15.001, foreign, 7000, "Mozilla/5.0 (X11; Linux) Firefox/140.0", "t13ff", "BR", "s_1", "GET", "/orders")
+		}},
+		{"the same, and the password is changed", "page", func(d *diary) {
+			d.stays(20)
+			d.browse(15, foreign, 7000, "Mozilla/5.0 (X11; Linux) Firefox/140.0", "t13ff", "BR", "s_1", "GET", "/me")
+			d.browse(15.001, foreign, 7000, "Mozilla/5.0 (X11; Linux) Firefox/140.0", "t13ff", "BR", "s_1", "POST", "/account/password")
+		}},
+		{"a session that travels with its browser", "", func(d *diary) {
+			d.stays(20)
+			for i := range 9 {
+				d.browse(15+float64(i)/3, foreign, 7000, "Mozilla/5.0 (Macintosh) Chrome/140.0", "t13dm", "BR", "s_1", []string{"GET", "POST"}[i%2], "/account/password")
+			}
+		}},
+		{"a browser that is updated, on a journey", "", func(d *diary) {
+			d.stays(20)
+			for i := range 9 {
+				d.browse(15+float64(i)/3, foreign, 7000, "Mozilla/5.0 (Macintosh) Chrome/141.0", "t13dn", "BR", "s_1", []string{"GET", "POST"}[i%2], "/account/password")
+			}
+		}},
+		{"an app that hands its session to a browser at home, then on a journey", "", func(d *diary) {
+			d.stays(20)
+			for i := range 30 {
+				a, asn := addressOf(20<<24|1), uint32(3000)
+				if i > 20 {
+					a, asn = foreign, 7000
+				}
+				d.browse(5+float64(i)/3, a, asn, "App/7 (iPhone)", "t13ip", "DE", "s_1", []string{"GET", "POST"}[i%2], "/account/email")
+			}
+		}},
+		{"a new session on a new phone on a journey", "", func(d *diary) {
+			d.stays(20)
+			for i := range 9 {
+				d.browse(15+float64(i)/3, foreign, 7000, "App/7 (iPhone)", "t13ip", "BR", "s_2", []string{"GET", "POST"}[i%2], "/account/email")
+			}
+		}},
+	} {
+		for seed := range uint64(20) {
+			d := &diary{&town{}, rand.New(rand.NewPCG(seed, 77))}
+			c.make(d)
+			got, nats := "", pipeline.Nats(0)
+			for _, f := range crossedUnder(t, e, 1, 4096, d.batch()) {
+				if f.Detector != nameTakeover {
+					continue
+				}
+				var sum pipeline.Nats
+				for _, sig := range f.Signals {
+					sum += sig.Nats
+				}
+				if sum != f.Score || f.Who.Value != "u_owner" {
+					t.Errorf("%s, seed %d: the signals sum to %d, the score is %d; %v", c.name, seed, sum, f.Score, f.Who)
+				}
+				if nats = max(nats, f.Score); seed == 0 {
+					t.Logf("%s: %.1f nats: %s %s", c.name, f.Score.Float(), f.Title, f.Reason)
+				}
+			}
+			if nats >= pipeline.PageAt {
+				got = "page"
+			} else if nats > 0 {
+				got = "review"
+			}
+			if got != c.want && (c.want != "review" || got != "page") {
+				t.Errorf("%s, seed %d: %q, want %q", c.name, seed, got, c.want)
+			}
+		}
+	}
 }

@@ -44,7 +44,8 @@ const (
 	maxLoginEndpoints = 4
 	// endpointIdle is after how long without a login an endpoint makes room.
 	endpointIdle = 7 * 24 * 3600e6
-	// openAfter is how many logins must have worked before anything is said:
+	// openAfter is how many logins must have worked before anything is said, unless the
+	// edition knows the endpoint:
 	// where none ever does, failing tells nothing.
 	openAfter = 5
 )

@@ -30,7 +30,9 @@ const (
 // meet takes a login.
 func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	o, r := &s.Facts, &s.Request
-	failed, known := e.outcome(o, k.b.endpoint(o.Template))
+	baseline := k.b.endpoint(o.Template)
+	failed, known := e.outcome(o, baseline)
+	opened := e.Worked >= openAfter || baseline != nil && baseline.Answers401
 	e.Last = o.Time
 	if !known {
 		e.Unknown++
@@ -86,7 +88,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 		}
 		c.test(prior, failed, now)
 		teaches = teaches && c.tests.score() < cohortAt
-		if failed && c.tests.score() >= pipeline.PageAt && (best < 0 || c.tests.score() > e.Dims[best].find(keys[best]).tests.score()) && e.holds(d, c) {
+		if failed && c.tests.score() >= pipeline.PageAt && (best < 0 || c.tests.score() > e.Dims[best].find(keys[best]).tests.score()) && opened && e.holds(d, c) {
 			best = int(d)
 		}
 	}
@@ -362,14 +364,24 @@ func (c *cohort) test(prior Beta, failed bool, now uint32) {
 	}
 }
 
+// usualMost reports whether the cohort was most of the endpoint before the evidence
+// began: that it became so by what is held against it is no excuse. Where little
+// was known then, and of those that are new, what counts is how it is now.
+func (e *loginEndpoint) usualMost(d dimension, c *cohort) bool {
+	if d == dimFresh || c.totalWas < 200 {
+		return int64(c.total)*2 > e.Total && e.Total >= 200
+	}
+	return int64(c.total-c.weighN)*2 > int64(c.totalWas)
+}
+
 // holds reports whether the case against a cohort is a cohort's: several clients,
 // none of which is most of it, accounts that are strangers there, while others
 // log in as ever.
 func (e *loginEndpoint) holds(d dimension, c *cohort) bool {
 	switch {
-	case e.Worked < openAfter, c.senders.count() < cohortSenders, c.topN*10 > c.evK*6, c.evKnown*5 > c.evK*2:
+	case c.senders.count() < cohortSenders, c.topN*10 > c.evK*6, c.evKnown*5 > c.evK*2:
 		return false
-	case int64(c.total)*2 > e.Total && e.Total >= 200:
+	case e.usualMost(d, c):
 		return false // it is most of the endpoint: see the watch
 	}
 	n := int64(uint32(e.Total)-c.totalWas) - int64(c.weighN)
@@ -512,19 +524,42 @@ func (c *campaign) win(a attempt) {
 	c.Changed = true
 }
 
-// sprayed reports whether a's client failed with other accounts; where none show,
-// three times and more.
+// sprayed reports whether a's client failed with other accounts, with more than
+// got in; where none show, three times and more.
 func (e *loginEndpoint) sprayed(a *attempt) bool {
+	failed := 0
 	for g := range e.Sample {
 		rows := e.Sample[g].Rows
 		i, _ := slices.BinarySearchFunc(rows, a, func(x attempt, y *attempt) int { return compare(x.Rank, y.Rank) })
 		for ; i < len(rows) && rows[i].Rank == a.Rank; i++ {
-			if rows[i].User != a.User || a.User == 0 && rows[i].Fails >= 3 {
+			if a.User == 0 && rows[i].Fails >= 3 {
 				return true
+			}
+			if rows[i].User != a.User {
+				failed++
 			}
 		}
 	}
-	return false
+	return failed > 0 && failed > e.letIn(a.Rank, a.User)
+}
+
+// letIn counts the accounts but one that got in lately from a client, each for the
+// first time: many people behind one address fail now and then, and mostly do not.
+func (e *loginEndpoint) letIn(rank, but uint64) (n int) {
+	for i := range e.Wins {
+		if w := &e.Wins[i]; w.Rank == rank && w.User != but {
+			n++
+		}
+	}
+	for i := range e.Campaigns {
+		c := &e.Campaigns[i]
+		for j := range c.Wins {
+			if w := &c.Wins[j]; w.Rank == rank && w.User != but {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // belongs reports whether a login is c's.
@@ -535,9 +570,41 @@ func (e *loginEndpoint) belongs(c *campaign, keys *[dimensions]uint64, failed, f
 	return c.Trait.holds(keys) && !familiar
 }
 
+// narrower is what tells those of c apart better than that they are new: something
+// with a case of its own that nearly all of their failures have had in common since
+// that case began.
+func (e *loginEndpoint) narrower(d dimension, c *cohort, s *pipeline.Signal) (dimension, *cohort) {
+	keys := e.keys(&s.Request)
+	for to := range dimensions {
+		if !to.tested() || to == dimFresh || keys[to] == 0 {
+			continue
+		}
+		x := e.Dims[to].find(keys[to])
+		if x == nil || x.onset == 0 || x.tests.score() < pipeline.ReviewAt || !e.holds(to, x) {
+			continue
+		}
+		all, same := 0, 0
+		for i := range e.Recent.rows[:e.Recent.n] {
+			if r := &e.Recent.rows[i]; r.failed && r.keys[d] == c.key && r.at >= x.onset {
+				all++
+				if r.keys[to] == x.key {
+					same++
+				}
+			}
+		}
+		if same*5 >= all*4 {
+			return to, x
+		}
+	}
+	return d, c
+}
+
 // cohortCampaign opens a campaign for a cohort that pages, unless one that is open
 // has most of its attempts.
 func (e *loginEndpoint) cohortCampaign(k *knot, d dimension, c *cohort, s *pipeline.Signal) {
+	if d == dimFresh {
+		d, c = e.narrower(d, c, s)
+	}
 	p := trait{Dim: d, Key: c.key, Share: 100, Text: e.text(d, c.key, &s.Request)}
 	for i := range e.Campaigns {
 		o := &e.Campaigns[i]

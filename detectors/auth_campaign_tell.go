@@ -64,6 +64,7 @@ func (e *loginEndpoint) party(p *trait, since pipeline.Time) (c party) {
 		}
 	}
 	slices.SortStableFunc(c.rows, func(a, b *attempt) int { return compareAttempts(*a, b) })
+	c.rows = e.outsiders(c.rows)
 	seen := map[uint64]bool{}
 	for _, a := range c.rows {
 		c.fails += a.Fails
@@ -91,6 +92,29 @@ func (e *loginEndpoint) party(p *trait, since pipeline.Time) (c party) {
 		return compareStrings(a.who, b.who)
 	})
 	return c
+}
+
+// outsiders drops from rows, sorted by Rank, what people do: an account that got
+// in after all, and clients where as many other accounts got in as failed.
+func (e *loginEndpoint) outsiders(rows []*attempt) []*attempt {
+	kept := rows[:0]
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].Rank == rows[0].Rank {
+			n++
+		}
+		group := rows[:n]
+		rows = rows[n:]
+		if in := e.letIn(group[0].Rank, 0); in > 0 && in >= n {
+			continue
+		}
+		for _, a := range group {
+			if a.User == 0 || !slices.ContainsFunc(e.Wins, func(w attempt) bool { return w.Rank == a.Rank && w.User == a.User }) {
+				kept = append(kept, a)
+			}
+		}
+	}
+	return kept
 }
 
 // open begins a campaign and tells it, unless it is about fewer than three
@@ -142,6 +166,7 @@ func (e *loginEndpoint) measure(c *campaign) {
 		if r := e.Dims[c.Trait.Dim].find(c.Trait.Key); r != nil && r.epoch == e.Epoch {
 			c.N, c.K = int64(r.curN), int64(r.curK)
 			e.measureCohort(c, r)
+			c.Estimate.High += e.missed(c)
 		}
 		return
 	}
@@ -152,6 +177,18 @@ func (e *loginEndpoint) measure(c *campaign) {
 		c.N, c.K = int64(r.evN), int64(r.evK)
 		e.measureCohort(c, r)
 	}
+}
+
+// missed is how many malicious logins the trait of a campaign that the watch opened
+// may have missed: those of the window in which it began, and those of clients that
+// lost the trait because a login of theirs worked.
+func (e *loginEndpoint) missed(c *campaign) int64 {
+	n := c.N / max(e.Watch.rise.windows, 1)
+	if c.Trait.Dim == dimFresh && c.WinCount > 0 {
+		m := e.party(&c.Trait, c.Onset)
+		n += c.WinCount * (c.N/max(m.clients, 1) + 1)
+	}
+	return n
 }
 
 func (e *loginEndpoint) measureCohort(c *campaign, r *cohort) {

@@ -155,11 +155,16 @@ func (v *town) batch() []pipeline.Ordered {
 // crossed runs a batch through detect and correlate.
 func crossed(t testing.TB, workers, chunk int, batch []pipeline.Ordered) []pipeline.Finding {
 	t.Helper()
-	x, err := NewCorrelator(Config{}, pipeline.ShippedEdition())
+	return crossedUnder(t, pipeline.ShippedEdition(), workers, chunk, batch)
+}
+
+func crossedUnder(t testing.TB, e *pipeline.Edition, workers, chunk int, batch []pipeline.Ordered) []pipeline.Finding {
+	t.Helper()
+	x, err := NewCorrelator(Config{}, e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSet(t, Config{Workers: workers, Cross: x}, pipeline.ShippedEdition())
+	s := newSet(t, Config{Workers: workers, Cross: x}, e)
 	var out []pipeline.Finding
 	for part := range slices.Chunk(batch, chunk) {
 		out = s.Process(out, part)
@@ -451,6 +456,48 @@ func TestCampaignDiffuse(t *testing.T) {
 	if f.Who != (pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: "POST /login"}) || !strings.HasPrefix(f.Predicate, "diffuse") && f.Predicate != "clients that never logged in before" ||
 		f.Estimate == nil || f.Estimate.Low > 2500 || f.Estimate.High < 2500 || f.MembersTotal < 500 || f.MembersTotal > 2500 || len(f.Members) != 64 {
 		t.Errorf("%s, %s, %d members, estimate %+v of 2,500", f.Reason, f.Predicate, f.MembersTotal, f.Estimate)
+	}
+}
+
+// TestCampaignNames: an office among the addresses of a campaign is not named, nor
+// are its people, who mistype now and then and mostly get in.
+func TestCampaignNames(t *testing.T) {
+	v := newTown(5, 2000, 4000, .1)
+	v.live(.6, 3, 0)
+	x := raid{from: 2, to: 2.5, sources: 60, perDay: 2000, agent: "python-requests/2.31", known: .1, worked: .3}
+	v.raid(x)
+	office := addressOf(203<<24 | 99)
+	for i := range 60 { // their agent is the attack's: of what they share, they are the innocent
+		at := caseStart + pipeline.Time((1.9+float64(i)*.01)*86400e6)
+		account := fmt.Sprintf("office_%d", i)
+		if i%4 == 1 {
+			v.login(at, office, 2001, x.agent, "", account, 401)
+			at += 20e6
+		}
+		if i%12 != 1 {
+			v.login(at, office, 2001, x.agent, "", account, 200)
+		}
+	}
+	attacks, _ := campaignsOf(crossed(t, 1, 4096, v.batch()))
+	named, broken := 0, 0
+	for _, f := range attacks {
+		for _, m := range f.Members {
+			if m.Value == office.PrincipalValue() {
+				t.Errorf("%s names the office", f.Title)
+			}
+			named++
+		}
+		for _, a := range f.Accounts {
+			if strings.HasPrefix(a.Name, "office_") {
+				t.Errorf("%s names %s, %s", f.Title, a.Name, a.Outcome)
+			}
+			if a.Outcome == "success" {
+				broken++
+			}
+		}
+	}
+	if named < 30 || broken == 0 {
+		t.Errorf("%d members of 60 named, %d accounts that they got into", named, broken)
 	}
 }
 

@@ -226,9 +226,12 @@ func (w *failWatch) estimate(r rise, until pipeline.Time) pipeline.Estimate {
 	lasting := min(shareOne, noiseHours*shareOne/spanHours) // of the noise's variance
 	sd := isqrt(r.n*usual/shareOne*clean/shareOne*16) / 4
 	drift := sigma * r.n / shareOne * isqrt(lasting*shareOne) / shareOne
-	wide := isqrt(sd*sd+drift*drift) * 7 / 4 // 1.645, and a little for the onset's choice
+	off := isqrt(sd*sd + drift*drift)
+	// 1.645, and a little for the onset's choice; below more, because what raises an
+	// alarm is the attack and noise that went with it.
+	high, low := off*7/4, off*11/4
 	toCount := func(failures int64) int64 { return min(max(failures*shareOne/clean, 0), r.n) }
-	return pipeline.Estimate{Attempts: toCount(excess / shareOne), Low: toCount(excess/shareOne - wide), High: toCount(excess/shareOne + wide)}
+	return pipeline.Estimate{Attempts: toCount(excess / shareOne), Low: toCount(excess/shareOne - low), High: toCount(excess/shareOne + high)}
 }
 
 // noiseHours is for how long noise beyond chance is taken to last, twice over.

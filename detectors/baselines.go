@@ -89,6 +89,8 @@ type EndpointBaseline struct {
 	// RareTail is the tail evidence of an object that is not in Items; 0 where
 	// objects are somebody's, so that none is popular.
 	RareTail pipeline.Nats `json:"rare_tail"`
+	// Rare is the share of first contacts that are with unpopular objects.
+	Rare Prior `json:"rare,omitzero"`
 	// Payloads are the shapes of pipeline.Payloads that ordinary clients send here.
 	Payloads uint32 `json:"payloads,omitempty"`
 	// Sizes are of answers in bytes; Slow is the 99th percentile of durations in

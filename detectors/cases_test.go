@@ -30,7 +30,7 @@ import (
 // A line of traffic is a log line in the combined format, or a statement that
 // expands to many requests (all of a file's are put in order of time):
 //
-//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [key=K] [referer=R] [bytes=N] [hours=H-H]
+//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [key=K] [session=S] [referer=R] [bytes=N] [hours=H-H]
 //
 // WHEN counts from Monday, 2 March 2026, 00:00 UTC ("1d9h30m"). GAP ends in ~
 // for random (exponential) gaps. STATUS is one, or several in turn "401,401,200",
@@ -176,7 +176,7 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "key": "-", "referer": "-", "bytes": "2000"}
+	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "key": "-", "session": "-", "referer": "-", "bytes": "2000"}
 	for _, kv := range f[8:] {
 		k, v, ok := strings.Cut(kv, "=")
 		if _, known := values[k]; !ok || !known && k != "hours" {
@@ -206,6 +206,9 @@ func appendStatement(dst []event, line string, words []string, rng *rand.Rand) (
 			return nil, err
 		}
 		e.c.APIKey = x.expand(values["key"], i)
+		if v := values["session"]; v != "-" {
+			e.c.Session = x.expand(v, i)
+		}
 		dst = append(dst, e)
 		if random {
 			at += time.Duration(float64(gap) * rng.ExpFloat64())
@@ -426,7 +429,7 @@ func verdicts(found []pipeline.Finding) []string {
 // has no attack or no benign one.
 func TestCases(t *testing.T) {
 	ran := 0
-	for _, name := range append(catalogNames(), nameStuffing, nameKeyMisuse) {
+	for _, name := range append(catalogNames(), nameStuffing, nameKeyMisuse, nameTakeover) {
 		dir := filepath.Join("testdata", strings.ReplaceAll(name, ".", "_"))
 		for _, kind := range []string{"attack", "benign"} {
 			files, err := filepath.Glob(filepath.Join(dir, kind+"_*.txtar"))

@@ -85,6 +85,7 @@ func junctions() []junction {
 		ownerJunction{},
 		shareJunction{},
 		ledgerJunction{},
+		scrapeCrowd{},
 		loginJunction{},
 		accountJunction{},
 		keyJunction{},

@@ -267,7 +267,7 @@ func (enumObject) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Base
 		when(w.numbers, fmt.Sprintf(", ids %d to %d, %d of them next to an earlier one", w.lo, w.hi, w.nearHits)),
 		fmt.Sprintf(" (ordinary clients miss %.0f %%)", 100*b.Object.Mean()))
 	if granted > 0 {
-		f.Next = append(f.Next, fmt.Sprintf("Check whether the %s belong to this client", plural(granted, "granted object", "granted objects")))
+		f.Next = append(f.Next, fmt.Sprintf("Check whether the %s to this client", plural(granted, "granted object belongs", "granted objects belong")))
 	}
 	f.Next = append(f.Next, blockAdvice(f))
 	f.BenignIf = []string{"a sync job with stale ids", "a support or admin tool"}

@@ -9,10 +9,17 @@ import (
 // maxItems is how many popular items an edition names.
 const maxItems = 8192
 
+// unpopular is what a catalogue's unpopular items say: the tail evidence of one
+// that nobody is known to read, and how often people ask for such.
+type unpopular struct {
+	tail  pipeline.Nats
+	share Prior
+}
+
 // fitItems learns how popular items are, catalogue by catalogue: among objects
 // that everybody has their own of, none is popular and none says anything.
-func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline.Nats {
-	type catalogue struct{ items, contacts uint64 }
+func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]unpopular {
+	type catalogue struct{ items, contacts, rare, once, clients, last uint64 }
 	counts := map[fitItem]uint64{}
 	catalogues := map[uint64]*catalogue{}
 	for i := range clients {
@@ -31,6 +38,10 @@ func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline
 				}
 				n++
 				c.contacts++
+				if c.last != uint64(i)+1 {
+					c.last = uint64(i) + 1
+					c.clients++
+				}
 			}
 			counts[item] = n
 		}
@@ -57,11 +68,26 @@ func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]pipeline
 	for _, item := range items {
 		b.Items = append(b.Items, ItemBaseline{item.item, tailOf(item, counts[item])})
 	}
-	rare := map[uint64]pipeline.Nats{}
-	for t := range catalogues {
-		rare[t] = max(0, tailOf(fitItem{template: t}, 1))
+	// What was read once stands for what nobody read yet (Good 1953).
+	for item, n := range counts {
+		c := catalogues[item.template]
+		if n > 0 && tailOf(item, n) > 0 {
+			c.rare += n
+		}
+		if n == 1 {
+			c.once++
+		}
 	}
-	b.RareTail = rare[0]
+	rare := map[uint64]unpopular{}
+	for t, c := range catalogues {
+		u := unpopular{tail: max(0, tailOf(fitItem{template: t}, 1))}
+		if c.clients >= 20 && c.contacts > 0 {
+			share := min(c.rare+c.once, c.contacts)
+			u.share = Prior{Beta: Beta{max(uint32(share*readerNull*256/c.contacts), 1), max(uint32((c.contacts-share)*readerNull*256/c.contacts), 1)}, N: int64(c.clients)}
+		}
+		rare[t] = u
+	}
+	b.RareTail = rare[0].tail
 	return rare
 }
 
@@ -109,7 +135,7 @@ func (f *Fitter) fitGuarded(facts []pathFacts, endpoints map[uint64]*EndpointBas
 // maxEndpoints bounds an edition's endpoint table.
 const maxEndpoints = 8192
 
-func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline, rare map[uint64]pipeline.Nats) []EndpointBaseline {
+func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline, rare map[uint64]unpopular) []EndpointBaseline {
 	for t := range rare {
 		if t != 0 {
 			endpointOf(endpoints, t)
@@ -137,7 +163,7 @@ func fitEndpoints(clients []fitClient, endpoints map[uint64]*EndpointBaseline, r
 	for _, t := range templates[:min(len(templates), maxEndpoints)] {
 		e := *endpoints[t]
 		if !e.Refuses {
-			e.RareTail = rare[t]
+			e.RareTail, e.Rare = rare[t].tail, rare[t].share
 		}
 		e.Miss = fitBeta(miss[t], func(c *fitClient) share { return c.object }, shipped.Object)
 		e.Near = fitBeta(near[t], func(c *fitClient) share { return c.near }, shipped.Near)

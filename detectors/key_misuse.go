@@ -340,7 +340,7 @@ func (t *keyTable) openCase(s *pipeline.Signal) *accountCase {
 func keyLayout() string { return layoutOf(reflect.TypeFor[keyRow]()) }
 
 func (t *keyTable) encode(dst []byte) ([]byte, error) {
-	data, err := json.Marshal(accountChunk{keyLayout(), raw(t.rows), t.cases})
+	data, err := json.Marshal(accountChunk{Layout: keyLayout(), Rows: raw(t.rows), Cases: t.cases})
 	return append(dst, data...), err
 }
 

@@ -278,6 +278,9 @@ func objectText(r *pipeline.Request, o *pipeline.Observation) string {
 // templateText is the template as an alert shows it.
 func templateText(t *pipeline.Templates, r *pipeline.Request, o *pipeline.Observation) string {
 	text := endpointText(t, r)
+	if text == "{unknown}" && r.Verb == pipeline.VerbPost && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) != 0 {
+		text = clean(r.Path, 128) // a form that only its abuser used: nobody shows where to look in {unknown}
+	}
 	if o.Has(pipeline.ObsQueried) {
 		if name, _, ok := pipeline.QueryID(r.Query); ok {
 			text += "?" + clean(name, 64) + "={id}"

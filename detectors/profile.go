@@ -20,6 +20,7 @@ type Profile struct {
 	rateAt   int64     // minute of rate[0]
 	agents   linear64  // distinct user agents
 	agent    uint64    // of the last request
+	session  uint64    // where the last request of a session came from, see tellSession
 
 	probe probeState
 	crawl crawlState

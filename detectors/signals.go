@@ -32,11 +32,18 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
 		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
 	}
+	if r.Session != "" && r.Account != "" && r.Owner == p.Owner && r.Kind >= pipeline.PrincipalAccount && !o.Has(pipeline.ObsLogin) && tellSession(p, o, r) {
+		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSession)
+	}
 	if r.Key != "" && (r.Kind == pipeline.PrincipalKey || r.Kind == pipeline.PrincipalIP && o.Status == 403) && tellKey(p, o, r) {
 		send(pipeline.MeetPrincipal, keyOf(r), kindKeyNews)
 	}
 	if contact(o, &w.sc) {
 		send(pipeline.MeetTemplate, o.Template, contactSignal)
+	}
+	if nats, ok := p.oddReader(o, &w.sc); ok {
+		send(pipeline.MeetTemplate, o.Template, readerSignal)
+		w.told[len(w.told)-1].Value = uint64(uint32(nats)) | uint64(p.crawl.got)<<32
 	}
 }
 

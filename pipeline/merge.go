@@ -36,6 +36,7 @@ type Merge struct {
 	bound    int // requests held before the lowest source is released
 	sources  []*mergeSource
 	index    map[uint64]int
+	disorder map[uint64]time.Duration // lateness of sources that have their own
 	held     int
 	late     int64
 	skewed   int64
@@ -45,8 +46,9 @@ type Merge struct {
 
 type mergeSource struct {
 	id      uint64
-	max     Time // highest accepted own time
-	eff     Time // effective time of the last released line
+	late    time.Duration // its own lateness, where it is more than the common one
+	max     Time          // highest accepted own time
+	eff     Time          // effective time of the last released line
 	arrival uint64
 	pending []heldRequest // a jump ahead, then what came behind it; jumpVotes+1 at most
 	run     []heldRequest // inside the lateness, as they came in order
@@ -100,7 +102,7 @@ func (m *Merge) AddSource(id uint64) {
 		return
 	}
 	m.index[id] = len(m.sources)
-	m.sources = append(m.sources, &mergeSource{id: id, max: NoTime, eff: NoTime})
+	m.sources = append(m.sources, &mergeSource{id: id, late: m.disorder[id], max: NoTime, eff: NoTime})
 }
 
 // Late returns how many requests came after their place in the order, and how
@@ -137,6 +139,23 @@ func (m *Merge) SetLateness(d time.Duration) {
 	m.lateness = d
 	if d == 0 {
 		for _, s := range m.sources {
+			if s.late == 0 {
+				s.empty()
+			}
+		}
+	}
+}
+
+// SetSourceLateness gives a source, which need not be there yet, a lateness of
+// its own: the larger of the two counts for what it pushes from now on.
+func (m *Merge) SetSourceLateness(id uint64, d time.Duration) {
+	if m.disorder == nil {
+		m.disorder = map[uint64]time.Duration{}
+	}
+	m.disorder[id] = d
+	if i, ok := m.index[id]; ok {
+		s := m.sources[i]
+		if s.late = d; d == 0 && m.lateness == 0 {
 			s.empty()
 		}
 	}
@@ -230,7 +249,8 @@ func (s *mergeSource) believe(m *Merge, to Time) {
 
 func (s *mergeSource) place(m *Merge, h heldRequest) {
 	s.max = max(s.max, h.at)
-	if m.lateness == 0 {
+	lateness := max(m.lateness, s.late)
+	if lateness == 0 {
 		s.release(h)
 		return
 	}
@@ -239,7 +259,7 @@ func (s *mergeSource) place(m *Merge, h heldRequest) {
 	} else {
 		heap.Push(&s.heap, h)
 	}
-	limit := s.max.Add(-m.lateness)
+	limit := s.max.Add(-lateness)
 	for s.waits() > 0 && (s.lowest() < limit || s.waits() > m.bound) {
 		s.release(s.pop())
 	}

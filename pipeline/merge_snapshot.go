@@ -90,7 +90,7 @@ func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 }
 
 // Restore rebuilds what Snapshot wrote; lateness and bound are as given to
-// NewMerge.
+// NewMerge and SetSourceLateness.
 func (m *Merge) Restore(c *Codec, data []byte) error {
 	var st mergeState
 	if err := json.Unmarshal(data, &st); err != nil {

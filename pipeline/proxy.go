@@ -54,6 +54,7 @@ const (
 	// loud an abuser behind it is.
 	proxyPrivateFamilies = 3
 	proxyPrivateServed   = 24
+	proxyHoldEmerging    = 4 * proxyMinRequests // what a population may take to show behind one loud client
 	proxyHalveEvery      = 1 << 17
 	proxyLookEvery       = 64 // requests of an address between two looks at it
 )
@@ -259,6 +260,9 @@ func (w *ProxyWatch) Hold(owner uint64) bool {
 			continue
 		}
 		t := &w.s.Slots[i]
+		if t.Crowd.Basis == proxyNo && t.Crowd.Requests < proxyHoldEmerging && t.emerging(w.s.Total) {
+			return true
+		}
 		if t.Crowd.Basis != proxyNo || t.Crowd.Requests >= 2*proxyMinRequests {
 			return false
 		}

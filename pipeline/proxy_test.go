@@ -356,6 +356,60 @@ func TestProxyWatchRules(t *testing.T) {
 	}
 }
 
+// TestProxyWatchHold: findings wait while a population may be behind a loud client,
+// and for nobody who forges one from nothing.
+func TestProxyWatchHold(t *testing.T) {
+	address := func(s string) Address {
+		a, ok := parseHost(s)
+		if !ok {
+			t.Fatalf("bad address %q", s)
+		}
+		return a
+	}
+	agents := agentList(5)
+	host := func(i int) Address { return address(fmt.Sprintf("100.64.0.%d", i)) }
+	guess := func(front, claim Address) Request {
+		return Request{Address: front, Forwarded: claim, Agent: "python-requests/2.31", Status: 401, Flags: FlagLogin}
+	}
+	// f wants findings of front to wait, at some time from the given request to
+	// the other, or never.
+	f := func(name, front string, from, to int, want bool, gen func(i int, front Address) Request) {
+		t.Helper()
+		w, a := NewProxyWatch(), address(front)
+		for i := range to {
+			req := gen(i, a)
+			w.Observe(&req)
+			if i >= from && (w.Hold(a.Owner()) || w.Suspect(a.Owner())) != want {
+				t.Errorf("%s: request %d: hold %v, suspect %v, want either: %v", name, i+1, w.Hold(a.Owner()), w.Suspect(a.Owner()), want)
+				return
+			}
+		}
+	}
+	loud := func(i int, front Address) Request {
+		if i%8 > 0 {
+			return guess(front, host(99))
+		}
+		return Request{Address: front, Forwarded: host(1 + i/8*7%20), Agent: agents[i/8*7%20%5], Status: 200}
+	}
+	bare := func(i int, front Address) Request {
+		r := loud(i, front)
+		r.Forwarded = Address{}
+		return r
+	}
+	for _, front := range []string{"203.0.113.5", "10.0.0.5"} {
+		f("one loud client of many behind "+front, front, 24, 511, true, loud)
+		f("a new header each request from "+front, front, 0, 2000, false, func(i int, a Address) Request { return guess(a, host(i%250)) })
+		f("a forged header from "+front, front, 0, 2000, false, func(_ int, a Address) Request { return guess(a, host(7)) })
+		f("three forged headers from "+front, front, 0, 2000, false, func(i int, a Address) Request { return guess(a, host(i%3)) })
+	}
+	f("a new header and agent each request, all served", "203.0.113.5", 0, 512, false, func(i int, a Address) Request {
+		return Request{Address: a, Forwarded: host(i % 250), Agent: fmt.Sprintf("curl/%c", 'a'+i%2), Status: 200}
+	})
+	f("a private proxy, no header", "10.0.0.5", 24, 2000, true, bare)
+	f("a public address, no header", "203.0.113.5", 0, 2000, false, bare)
+	f("a loud client, in the end", "203.0.113.5", 512, 2000, false, loud)
+}
+
 func TestProxyWatchCDN(t *testing.T) {
 	f := func(name string, want bool, gen func(i int) (addr, agent string)) {
 		t.Helper()

@@ -119,6 +119,37 @@ func (t *proxySlot) view() (v claimView) {
 	return v
 }
 
+// emerging reports whether a population seems to be behind one loud client, of
+// whom most requests are: some others keep to their agents and are served, but
+// there are too few requests of theirs to tell. Who forges a new header with each
+// request, or is never served, shows none.
+func (t *proxySlot) emerging(total uint32) bool {
+	n := uint64(t.Crowd.Requests)
+	families := 0
+	for i := range t.Crowd.Families {
+		if f := &t.Crowd.Families[i]; f.Accepted > 0 && f.Accepted*2 >= f.Requests {
+			families++
+		}
+	}
+	if uint64(t.Claimed)*4 < n*3 {
+		return private(t.Address) && families >= proxyPrivateFamilies && n*100 >= uint64(total)*proxyBareShare
+	}
+	if t.Level > 0 || families < 2 || n*100 < uint64(total)*proxyShare {
+		return false
+	}
+	served, once := 0, uint64(0)
+	for i := range t.Claims {
+		c := &t.Claims[i]
+		if c.Requests == 1 {
+			once++
+		}
+		if c.Accepted > 0 && c.Accepted*2 >= c.Requests && c.Same == c.Requests {
+			served++
+		}
+	}
+	return served >= 3 && once*2 <= n
+}
+
 // recurring counts families with three requests or more.
 func (c *proxyCrowd) recurring() (n int) {
 	for i := range c.Families {

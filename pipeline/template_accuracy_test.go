@@ -386,7 +386,7 @@ func (s *apiSpec) stableAfter(lines []trafficLine, all *Templates) int {
 }
 
 func TestTemplatesOrderFree(t *testing.T) {
-	for _, s := range ownSpecs() {
+	for _, s := range append(ownSpecs(), openAPISpecs(t)...) {
 		lines := s.traffic(1)
 		want := encodeTemplates(t, learnTemplates(lines, 1).Build(nil))
 		r := rand.New(rand.NewPCG(3, 3))

@@ -158,3 +158,13 @@ type SinkRetry struct {
 	Attempts int // failed so far
 	Next     pipeline.Time
 }
+
+// Rhythm is how a source usually comes.
+type Rhythm struct {
+	Minutes  int64         // of event time with requests
+	Span     time.Duration // from the first of them to the last
+	Gap      time.Duration // the longest between two of them; a minute where they join
+	Last     pipeline.Time // the beginning of the last one; NoTime for none
+	Lines    int64         // ever read, good and bad
+	Rejected int64         // of these
+}

@@ -317,6 +317,12 @@ func populations() []population {
 				c.id, c.second = 1, 1
 			},
 			func(c *client) {
+				if c.second == 1 { // it is known for weeks
+					c.second = 0
+					c.request(200, pipeline.ObsRead)
+					c.r.ASN, c.o.Time, c.o.Status = uint32(c.id), c.at-20*86400e6, 200
+					c.wide.Key(&c.o, &c.r)
+				}
 				moved := c.yes(1 - math.Exp(-c.news[0]))
 				if moved {
 					c.id = int64(uint32(c.name()) | 1)

@@ -33,8 +33,8 @@ would with that edition. Alerts go to standard output, progress and the summary
 to standard error.
 
 Flags:
-  --format NAME        auto (default), combined, common, vhost_combined, json
-  --log-format STRING  an nginx log_format or an Apache LogFormat
+  --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
+  --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --output FORMAT      text (default) or json: one alert revision a line
   -c FILE              configuration (identity, endpoints, detectors)
   --learn INPUT        baseline traffic that raises no alerts (repeatable)

@@ -149,7 +149,11 @@ func (b *blindSpots) lines() []string {
 		return nil
 	}
 	if b.noAddress*2 > b.requests {
-		out = append(out, fmt.Sprintf("%d of %d requests name no client address: nobody can be told apart. Log $remote_addr.", b.noAddress, b.requests))
+		told := "nobody can be told apart"
+		if b.named*2 > b.requests {
+			told = "who changes session, key or user is another client"
+		}
+		out = append(out, fmt.Sprintf("%d of %d requests name no client address: %s. Log $remote_addr.", b.noAddress, b.requests, told))
 	}
 	if b.noStatus*20 > b.requests {
 		out = append(out, fmt.Sprintf("%d of %d requests have no status: misses and refusals are not seen. Log $status.", b.noStatus, b.requests))

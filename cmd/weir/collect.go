@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,10 +23,12 @@ import (
 // (compressed, or standard input), or a listener that others send to.
 type source struct {
 	input
+	cfg     *collectConfig
 	follow  bool
 	listens bool
-	start   func()                           // begins to listen, once the blocks are read; nil for files
-	dropped func() (messages, senders int64) // of a listener that cannot put senders off; nil for others
+	start   func()       // begins to listen, once the blocks are read; nil for files
+	lost    func() int64 // what it knows to be lost, since it was opened; nil nothing
+	pulse   pulse
 	next    func(context.Context) (*pipeline.Block, error)
 	release func(*pipeline.Block)
 	close   func() error
@@ -43,6 +46,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
+			src.cfg = c
 			s.label(src.name, c)
 			out = append(out, src)
 			continue
@@ -61,6 +65,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
+			src.cfg = c
 			s.label(name, c)
 			out = append(out, src)
 		}
@@ -116,7 +121,7 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 	if err != nil {
 		return nil, err
 	}
-	src.next, src.release, src.close = fo.Next, fo.Release, fo.Close
+	src.next, src.release, src.close, src.lost = fo.Next, fo.Release, fo.Close, fo.Lost
 	return src, nil
 }
 
@@ -165,11 +170,19 @@ func (s *service) awaitLines(src *source, c *collectConfig) {
 		}
 		return err
 	}
+	var opened atomic.Pointer[collector.Follower] // for who asks from elsewhere
+	src.lost = func() int64 {
+		if f := opened.Load(); f != nil {
+			return f.Lost()
+		}
+		return 0
+	}
 	src.next = func(ctx context.Context) (*pipeline.Block, error) {
 		if fo != nil {
 			return fo.Next(ctx)
 		}
 		if open(ctx) == nil {
+			opened.Store(fo)
 			return fo.Next(ctx)
 		}
 		t := time.NewTimer(look)
@@ -305,10 +318,9 @@ func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
 	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
 		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
 	}
-	end := *src
-	end.release = func(*pipeline.Block) {}
+	end := &source{input: src.input, cfg: src.cfg, release: func(*pipeline.Block) {}}
 	select {
-	case out <- read{b, &end}:
+	case out <- read{b, end}:
 	case <-ctx.Done():
 	}
 }
@@ -367,6 +379,7 @@ func (s *service) whileFull(ctx context.Context, f func() error) error {
 		s.metrics.full.Inc()
 		freed, shedErr := s.db.Shed(context.WithoutCancel(ctx), 8<<20, s.status.keepFrom.Load())
 		s.metrics.shed.Add(float64(freed.Requests))
+		s.status.shed.Add(freed.Requests)
 		s.log.Error("the disk is full: the oldest stored requests make room; detection and alerts go on",
 			zap.Int64("requests_given_up", freed.Requests), zap.Error(errors.Join(err, shedErr)))
 		if freed.Blocks > 0 {
@@ -386,6 +399,10 @@ func (s *service) whileFull(ctx context.Context, f func() error) error {
 // reason and minute.
 func (s *service) count(r read, said map[string]time.Time) {
 	b := r.block
+	if now := time.Now(); b.Rejects.Lines > 0 {
+		r.src.pulse.hear(b, now)
+		s.metrics.lastLine.WithLabelValues(b.Source).Set(float64(now.Unix()))
+	}
 	s.metrics.lines.Add(float64(b.Rejects.Lines))
 	s.metrics.requests.Add(float64(len(b.Requests)))
 	for reason, n := range b.Rejects.Reason {

@@ -49,6 +49,10 @@ type collectConfig struct {
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
 	Timezone  string            `yaml:"timezone"`
 	Labels    map[string]string `yaml:"labels"`
+
+	Lateness   duration `yaml:"lateness,omitempty"`    // how much lines may be out of order
+	SampleRate float64  `yaml:"sample_rate,omitempty"` // share of the traffic that the source shows; 0 all
+	Dedupe     string   `yaml:"dedupe,omitempty"`      // request_id
 }
 
 type detectorConfig struct {
@@ -203,8 +207,12 @@ func expandEnv(text string) (string, error) {
 func (c *config) validate() error {
 	var errs []error
 	listeners := map[string]bool{}
+	copies := 0
 	for i, s := range c.Collect {
 		errs = append(errs, s.validate(fmt.Sprintf("collect[%d]", i))...)
+		if s.Dedupe != "" {
+			copies++
+		}
 		if name := s.sourceName(); s.File == "" && name != "" && listeners[name] {
 			errs = append(errs, fmt.Errorf("collect[%d]: %s is a source already", i, name))
 		} else if s.File == "" {
@@ -215,6 +223,9 @@ func (c *config) validate() error {
 		} else if _, _, err := s.format(nil, false); err != nil {
 			errs = append(errs, fmt.Errorf("collect[%d]: %w", i, err))
 		}
+	}
+	if copies == 1 || copies > pipeline.DedupeSources {
+		errs = append(errs, fmt.Errorf("collect: dedupe is on %d sources; it is for two to %d that show the same requests", copies, pipeline.DedupeSources))
 	}
 	if err := c.Identity.Validate(); err != nil {
 		errs = append(errs, err)
@@ -308,6 +319,15 @@ func (s *collectConfig) validate(at string) (errs []error) {
 	if s.Syslog != nil {
 		kinds++
 		errs = append(errs, s.Syslog.validate(at+".syslog")...)
+	}
+	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
+		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
+	}
+	if !(s.SampleRate >= 0 && s.SampleRate <= 1) {
+		errs = append(errs, fmt.Errorf("%s.sample_rate: %v is no share between 0 and 1", at, s.SampleRate))
+	}
+	if s.Dedupe != "" && s.Dedupe != "request_id" {
+		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
 		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))

@@ -29,6 +29,7 @@ func TestConfigProblemsHavePlaces(t *testing.T) {
 	f("collect: [{syslog: {listen: '0.0.0.0:514'}}, {syslog: {listen: 'tls://127.0.0.1:1', allow: [x]}, push: {}}, {syslog: {listen: 'udp://0.0.0.0:514', tls: {}}}]",
 		"collect[0].syslog.listen: \"0.0.0.0:514\": want udp://", "is open to others: name who", "collect[1].syslog.tls", "collect[1].syslog.allow: \"x\"", "collect[1].file",
 		"collect[2].syslog.tls: it is for tls:// only", "collect[2].syslog.listen")
+	f("collect: [{file: a, lateness: 2h, sample_rate: 1.5, dedupe: content}]", "collect[0].lateness", "collect[0].sample_rate", "collect[0].dedupe", "collect: dedupe is on 1 sources")
 	f("collect: [{file: a}, {fil: b}]", "collect[1].fil: no such key", "collect[1].file")
 	f("detect: {probe.pat: {mode: on}, probe.path: {mode: maybe}}", "detect.probe.pat: no such detector", "detect.probe.path.mode")
 	f("alerts: {sinks: {a: {webhook: {url: 'https://x.example', secre: 1}}}}", "alerts.sinks.a.webhook.secre: no such key")

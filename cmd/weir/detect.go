@@ -43,6 +43,7 @@ const (
 	chunkBook
 	chunkWatch
 	chunkEdition
+	chunkDedupe
 	chunkCross uint32 = 1 << 17 // the first of correlate's shards
 )
 
@@ -55,6 +56,9 @@ type manifest struct {
 	Set      detectors.SnapshotHead `json:"set"`
 
 	Cross detectors.CorrelatorHead `json:"cross"`
+
+	Facts  json.RawMessage `json:"facts,omitempty"`
+	Dedupe bool            `json:"dedupe,omitempty"` // there is a chunk of it
 }
 
 // newDetect builds the stage from the last checkpoint, or from the beginning.
@@ -109,6 +113,20 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 	if err := d.e.set.Restore(m.Set, chunks); err != nil {
 		return err
 	}
+	if m.Facts != nil {
+		if err := d.e.setFacts(m.Facts); err != nil {
+			return err
+		}
+	}
+	if m.Dedupe && d.e.dedupe != nil {
+		data, err := chunks(chunkDedupe)
+		if err != nil {
+			return err
+		}
+		if err := d.e.dedupe.RestoreState(data); err != nil {
+			return err
+		}
+	}
 	if err := d.e.cross.Restore(m.Cross, func(n uint32) ([]byte, error) { return chunks(chunkCross + n) }); err != nil {
 		return err
 	}
@@ -142,6 +160,7 @@ func (d *detect) run(ctx context.Context) error {
 	work := context.WithoutCancel(ctx)
 	d.s.status.detected.Store(d.position)
 	for ctx.Err() == nil {
+		d.s.status.beat.Store(time.Now().UnixMicro())
 		records, err := d.s.db.ReadRecords(work, d.position+1, detectRecords)
 		if err != nil {
 			return err
@@ -208,7 +227,12 @@ func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err erro
 		r := &records[i]
 		switch {
 		case r.Control != nil:
-			if err := d.control(r.Control); err != nil {
+			if r.Control.Kind == controlHealth {
+				out, err = d.tellHealth(out, r.Control.Payload)
+			} else {
+				err = d.control(r.Control)
+			}
+			if err != nil {
 				return nil, err
 			}
 		case r.Block != nil:
@@ -227,7 +251,11 @@ func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err erro
 
 // control applies a fact from outside at its place in the log.
 func (d *detect) control(c *pipeline.Control) error {
-	if c.Kind != controlEdition {
+	switch c.Kind {
+	case controlSources:
+		return d.e.setFacts(c.Payload)
+	case controlEdition:
+	default:
 		return nil
 	}
 	edition, err := pipeline.DecodeEdition(c.Payload)
@@ -297,8 +325,13 @@ func (d *detect) checkpoint(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if e.dedupe != nil {
+		chunks[chunkDedupe] = e.dedupe.AppendState(nil)
+		d.s.status.copies.Store(e.dedupe.Copies())
+	}
 	head, err := json.Marshal(manifest{
 		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
+		Facts: e.factsBody, Dedupe: e.dedupe != nil,
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,11 @@ type engine struct {
 	watch *pipeline.ProxyWatch
 	book  *alerts.Book
 	keys  *pipeline.PrivacyKeys
+	// What the log says of sources.
+	facts     sourceFacts
+	factsBody []byte
+	sampled   map[string]float64 // by source; nil when all are whole
+	dedupe    *pipeline.Dedupe   // nil without
 	// versions go into every alert.
 	versions pipeline.AlertVersions
 
@@ -77,7 +82,7 @@ func (e *engine) setEdition(edition *pipeline.Edition) error {
 // appends the alert revisions to dst.
 func (e *engine) drain(dst []pipeline.Alert) []pipeline.Alert {
 	e.batch = e.merge.Next(e.batch[:0])
-	for rest := e.batch; len(rest) > 0; {
+	for rest := e.distinct(e.batch); len(rest) > 0; {
 		n := min(len(rest), engineBatch)
 		part := rest[:n]
 		rest = rest[n:]
@@ -108,7 +113,11 @@ func (e *engine) advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Ale
 
 func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 	for i := range e.findings {
-		if f := &e.findings[i]; f.Shadow {
+		f := &e.findings[i]
+		if e.sampled != nil {
+			f.Sampled = e.sampledShare(f)
+		}
+		if f.Shadow {
 			e.shadow = append(e.shadow, *f)
 		} else {
 			dst = e.book.Take(dst, f)

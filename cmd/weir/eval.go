@@ -109,11 +109,12 @@ type evaluation struct {
 	stderr io.Writer
 	start  time.Time
 
-	mu       sync.Mutex
-	editions map[string]*pipeline.Edition // by site
-	done     int
-	floors   []floorResult
-	profiles []profileResult
+	mu        sync.Mutex
+	editions  map[string]*pipeline.Edition // by site
+	done      int
+	floors    []floorResult
+	profiles  []profileResult
+	campaigns []campaignResult
 
 	calibrated []calibrated
 	floods     []floodResult
@@ -122,6 +123,7 @@ type evaluation struct {
 // floorResult is one attack over all seeds.
 type floorResult struct {
 	evalFloor
+	of                 string // the floor to compare with, if three in a hundred of the training clients attack
 	alert, page, fixed []evalHit
 	alerts             []int // alerts that name the episode, per run
 	falseAlerts        int   // alerts on others, over all runs
@@ -136,7 +138,7 @@ func (e *evaluation) run(ctx context.Context) error {
 	var jobs []func() error
 	for i, f := range withPoisoned(evalFloors()) {
 		if e.o.only.MatchString(f.name) {
-			e.floors = append(e.floors, floorResult{evalFloor: f})
+			e.floors = append(e.floors, f)
 			i = len(e.floors) - 1
 			for seed := range e.o.seeds {
 				jobs = append(jobs, func() error { return e.floor(ctx, i, uint64(seed+1)) })
@@ -150,6 +152,15 @@ func (e *evaluation) run(ctx context.Context) error {
 			jobs = append(jobs, func() error { return e.profile(ctx, i) })
 		}
 	}
+	for _, c := range evalCampaigns() {
+		if e.o.only.MatchString(c.name) {
+			e.campaigns = append(e.campaigns, campaignResult{evalCampaign: c})
+			i := len(e.campaigns) - 1
+			for seed := range e.o.seeds {
+				jobs = append(jobs, func() error { return e.campaign(ctx, i, uint64(seed+1)) })
+			}
+		}
+	}
 	calibrating, flooding := e.o.only.MatchString("calibration"), e.o.only.MatchString("flooded")
 	if len(jobs) == 0 && !calibrating && !flooding {
 		return errors.New("--only leaves nothing to measure")
@@ -160,7 +171,7 @@ func (e *evaluation) run(ctx context.Context) error {
 		}
 	}
 	for i := range e.floors {
-		if f := &e.floors[i]; f.poisoned && e.editions[f.site+poisonedEdition] == nil {
+		if f := &e.floors[i]; f.of != "" && e.editions[f.site+poisonedEdition] == nil {
 			if err := e.learn(ctx, f.site, poison()); err != nil {
 				return err
 			}
@@ -252,7 +263,7 @@ func (e *evaluation) floor(ctx context.Context, i int, seed uint64) error {
 	attack.Name = "attack"
 	s.Attacks = []simulate.Attack{attack}
 	edition := e.editions[f.site]
-	if f.poisoned {
+	if e.floors[i].of != "" {
 		edition = e.editions[f.site+poisonedEdition]
 	}
 	t, err := e.lab.run(ctx, s, seed, edition)

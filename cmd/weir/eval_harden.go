@@ -17,12 +17,12 @@ func (e *evaluation) reportPoisoned(p func(string, ...any)) {
 	head := false
 	for i := range e.floors {
 		r := &e.floors[i]
-		if !r.poisoned {
+		if r.of == "" {
 			continue
 		}
 		for j := range e.floors {
 			of := &e.floors[j]
-			if of.name != r.of || of.poisoned {
+			if of.name != r.of {
 				continue
 			}
 			if !head {

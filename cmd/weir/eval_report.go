@@ -21,6 +21,7 @@ func (e *evaluation) report(out io.Writer) error {
 	p("*Fixed* is what the published thresholds of widely used tools (`bench/fixed`) find in the same requests. ")
 	p("Counts are the attacker's requests up to then, as median (95th percentile) over the runs; *never* means in none, a share is how many runs found it.\n\n")
 	e.reportFloors(p)
+	e.reportCampaigns(p)
 	e.reportPoisoned(p)
 	e.reportFloods(p)
 	e.reportProfiles(p)

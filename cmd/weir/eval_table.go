@@ -17,10 +17,6 @@ type evalFloor struct {
 	clients int // of the crowd around it
 	attack  simulate.Attack
 	change  func(*simulate.Scenario)
-	// poisoned: three in a hundred of the clients that the edition is learned from
-	// attack; of names the floor to compare with.
-	poisoned bool
-	of       string
 }
 
 // poisonedFloors are the attacks whose floor is measured again after poisoned
@@ -38,15 +34,18 @@ func poisonedFloors() []string {
 }
 
 // withPoisoned appends what poisonedFloors names.
-func withPoisoned(floors []evalFloor) []evalFloor {
+func withPoisoned(floors []evalFloor) (all []floorResult) {
+	for _, f := range floors {
+		all = append(all, floorResult{evalFloor: f})
+	}
 	for _, f := range floors {
 		if slices.Contains(poisonedFloors(), f.name) {
-			f.of, f.poisoned = f.name, true
+			of := f.name
 			f.name, f.want = f.name+", poisoned training", "+ 20 %"
-			floors = append(floors, f)
+			all = append(all, floorResult{evalFloor: f, of: of})
 		}
 	}
-	return floors
+	return all
 }
 
 // poison are the attackers of poisoned training days, in a crowd of evalClients.
@@ -77,204 +76,206 @@ func evalFloors() []evalFloor {
 	// Ownership is learned from the owners: a week of a site whose accounts come
 	// back.
 	known := func(s *simulate.Scenario) { s.Site.Accounts = evalAccounts }
-	login := func(way string) func(*simulate.Scenario) {
-		return func(s *simulate.Scenario) { s.Site.Login = way }
-	}
 	return []evalFloor{
 		{
 			"foreign orders, ids in a row, 1 a second", "≤ 10 objects", "shop", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: 1, Requests: 200, Start: 5 * aDay, Success: 1},
-			known, false, "",
+			known,
 		},
 		{
 			"foreign orders, shuffled, 1 a minute", "≤ 10 objects", "shop", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: 1.0 / 60, Requests: 200, Start: 5 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
-			known, false, "",
+			known,
 		},
 		{
 			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 16 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 15 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
-			known, false, "",
+			known,
 		},
 		{
 			"the same, every other request for an own object", "", "saas", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 5 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Own: .5}},
-			known, false, "",
+			known,
 		},
 		{
 			"orders guessed, nine in ten refused", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "enum.object", Variant: "sequential", Rate: .2, Requests: 200, Start: 3 * time.Hour, Success: .1, Evade: simulate.Evade{Shuffle: true}},
-			nil, false, "",
+			nil,
 		},
 		{
 			"200 clients tile one range of orders, 5 each", "one campaign", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "enum.object", Variant: "sequential", Sources: 200, Rate: 5 * perHour / 4, Requests: 1000, Start: 4 * time.Hour, Success: 1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"a GraphQL API, foreign orders", "as on the shop", "graphql", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
-			known, false, "",
+			known,
 		},
 		{
 			"a gRPC API, foreign orders", "as on the shop", "grpc", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
-			known, false, "",
+			known,
 		},
 
 		{
 			"which accounts exist, by the login's answer", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "enum.user", Variant: "login", Rate: .5, Requests: 300, Start: 3 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"which accounts exist, by the password reset", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "enum.user", Variant: "reset", Rate: .5, Requests: 300, Start: 3 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 
 		{
 			"word list, 5 a second", "≤ 17 misses or 3 known-bad paths", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 5, Requests: 300, Start: 3 * time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"word list, 8 a day", "≤ 17 misses or 3 known-bad paths", "shop", 8 * aDay, 40,
 			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 8 * perDay, Requests: 60, Start: time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"ordinary words, 1 a minute", "≤ 17 misses", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "probe.path", Variant: "guesses", Rate: 1.0 / 60, Requests: 200, Start: 3 * time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"word list on a site that answers 200 to everything", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "probe.path", Variant: "wordlist", Rate: 1, Requests: 300, Start: 3 * time.Hour, Success: 0},
-			func(s *simulate.Scenario) { s.Site.Soft404 = true }, false, "",
+			func(s *simulate.Scenario) { s.Site.Soft404 = true },
 		},
 
 		{
 			"one account, 10,000 passwords, the log names no account", "≤ 30 attempts", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "auth.bruteforce", Rate: 2, Requests: 10000, Start: 3 * time.Hour, Success: 0},
-			hidden, false, "",
+			hidden,
 		},
 		{
 			"one account, a try a minute, the log names it", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 60, Requests: 300, Start: 3 * time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"one account from 200 addresses in turn", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 30, Requests: 600, Start: 3 * time.Hour, Success: 0, Evade: simulate.Evade{Addresses: 200}},
-			nil, false, "",
+			nil,
 		},
 		{
 			"stuffing, one source, 12 a minute", "≤ 20 accounts", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "auth.stuffing", Rate: .2, Requests: 300, Start: 3 * time.Hour, Success: .01},
-			nil, false, "",
+			nil,
 		},
 		{
 			"stuffing, one source, 10 a day", "≤ 20 accounts", "shop", 6 * aDay, 40,
 			simulate.Attack{Type: "auth.stuffing", Rate: 10 * perDay, Requests: 55, Start: time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"stuffing, one source, 2 a day", "≤ 40 accounts", "shop", 30 * aDay, 15,
 			simulate.Attack{Type: "auth.stuffing", Rate: 2 * perDay, Requests: 58, Start: time.Hour, Success: 0},
-			nil, false, "",
+			nil,
 		},
 		{
 			"stuffing with one login in five into own accounts", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.stuffing", Rate: .05, Requests: 300, Start: 3 * time.Hour, Success: 0, Canary: .2},
-			nil, false, "",
+			nil,
 		},
 		{
-			"stuffing, failures answer 200", "", "shop", 12 * time.Hour, 300,
+			"stuffing, failures answer 200", "", "saas", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.stuffing", Rate: .05, Requests: 300, Start: 3 * time.Hour, Success: .02},
-			login("size"), false, "",
+			nil,
 		},
 		{
 			"stuffing, 300 sources of one tool, 3 each", "one campaign", "shop", aDay, 600,
 			simulate.Attack{Type: "auth.stuffing", Variant: "fingerprint", Sources: 300, Rate: 3 * perDay, Requests: 900, Start: time.Hour, Success: .01},
-			nil, false, "",
+			nil,
 		},
 		{
 			"stuffing, 300 sources that look like people, 3 each", "", "shop", aDay, 2000,
 			simulate.Attack{Type: "auth.stuffing", Variant: "diffuse", Sources: 300, Rate: 3 * perDay, Requests: 900, Start: time.Hour, Success: .01},
-			nil, false, "",
+			nil,
 		},
 		{
 			"spraying, one source, four rounds", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.spraying", Rate: .1, Requests: 200, Start: 2 * time.Hour, Success: .01, Rounds: 4, Every: 2 * time.Hour},
-			nil, false, "",
+			nil,
 		},
 		{
 			"takeover after stuffing", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.takeover", Variant: "stuffed", Start: 8 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
-			"a stolen session", "", "shop", 12 * time.Hour, 300,
-			simulate.Attack{Type: "auth.takeover", Variant: "session", Start: 8 * time.Hour, Success: -1},
-			nil, false, "",
+			"a stolen session", "", "shop", 15 * aDay, 60,
+			simulate.Attack{Type: "auth.takeover", Variant: "session", Start: 14*aDay + 12*time.Hour, Success: -1},
+			nil,
 		},
 
 		{
 			"the catalogue, 2 a second", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "scrape.crawl", Variant: "fast", Rate: 2, Requests: 3000, Start: 2 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"the catalogue, at human pace", "within a day at 10 × the cohort's p99", "shop", 2 * aDay, 200,
 			simulate.Attack{Type: "scrape.crawl", Variant: "human", Rate: 1.0 / 20, Requests: 6000, Start: time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
-			"the catalogue, by 50 clients", "", "shop", aDay, 300,
+			"the catalogue, by 50 clients", "one campaign", "shop", aDay, 300,
 			simulate.Attack{Type: "scrape.crawl", Variant: "human", Sources: 50, Rate: 1.0 / 100, Requests: 9000, Start: time.Hour, Success: -1},
-			nil, false, "",
+			nil,
+		},
+		{
+			"the catalogue, by 500 clients of one tool, 18 items each", "one campaign", "shop", aDay, 300,
+			simulate.Attack{Type: "scrape.crawl", Variant: "fast", Sources: 500, Rate: 1.0 / 600, Requests: 9000, Start: 6 * time.Hour, Success: -1},
+			nil,
 		},
 		{
 			"a public read API, cursor pages", "", "public", 12 * time.Hour, 300,
 			simulate.Attack{Type: "scrape.crawl", Variant: "cursor", Rate: .5, Requests: 3000, Start: 2 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 
 		{
 			"a leaked key", "", "saas", 15 * aDay, 60,
 			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 14*aDay + 12*time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"a leaked key, half of what it tries is refused", "", "saas", 15 * aDay, 60,
 			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 14*aDay + 12*time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"limit=100000", "", "saas", aDay, 300,
 			simulate.Attack{Type: "data.exposure", Variant: "limit", Start: 6 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"all pages of an export", "", "saas", aDay, 300,
 			simulate.Attack{Type: "data.exposure", Variant: "export", Start: 6 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"payloads of all kinds, 1 a second", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "inject.probe", Rate: 1, Requests: 120, Start: 3 * time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"SQL in parameters, 1 a minute", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "inject.probe", Variant: "sqli", Rate: 1.0 / 60, Requests: 120, Start: time.Hour, Success: -1},
-			nil, false, "",
+			nil,
 		},
 		{
 			"a flood from two clients", "", "shop", 6 * time.Hour, 300,
 			simulate.Attack{Type: "volume.flood", Rate: 50, Duration: 2 * time.Minute, Sources: 2, Start: 3 * time.Hour, Success: 1},
-			nil, false, "",
+			nil,
 		},
 	}
 }

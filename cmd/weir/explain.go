@@ -47,7 +47,7 @@ Flags:
   --edition FILE       detect with this edition
   -c FILE              configuration
   --format NAME        auto (default), combined, common, vhost_combined, json ...
-  --log-format STRING  an nginx log_format or an Apache LogFormat
+  --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --tz ZONE            for stamps without a zone
 
 Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.

@@ -61,6 +61,9 @@ type TypeResult struct {
 	Detected int     `json:"detected"`
 	Paged    int     `json:"paged"` // detected by an alert that was high or critical
 	Recall   float64 `json:"recall"`
+
+	SecondsMedian  *float64 `json:"seconds_to_detect_median"`
+	RequestsMedian *int64   `json:"requests_to_detect_median"`
 }
 
 // EpisodeResult is what became of one episode. Seconds and Requests run from
@@ -278,6 +281,7 @@ func profilesOf(labels *Labels, owners []int32) []int32 {
 // sum fills the totals from the results.
 func (e *Evaluation) sum(labels *Labels, traffic *TrafficStats, falseOf []int) {
 	types := make(map[string]*TypeResult)
+	secondsOf, requestsOf := make(map[string][]float64), make(map[string][]int64)
 	var seconds []float64
 	var requests []int64
 	pairs := 0
@@ -299,13 +303,16 @@ func (e *Evaluation) sum(labels *Labels, traffic *TrafficStats, falseOf []int) {
 			t.Paged++
 		}
 		seconds = append(seconds, *r.Seconds)
+		secondsOf[r.Type] = append(secondsOf[r.Type], *r.Seconds)
 		if r.Requests != nil {
 			requests = append(requests, *r.Requests)
+			requestsOf[r.Type] = append(requestsOf[r.Type], *r.Requests)
 		}
 	}
 	e.Types = make([]TypeResult, 0, len(types))
 	for _, t := range types {
 		t.Recall = float64(t.Detected) / float64(t.Episodes)
+		t.SecondsMedian, t.RequestsMedian = quantile(secondsOf[t.Type], 50), quantile(requestsOf[t.Type], 50)
 		e.Types = append(e.Types, *t)
 	}
 	slices.SortFunc(e.Types, func(a, b TypeResult) int { return strings.Compare(a.Type, b.Type) })

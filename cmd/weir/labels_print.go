@@ -19,7 +19,8 @@ func (e *Evaluation) WriteText(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "episodes\t%d, %d detected\trecall %s\n", e.Episodes, e.Detected, showPercent(e.Recall))
 	for _, t := range e.Types {
-		fmt.Fprintf(tw, "  %s\t%d of %d, %d paged\trecall %s\n", t.Type, t.Detected, t.Episodes, t.Paged, showPercent(&t.Recall))
+		fmt.Fprintf(tw, "  %s\t%d of %d, %d paged\trecall %s, after %s s, %s requests\n", t.Type, t.Detected, t.Episodes, t.Paged, showPercent(&t.Recall),
+			showFloat(t.SecondsMedian, 1), showInt(t.RequestsMedian))
 	}
 	fmt.Fprintf(tw, "alerts\t%d: %d matched, %d false, %d misnamed\tprecision %s\n", e.Alerts, e.Matched, e.False, e.Misnamed, showPercent(e.Precision))
 	fmt.Fprintf(tw, "  apart\t%d health, %d info\n", e.Health, e.Info)

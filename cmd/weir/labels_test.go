@@ -225,7 +225,8 @@ func TestEvaluateTotals(t *testing.T) {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]TypeResult{
-		{"enum.object", 1, 1, 0, 1}, {"enum.user", 1, 1, 0, 1}, {"probe.path", 2, 1, 1, 0.5},
+		{"enum.object", 1, 1, 0, 1, new(20.0), new(int64(0))}, {"enum.user", 1, 1, 0, 1, new(300.0), new(int64(0))},
+		{"probe.path", 2, 1, 1, 0.5, new(5.0), new(int64(0))},
 	}, e.Types); d != "" {
 		t.Error(d)
 	}
@@ -241,7 +242,7 @@ func TestEvaluateTotals(t *testing.T) {
 	if err := e.WriteText(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{"recall 75.0 %", "precision 57.1 %", "missed  e1  probe.path", "false     probe.path by ip:192.0.2.3", "misnamed  auth.stuffing", "office", "2000.00 per million requests"} {
+	for _, s := range []string{"recall 75.0 %", "after 300.0 s", "precision 57.1 %", "missed  e1  probe.path", "false     probe.path by ip:192.0.2.3", "misnamed  auth.stuffing", "office", "2000.00 per million requests"} {
 		if !strings.Contains(out.String(), s) {
 			t.Errorf("text lacks %q:\n%s", s, out.String())
 		}

@@ -382,7 +382,11 @@ func (s *service) syslogSource(ctx context.Context, c *collectConfig) (*source, 
 			}
 		}()
 	}
-	src.next, src.release, src.dropped = in.Next, in.Release, in.Dropped
+	src.next, src.release = in.Next, in.Release
+	src.lost = func() int64 {
+		messages, _ := in.Dropped()
+		return messages
+	}
 	src.close = func() error { return errors.Join(socket.Close(), in.Close()) }
 	return src, nil
 }

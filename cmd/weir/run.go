@@ -42,7 +42,7 @@ Flags:
   --listen ADDRESS     HTTP: health, metrics, alerts (default 127.0.0.1:7380)
   --edition FILE       detect with this edition and learn no other
   --format NAME        of the INPUTs: auto (default), combined, common, json ...
-  --log-format STRING  of the INPUTs: an nginx log_format or Apache LogFormat
+  --log-format STRING  of the INPUTs: the log format line of nginx, Apache, HAProxy or Envoy
   --tz ZONE            for stamps without a zone
   --workers N          goroutines (default: one per CPU)
 `
@@ -164,6 +164,9 @@ func (s *service) run(ctx context.Context) error {
 	}
 
 	detect.await(sources)
+	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
+		return err
+	}
 
 	// Each stage has its own context: they end one after the other.
 	lateCtx, stopLate := context.WithCancel(context.WithoutCancel(ctx))
@@ -171,6 +174,7 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { deliverer.Run(lateCtx) })
 	late.Go(func() { s.wakeDelivery(lateCtx, deliverer) })
 	late.Go(func() { s.retain(lateCtx) })
+	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
 	detectCtx, stopDetect := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDetect()
@@ -283,6 +287,8 @@ type metrics struct {
 	shed     prometheus.Counter
 	full     prometheus.Counter
 	pushed   *prometheus.CounterVec
+	lastLine *prometheus.GaugeVec
+	lost     *prometheus.GaugeVec
 }
 
 func newMetrics(s *service) *metrics {
@@ -295,22 +301,26 @@ func newMetrics(s *service) *metrics {
 		shadow:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
 		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
 		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
+		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
+		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end."}, []string{"source"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.lastLine, m.lost,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),
 		gauge("weir_detect_lag_seconds", "Age of the event time that detection has reached; large while history is read.", st.lagSeconds),
+		gauge("weir_heartbeat_timestamp_seconds", "When detection last looked for work and could: it stands still when weir does.", func() float64 { return float64(st.beat.Load()) / 1e6 }),
 		gauge("weir_principals", "Principals in memory.", func() float64 { return float64(st.principals.Load()) }),
 		gauge("weir_profiles", "Principals with a full profile.", func() float64 { return float64(st.profiles.Load()) }),
 		gauge("weir_case_files", "Principals with evidence worth keeping examples of.", func() float64 { return float64(st.cases.Load()) }),
 		gauge("weir_evictions", "Principals dropped from memory to bound it, since the start.", func() float64 { return float64(st.evictions.Load()) }),
 		gauge("weir_late_requests", "Requests that came after their place in the order.", func() float64 { return float64(st.late.Load()) }),
+		gauge("weir_duplicate_requests", "Requests that another source showed already, by their id.", func() float64 { return float64(st.copies.Load()) }),
 		gauge("weir_skewed_requests", "Requests whose time was far ahead of their neighbours.", func() float64 { return float64(st.skewed.Load()) }),
 		gauge("weir_store_bytes", "Bytes of the store file in use.", func() float64 { return float64(st.storeBytes.Load()) }),
 		gauge("weir_replay_differences", "Outputs of a replay that differ from what is stored: a bug if not 0.", func() float64 { return float64(st.differences.Load()) }),

@@ -23,6 +23,9 @@ type status struct {
 	skewed      atomic.Int64
 	storeBytes  atomic.Int64
 	differences atomic.Int64
+	copies      atomic.Int64
+	shed        atomic.Int64
+	beat        atomic.Int64 // when detection last looked, in microseconds
 }
 
 // do says what weir is busy with instead of its work; "" for nothing.
@@ -33,6 +36,9 @@ func (s *status) do(what string) {
 	}
 	s.doing.Store(&what)
 }
+
+// startedAt is when this process began.
+func (s *status) startedAt() time.Time { return time.Unix(s.started.Load(), 0) }
 
 // lagSeconds is how far detection's event time is behind the clock.
 func (s *status) lagSeconds() float64 {
