@@ -306,13 +306,13 @@ func accounts(f *pipeline.Finding) int64 {
 	return *f.Outcome.Accounts
 }
 
-// exhume gives back what was held against first attempts.
-func (st *loginState) exhume(back trial, g *grave) {
+// exhume gives back what was held against first attempts at so many accounts.
+func (st *loginState) exhume(back trial, refused uint32, onset pipeline.Time) {
 	st.firsts = back
-	st.refused, st.tried = uint32(g.nats), uint32(g.nats)
-	st.attempts, st.failures = st.refused, st.refused
-	st.onset = pipeline.Time(g.day) * 86400e6
-	st.lastTry = st.onset
+	st.refused, st.tried = refused, refused
+	st.attempts, st.failures = refused, refused
+	st.wide = breadth{at: back.at, n: refused * breadthOne}
+	st.onset, st.lastTry = onset, onset
 }
 
 // best is the evidence before the price of the choice: whether anything is left.

@@ -137,6 +137,10 @@ func (p *Profile) walkOf(template uint64) *walkState {
 	if p.walk[0].template == 0 {
 		weak = 0
 	}
+	if w := &p.walk[weak]; w.template == 0 && w.objects > 0 {
+		w.template = template // what remained of an evicted one
+		return w
+	}
 	p.walk[weak] = walkState{template: template}
 	return &p.walk[weak]
 }
@@ -166,6 +170,9 @@ func (w *walkState) place(id int64) (near, first bool) {
 	w.hand++
 	return near, first
 }
+
+// evidence is the score before there is enough to be told of.
+func (w *walkState) evidence() pipeline.Nats { return w.misses.score() + w.near.score() }
 
 func (w *walkState) score() pipeline.Nats {
 	miss, near := w.parts()

@@ -29,25 +29,27 @@ func (f *Fitter) fitItems(b *Baselines, clients []fitClient) map[uint64]unpopula
 				c = &catalogue{}
 				catalogues[item.template] = c
 			}
-			if _, ok := counts[item]; !ok {
-				c.items++
-				counts[item] = 0
-			}
-			// A suspect's items exist, but it says nothing of their popularity.
+			// A suspect's items exist, but it says nothing of popularity: neither of
+			// these nor, by how many there are, of the others.
+			n := counts[item]
 			if !clients[i].suspect {
-				counts[item]++
+				if n == 0 {
+					c.items++
+				}
+				n++
 				c.contacts++
 				if c.last != uint64(i)+1 {
 					c.last = uint64(i) + 1
 					c.clients++
 				}
 			}
+			counts[item] = n
 		}
 	}
 	b.Catalogue = int64(len(counts))
 	tailOf := func(item fitItem, n uint64) pipeline.Nats {
 		c := catalogues[item.template]
-		return min(max(lnRatio(c.contacts, c.items*max(n, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
+		return min(max(lnRatio(c.contacts, max(c.items, 1)*max(n, 1)), -2*pipeline.Nat), 2*pipeline.Nat)
 	}
 	items := make([]fitItem, 0, len(counts))
 	for item, c := range counts {

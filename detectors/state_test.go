@@ -254,49 +254,43 @@ func unmix(h, b uint64) uint64 {
 	return x - (b*0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15)
 }
 
-// TestFlood: as many new addresses as 20 million spread over all of the state, each
-// with a miss, do not hide a slow attacker, and the state stays within its bounds.
-// The flood is 300,000 addresses chosen to fall into 64 of the 4,096 virtual
-// shards, the attacker's among them.
+// TestFlood: ten million new addresses, each with a miss or three, or with failed
+// logins, move a slow attacker's floor by less than a fifth, and the state stays
+// within its bounds. Virtual shards do not touch one another: the flood is what
+// falls into the attacker's, between its requests.
 func TestFlood(t *testing.T) {
-	const flood, shards = 300_000, 64
+	const flood = 10_000_000 / pipeline.Shards
 	attacker, _ := pipeline.ParseAddress("203.0.113.7")
 	block := &pipeline.Block{Source: "flood"}
 	paths := []string{"/.env", "/.git/config", "/wp-login.php", "/backup.zip", "/phpinfo.php", "/.aws/credentials"}
 	words := rand.New(rand.NewPCG(1, 1))
-	listed := func(i int) string { return paths[i%len(paths)] }
-	made := func(int) string { return "/" + wordOf(words) }
-	for _, c := range []struct {
-		name  string
-		junk  int // between two requests of the attacker
-		after int // must page within so many requests, 0: never does
-		path  func(int) string
-	}{
-		{"word list, no flood", 0, 3, listed},
-		{"word list, flooded", flood / 30, 3, listed},
-		{"made-up names, no flood", 0, 30, made},
-		{"made-up names, flooded", flood / 30, 0, made},
-	} {
+	miss := func(path string) pipeline.Request {
+		return pipeline.Request{Method: "GET", Path: path, Status: 404}
+	}
+	login := func(user string) pipeline.Request {
+		return pipeline.Request{Method: "POST", Path: "/login", Status: 401, Flags: pipeline.FlagLogin, LoginUser: user}
+	}
+	// floor is after how many of the attacker's requests detector k pages, with so
+	// many new addresses between two of them, each of which sends a few requests.
+	floor := func(k int, gap time.Duration, request func(i int) pipeline.Request, between, each int, junk func(n uint64) pipeline.Request) (int, Stats) {
 		s := newSet(t, Config{}, pipeline.ShippedEdition())
-		at, page, sent := caseStart, 0, uint64(0)
-		send := func(a pipeline.Address, path string) {
-			r := pipeline.Request{
-				Time: at, Effective: at, Status: 404, Method: "GET", Path: path, Bytes: 100, Agent: "curl/8",
-				Address: a, Owner: a.Owner(), Kind: pipeline.PrincipalIP,
-			}
+		at, sent := caseStart, uint64(0)
+		send := func(a pipeline.Address, r pipeline.Request) {
+			r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Agent, r.Bytes = at, at, a, a.Owner(), pipeline.PrincipalIP, "curl/8", 100
 			r.Seal()
 			s.Process(nil, []pipeline.Ordered{{Request: &r, Block: block}})
 		}
-		for i := range 30 {
-			at = at.Add(3 * time.Hour)
-			send(attacker, c.path(i))
-			if page == 0 && scoresOf(s, attacker.Owner())[0] >= pipeline.PageAt {
-				page = i + 1
+		for i := range 100 {
+			at = at.Add(gap / 2)
+			send(attacker, request(i))
+			if scoresOf(s, attacker.Owner())[k] >= pipeline.PageAt {
+				return i + 1, s.Stats()
 			}
-			for range c.junk {
+			at = at.Add(gap / 2)
+			for range between {
 				sent++
 				// The high 12 bits of the hash are the shard.
-				h := pipeline.Mix64(sent, 99)>>12 | (uint64(pipeline.Shard(attacker.Owner()))+sent%shards)<<52
+				h := pipeline.Mix64(sent, 99)>>12 | uint64(pipeline.Shard(attacker.Owner()))<<52
 				var a pipeline.Address
 				hi := unmix(h, 6)
 				for b := range 8 {
@@ -305,21 +299,54 @@ func TestFlood(t *testing.T) {
 				if sent < 100 && a.Owner() != h {
 					t.Fatalf("address %v has hash %x, want %x", a, a.Owner(), h)
 				}
-				send(a, "/gone")
+				for n := range each {
+					send(a, junk(sent*8+uint64(n)))
+				}
 			}
 		}
-		st := s.Stats()
-		t.Logf("%-24s pages after %d of the attacker's requests; %+v", c.name, page, st)
-		if c.junk > 0 {
+		return 0, s.Stats()
+	}
+	for _, c := range []struct {
+		name    string
+		k       int
+		gap     time.Duration
+		request func(i int) pipeline.Request
+	}{
+		{"word list, 8 a day", 0, 3 * time.Hour, func(i int) pipeline.Request { return miss(paths[i%len(paths)]) }},
+		{"made-up names, 8 a day", 0, 3 * time.Hour, func(int) pipeline.Request { return miss("/" + wordOf(words)) }},
+		{"objects in a row, refused, 4 a day", 2, 6 * time.Hour, func(i int) pipeline.Request {
+			return pipeline.Request{Method: "GET", Path: fmt.Sprintf("/orders/%d", 5000+i), Status: 403}
+		}},
+		{"accounts, 10 a day", 4, 144 * time.Minute, func(i int) pipeline.Request { return login(fmt.Sprintf("u_%d", i)) }},
+		{"accounts, 2 a day", 4, 12 * time.Hour, func(i int) pipeline.Request { return login(fmt.Sprintf("u_%d", i)) }},
+		{"shapes in a parameter, 2 a day", 7, 12 * time.Hour, func(i int) pipeline.Request {
+			return pipeline.Request{Method: "GET", Path: "/search", Query: "q=*", Status: 200, Payloads: 16 << (i % 20), Slot: 2}
+		}},
+	} {
+		plain, _ := floor(c.k, c.gap, c.request, 0, 0, nil)
+		if plain == 0 {
+			t.Fatalf("%s: never pages", c.name)
+		}
+		for _, f := range []struct {
+			name string
+			each int
+			junk func(n uint64) pipeline.Request
+		}{
+			{"one miss each", 1, func(uint64) pipeline.Request { return miss("/gone") }},
+			{"three misses each", 3, func(n uint64) pipeline.Request { return miss(fmt.Sprintf("/gone-%d", n)) }},
+			{"two failed logins each", 2, func(n uint64) pipeline.Request { return login(fmt.Sprintf("x_%d", n)) }},
+		} {
+			flooded, st := floor(c.k, c.gap, c.request, flood/plain, f.each, f.junk)
+			t.Logf("%-36s pages after %2d; flooded, %-24s %2d; %+v", c.name, plain, f.name, flooded, st)
+			if flooded == 0 || float64(flooded) > 1.2*float64(plain) {
+				t.Errorf("%s: pages after %d (0: never) in a flood with %s, after %d without", c.name, flooded, f.name, plain)
+			}
 			if st.EvictedProfiles == 0 || st.EvictedStubs == 0 {
 				t.Errorf("%s: nothing was evicted: %+v", c.name, st)
 			}
-			if st.Profiles > shards*maxProfiles || st.Principals > shards*stubWays*stubBuckets || st.Cases > shards*maxCases {
+			if st.Profiles > maxProfiles || st.Principals > stubWays*stubBuckets || st.Cases > maxCases {
 				t.Errorf("%s: the state is beyond its bounds: %+v", c.name, st)
 			}
-		}
-		if c.after > 0 && (page == 0 || page > c.after) {
-			t.Errorf("%s: pages after %d (0: never), want at most %d", c.name, page, c.after)
 		}
 	}
 }

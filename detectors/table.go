@@ -29,9 +29,9 @@ type stub struct {
 	last     uint32
 	requests uint16
 	hits     uint8
-	_        uint8
+	day      uint8  // of what remains of its profile, 1 + mod 255; 0 nothing does
 	full     int32  // 1 + index of its profile; 0 none
-	paths    uint32 // a bit for each path it asked for, where somebody wants to know
+	paths    uint32 // a bit for each path it asked for, where somebody wants to know; or the remains
 }
 
 // meet reports whether the principal did not ask for a path with this hash
@@ -43,8 +43,38 @@ func (s *stub) meet(path uint64) bool {
 	return fresh
 }
 
-// grave keeps what an evicted principal had against it, so that flooding the
-// table with new principals does not wash a slow one clean: 8 bytes.
+// remains are what is left of an evicted profile: the evidence of one detector,
+// where it is most. They stay in the principal's stub, of which there is room for
+// thirty times as many as for profiles, so that a flood of new principals does not
+// wash a slow one clean; when the stub goes, a grave keeps them. 4 bytes.
+type remains struct {
+	nats  uint16 // 1/64
+	items uint8  // behind it, at most
+	which uint8  // 1 + detector index, from bit 3 on the alternative, then flags
+}
+
+const (
+	remainsOne = 64
+	// In which, of a walk: ids were near and none was missed; objects were refused.
+	remainsNear, remainsPrivate = 1 << 5, 1 << 6
+)
+
+// keep puts what remains of the principal's profile of day in the place of paths,
+// which nobody asks for once there was a profile.
+func (s *stub) keep(r remains, day uint32) {
+	s.paths, s.day = uint32(r.nats)<<16|uint32(r.items)<<8|uint32(r.which), uint8(1+day%255)
+}
+
+// kept is what keep kept; without anything its nats are 0.
+func (s *stub) kept() (r remains, day uint32) {
+	if s.day == 0 {
+		return remains{}, 0
+	}
+	now := s.last / daySeconds
+	return remains{uint16(s.paths >> 16), uint8(s.paths >> 8), uint8(s.paths)}, now - (now+255-uint32(s.day-1))%255
+}
+
+// grave is what remains of a principal that has no stub any more: 8 bytes.
 type grave struct {
 	print uint32
 	day   uint16
@@ -104,6 +134,7 @@ func (s *shard) find(owner uint64) (st *stub, fresh bool) {
 			victim = int(owner & (stubWays - 1))
 			s.drop(b[victim].full - 1)
 		}
+		s.bury(&b[victim])
 		s.evictedStubs++
 		b[victim] = stub{owner: owner}
 		return &b[victim], true
@@ -183,7 +214,7 @@ func (s *shard) promote(st *stub, a *arena) *Profile {
 		*p = Profile{}
 	}
 	p.Owner = st.owner
-	s.exhume(p)
+	s.exhume(p, st)
 	return p
 }
 
@@ -215,7 +246,7 @@ func (s *shard) victim() int32 {
 func (p *Profile) worstScore() (pipeline.Nats, int) {
 	scores := [...]pipeline.Nats{
 		p.probe.misses.score() + pipeline.Nats(p.probe.listed), p.login.tries.score(),
-		max(p.walk[0].misses.score()+p.walk[0].near.score(), p.walk[1].misses.score()+p.walk[1].near.score()),
+		max(p.walk[0].evidence(), p.walk[1].evidence()),
 		p.login.firsts.score(),
 		p.inject.odd.score() + pipeline.Nats(p.inject.listed),
 	}
@@ -228,56 +259,111 @@ func (p *Profile) worstScore() (pipeline.Nats, int) {
 	return scores[best], best
 }
 
-// drop buries profile i and frees it for another.
+// remains is what to keep of p.
+func (p *Profile) remains() remains {
+	score, which := p.worstScore()
+	if score <= 0 {
+		return remains{}
+	}
+	t, items, more := &p.probe.misses, uint32(p.probe.missed), uint8(0)
+	switch which {
+	case 1:
+		t, items = &p.login.tries, p.login.failures
+	case 2:
+		w := &p.walk[0]
+		if p.walk[1].evidence() > w.evidence() {
+			w = &p.walk[1]
+		}
+		if t, items = &w.misses, uint32(w.missed); items == 0 {
+			t, items, more = &w.near, uint32(w.objects), remainsNear
+		}
+		if w.private {
+			more |= remainsPrivate
+		}
+	case 3:
+		t, items = &p.login.firsts, p.login.refused
+	case 4:
+		t, items = &p.inject.odd, uint32(p.inject.pairs)
+	}
+	best := 0
+	for j := range t.branch {
+		if t.branch[j].s > t.branch[best].s {
+			best = j
+		}
+	}
+	return remains{uint16(min(score*remainsOne/pipeline.Nat, 1<<16-1)), uint8(min(items, 255)), uint8(which+1) | uint8(best)<<3 | more}
+}
+
+// drop takes profile i from its principal, leaving the remains in its stub.
 func (s *shard) drop(i int32) {
 	p := s.profile(i)
 	s.evictedProfiles++
-	if score, which := p.worstScore(); score >= 2*pipeline.Nat {
-		if s.graves == nil {
-			s.graves = make([]grave, graveSlots)
-		}
-		g := &s.graves[p.Owner&(graveSlots-1)]
-		if n := uint8(min(score/pipeline.Nat, 255)); n >= g.nats {
-			*g = grave{uint32(p.Owner >> 8), uint16(seconds(p.Last) / 86400), n, uint8(which + 1)}
-		}
-	}
 	s.closeCase(p.Owner)
 	b := s.bucket(p.Owner)
 	for j := range b {
 		if b[j].owner == p.Owner && b[j].full == i+1 {
 			b[j].full = 0
 			b[j].requests = promoteAt // it comes back as soon as it is seen
+			b[j].keep(p.remains(), seconds(p.Last)/daySeconds)
 		}
+	}
+}
+
+// bury keeps what remains in a stub that makes room, in place of something lighter.
+func (s *shard) bury(st *stub) {
+	kept, _ := st.kept()
+	n := uint8(min(kept.nats/remainsOne, 255))
+	if n < 2 {
+		return
+	}
+	if s.graves == nil {
+		s.graves = make([]grave, graveSlots)
+	}
+	day := uint16(st.last / daySeconds)
+	g := &s.graves[st.owner&(graveSlots-1)]
+	// Equal ones do not take each other's place: a flood is all alike. A week halves.
+	if old := g.nats >> min(7, (day-min(day, g.day))/7); n > old || g.nats == 0 {
+		*g = grave{uint32(st.owner >> 8), day, n, kept.which}
 	}
 }
 
 // exhume gives a principal back what was held against it when it was evicted,
 // tempered by its age.
-func (s *shard) exhume(p *Profile) {
-	if s.graves == nil {
+func (s *shard) exhume(p *Profile, st *stub) {
+	kept, at := st.kept()
+	st.paths, st.day = 0, 0
+	if kept.nats == 0 && s.graves != nil {
+		if g := &s.graves[p.Owner&(graveSlots-1)]; g.nats > 0 && g.print == uint32(p.Owner>>8) {
+			// One item says seven nats at most: there were at least so many.
+			kept, at = remains{uint16(g.nats) * remainsOne, (g.nats + 6) / 7, g.which}, uint32(g.day)
+			*g = grave{}
+		}
+	}
+	if kept.nats == 0 {
 		return
 	}
-	g := &s.graves[p.Owner&(graveSlots-1)]
-	if g.nats == 0 || g.print != uint32(p.Owner>>8) {
-		return
-	}
-	back := trial{at: uint32(g.day) * 86400}
-	for j := range back.branch {
-		back.branch[j] = branch{s: int32(pipeline.Nats(g.nats) * pipeline.Nat), k: uint16(g.nats) * countScale, n: uint16(g.nats) * countScale}
-	}
-	switch g.which - 1 {
+	items := uint16(kept.items)
+	back := trial{at: at * daySeconds}
+	// The price of the choice was taken off already.
+	back.branch[min(kept.which>>3&3, 2)] = branch{s: int32(pipeline.Nats(kept.nats)*pipeline.Nat/remainsOne + mixturePrice), k: items * countScale, n: items * countScale}
+	onset := pipeline.Time(at) * 86400e6
+	switch kept.which&7 - 1 {
 	case 0:
-		// One miss says seven nats at most: there were at least so many.
-		p.probe.misses, p.probe.missed = back, (uint16(g.nats)+6)/7
-		p.probe.onset = pipeline.Time(g.day) * 86400e6
+		p.probe.misses, p.probe.missed, p.probe.onset = back, items, onset
 	case 1:
-		p.login.tries, p.login.attempts, p.login.failures = back, uint32(g.nats), uint32(g.nats)
-		p.login.onset = pipeline.Time(g.day) * 86400e6
+		p.login.tries, p.login.attempts, p.login.failures = back, uint32(items), uint32(items)
+		p.login.onset = onset
+	case 2:
+		// Whose template it was is not known: it goes on with the next.
+		p.walk[0] = walkState{onset: onset, exists: true, private: kept.which&remainsPrivate != 0, objects: items}
+		if w := &p.walk[0]; kept.which&remainsNear != 0 {
+			w.near = back
+		} else {
+			w.misses, w.missed = back, items
+		}
 	case 3:
-		p.login.exhume(back, g)
+		p.login.exhume(back, uint32(items), onset)
 	case 4:
-		p.inject.odd, p.inject.pairs, p.inject.events = back, (uint16(g.nats)+6)/7, (uint16(g.nats)+6)/7
-		p.inject.onset = pipeline.Time(g.day) * 86400e6
+		p.inject.odd, p.inject.pairs, p.inject.events, p.inject.onset = back, items, items, onset
 	}
-	*g = grave{}
 }

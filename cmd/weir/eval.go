@@ -28,20 +28,26 @@ other days only: the edition is learned from another seed without the attack.
 
   --seeds N      runs of each attack (20)
   --days N       days of each harmless profile (30)
-  --only REGEXP  only the attacks and profiles whose name matches
+  --client-days N  clean client-days drawn from the priors for each detector, to
+                 see how often chance gets how far (3000000)
+  --only REGEXP  only the attacks and profiles whose name matches, "calibration"
+                 and "flooded"
   -c FILE        the configuration to measure
-  --out FILE     write the report there; standard output without it
+  --out FILE     write the report there, and the plot of the calibration beside
+                 it; standard output and no plot without it
   --workers N    runs at a time (one per CPU)
   --quiet        no progress
 `
 
 type evalOptions struct {
-	seeds   int
-	days    int
-	only    *regexp.Regexp
-	out     string
-	workers int
-	quiet   bool
+	seeds int
+	days  int
+	// clientDays are drawn for each detector's calibration.
+	clientDays int64
+	only       *regexp.Regexp
+	out        string
+	workers    int
+	quiet      bool
 }
 
 func runEval(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
@@ -49,6 +55,7 @@ func runEval(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.
 	fs := flag.NewFlagSet("eval", flag.ContinueOnError)
 	fs.IntVar(&o.seeds, "seeds", 20, "")
 	fs.IntVar(&o.days, "days", 30, "")
+	fs.Int64Var(&o.clientDays, "client-days", 3_000_000, "")
 	only := fs.String("only", "", "")
 	config := fs.String("c", "", "")
 	fs.StringVar(&o.out, "out", "", "")
@@ -59,8 +66,8 @@ func runEval(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.
 		return code
 	}
 	var err error
-	if o.only, err = regexp.Compile(*only); err != nil || len(rest) > 0 || o.seeds < 1 || o.days < 1 || o.workers < 1 {
-		fmt.Fprintf(stderr, "weir eval: want --seeds, --days and --workers above 0, --only a regular expression, and no arguments\n\n%s", evalHelp)
+	if o.only, err = regexp.Compile(*only); err != nil || len(rest) > 0 || o.seeds < 1 || o.days < 1 || o.clientDays < 1 || o.workers < 1 {
+		fmt.Fprintf(stderr, "weir eval: want --seeds, --days, --client-days and --workers above 0, --only a regular expression, and no arguments\n\n%s", evalHelp)
 		return exitUsage
 	}
 	limitMemory()
@@ -84,8 +91,12 @@ func runEval(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.
 		defer f.Close()
 		w = f
 	}
-	if err := ev.report(w); err != nil {
+	if err := errors.Join(ev.report(w), ev.writePlot()); err != nil {
 		fmt.Fprintf(stderr, "weir eval: write report: %v\n", err)
+		return exitFailed
+	}
+	if err := ev.checkCalibration(); err != nil {
+		fmt.Fprintf(stderr, "weir eval: calibration: %v\n", err)
 		return exitFailed
 	}
 	return exitOK
@@ -104,11 +115,15 @@ type evaluation struct {
 	floors    []floorResult
 	profiles  []profileResult
 	campaigns []campaignResult
+
+	calibrated []calibrated
+	floods     []floodResult
 }
 
 // floorResult is one attack over all seeds.
 type floorResult struct {
 	evalFloor
+	of                 string // the floor to compare with, if three in a hundred of the training clients attack
 	alert, page, fixed []evalHit
 	alerts             []int // alerts that name the episode, per run
 	falseAlerts        int   // alerts on others, over all runs
@@ -121,9 +136,9 @@ type floorResult struct {
 
 func (e *evaluation) run(ctx context.Context) error {
 	var jobs []func() error
-	for i, f := range evalFloors() {
+	for i, f := range withPoisoned(evalFloors()) {
 		if e.o.only.MatchString(f.name) {
-			e.floors = append(e.floors, floorResult{evalFloor: f})
+			e.floors = append(e.floors, f)
 			i = len(e.floors) - 1
 			for seed := range e.o.seeds {
 				jobs = append(jobs, func() error { return e.floor(ctx, i, uint64(seed+1)) })
@@ -146,11 +161,29 @@ func (e *evaluation) run(ctx context.Context) error {
 			}
 		}
 	}
-	if len(jobs) == 0 {
+	calibrating, flooding := e.o.only.MatchString("calibration"), e.o.only.MatchString("flooded")
+	if len(jobs) == 0 && !calibrating && !flooding {
 		return errors.New("--only leaves nothing to measure")
 	}
 	for _, site := range simulate.Sites() {
-		if err := e.learn(ctx, site); err != nil {
+		if err := e.learn(ctx, site, nil); err != nil {
+			return err
+		}
+	}
+	for i := range e.floors {
+		if f := &e.floors[i]; f.of != "" && e.editions[f.site+poisonedEdition] == nil {
+			if err := e.learn(ctx, f.site, poison()); err != nil {
+				return err
+			}
+		}
+	}
+	if calibrating {
+		if err := e.calibrate(ctx); err != nil {
+			return err
+		}
+	}
+	if flooding {
+		if err := e.flood(ctx); err != nil {
 			return err
 		}
 	}
@@ -188,18 +221,26 @@ func (e *evaluation) run(ctx context.Context) error {
 // attack runs under it.
 const evalLearnSeed = 1_000_003
 
-// learn fits the edition that a site's attacks are measured with.
-func (e *evaluation) learn(ctx context.Context, site string) error {
+// poisonedEdition, behind a site, names the edition of its poisoned training days.
+const poisonedEdition = ", poisoned"
+
+// learn fits the edition that a site's attacks are measured with; attacks, if any,
+// poison it.
+func (e *evaluation) learn(ctx context.Context, site string, attacks []simulate.Attack) error {
 	s, ok := simulate.Builtin(site)
 	if !ok {
 		return fmt.Errorf("no scenario %s", site)
 	}
 	s.Resize(evalClients)
+	name := site
+	if len(attacks) > 0 {
+		s.Attacks, name = attacks, site+poisonedEdition
+	}
 	edition, err := e.lab.learn(ctx, s, evalLearnSeed)
 	if err != nil {
-		return fmt.Errorf("learn %s: %w", site, err)
+		return fmt.Errorf("learn %s: %w", name, err)
 	}
-	e.editions[site] = edition
+	e.editions[name] = edition
 	return nil
 }
 
@@ -221,7 +262,11 @@ func (e *evaluation) floor(ctx context.Context, i int, seed uint64) error {
 	attack := f.attack
 	attack.Name = "attack"
 	s.Attacks = []simulate.Attack{attack}
-	t, err := e.lab.run(ctx, s, seed, e.editions[f.site])
+	edition := e.editions[f.site]
+	if e.floors[i].of != "" {
+		edition = e.editions[f.site+poisonedEdition]
+	}
+	t, err := e.lab.run(ctx, s, seed, edition)
 	if err != nil {
 		return fmt.Errorf("%s, seed %d: %w", f.name, seed, err)
 	}

@@ -22,7 +22,10 @@ func (e *evaluation) report(out io.Writer) error {
 	p("Counts are the attacker's requests up to then, as median (95th percentile) over the runs; *never* means in none, a share is how many runs found it.\n\n")
 	e.reportFloors(p)
 	e.reportCampaigns(p)
+	e.reportPoisoned(p)
+	e.reportFloods(p)
 	e.reportProfiles(p)
+	e.reportCalibration(p)
 	return w.Flush()
 }
 
@@ -65,15 +68,16 @@ func (e *evaluation) reportProfiles(p func(string, ...any)) {
 		return
 	}
 	p("## Look-alikes\n\n")
-	p("Harmless clients of each kind, %d days. *Most on one client* counts alerts above info.\n\n", e.o.days)
-	p("| kind | site | clients | client-days | alerts | pages | most on one client | what | fixed |\n|---|---|---|---|---|---|---|---|---|\n")
+	p("Harmless clients of each kind, %d days. *Most on one client* counts alerts above info; *rate* is alerts per million client-days; *remedy* is what keeps this kind from being taken for an attack, or what you can do.\n\n", e.o.days)
+	p("| kind | site | clients | client-days | alerts | rate | pages | most on one client | what | fixed | remedy |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range e.profiles {
 		r := &e.profiles[i]
 		var what []string
 		for _, k := range slices.Sorted(maps.Keys(r.what)) {
 			what = append(what, fmt.Sprintf("%s ×%d", k, r.what[k]))
 		}
-		p("| %s | %s | %d | %d | %d | %d | %d | %s | %d |\n", r.profile, r.site, r.clients, r.clientDays, r.alerts, r.pages, r.worst, strings.Join(what, ", "), r.fixed)
+		p("| %s | %s | %d | %d | %d | %.0f | %d | %d | %s | %d | %s |\n", r.profile, r.site, r.clients, r.clientDays, r.alerts,
+			float64(r.alerts)*1e6/float64(max(1, r.clientDays)), r.pages, r.worst, strings.Join(what, ", "), r.fixed, r.remedy)
 	}
 	p("\n")
 }
