@@ -277,6 +277,13 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		l.Refused++
 	}
 	c.Score = l.score()
+	if k.traced() {
+		owner := l.Owner
+		if owner == 0 {
+			owner = uint64(l.Print) << 32
+		}
+		k.trace(s, Traced{Detector: "enum.object", Owner: owner, Score: c.Score, Counted: true, Late: late})
+	}
 	if l.Who.Kind == pipeline.PrincipalNone || c.Score < pipeline.ReviewAt && !c.Opened {
 		return
 	}

@@ -153,6 +153,10 @@ func (t *keyTable) row(key uint64) *keyRow {
 	}
 }
 
+func (t *keyTable) has(key uint64) bool {
+	return t.rows != nil && slices.ContainsFunc(t.set(key), func(r keyRow) bool { return r.key == key })
+}
+
 func (t *keyTable) set(key uint64) []keyRow {
 	i := int(key>>24) & (len(t.rows)/keyWays - 1)
 	return t.rows[i*keyWays : (i+1)*keyWays]
@@ -163,6 +167,9 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 		return
 	}
 	o, q := &s.Facts, &s.Request
+	if q.Kind != pipeline.PrincipalKey && !t.has(s.Key) {
+		return // refused, and never accepted: anybody can make up keys
+	}
 	r := t.row(s.Key)
 	if r.first == 0 {
 		r.first = o.Time
@@ -212,6 +219,12 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	if counted {
 		r.items++
+	}
+	if k.traced() && (counted || stranger) {
+		place, stack, browser, write, refused := r.parts()
+		k.trace(s, Traced{Detector: nameKeyMisuse, Owner: s.Key, Score: place + stack + browser + write + refused, Counted: counted, Part: true})
+	}
+	if counted {
 		t.tell(k, r, s)
 	}
 }

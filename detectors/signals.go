@@ -32,8 +32,9 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
 		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
 	}
-	if r.Kind == pipeline.PrincipalKey && r.Key != "" && tellKey(p, o, r) {
-		send(pipeline.MeetPrincipal, r.Owner, kindKeyNews)
+	// A request that was refused is its address's, whatever key it names.
+	if r.Key != "" && (r.Kind == pipeline.PrincipalKey || r.Status == 403) && tellKey(p, o, r) {
+		send(pipeline.MeetPrincipal, pipeline.HashPrincipal(pipeline.PrincipalKey, r.Key), kindKeyNews)
 	}
 	if contact(o, &w.sc) {
 		send(pipeline.MeetTemplate, o.Template, contactSignal)
