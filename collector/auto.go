@@ -36,17 +36,17 @@ func Detect(sample [][]byte, opt ParseOptions) Detection {
 		return d
 	}
 	best := Detection{}
-	parsed := 0
-	for _, f := range candidates(opt) {
-		if n := countParsed(f, lines); n > parsed {
-			parsed = n
+	parsed, rest := 0, len(lines)
+	for _, f := range candidates(opt, lines) {
+		if n, skipped := countParsed(f, lines); n > parsed {
+			parsed, rest = n, len(lines)-skipped
 			best.Format = &f
 		}
 	}
-	share := float64(parsed) / float64(len(lines))
+	share := float64(parsed) / float64(rest)
 	if best.Format != nil && share >= detectShare {
 		best.Confidence = share
-		best.Chosen = fmt.Sprintf("%s: %d of %d lines", title(best.Format.Name), parsed, len(lines))
+		best.Chosen = fmt.Sprintf("%s: %d of %d lines", title(best.Format.Name), parsed, rest) + alsoReads(best.Format.Name, parsed, lines, opt)
 		return best
 	}
 	if d := otherKind(lines); d.Problem != "" {
@@ -70,24 +70,33 @@ func Detect(sample [][]byte, opt ParseOptions) Detection {
 
 // candidates are the formats Detect tries. Of two that read as many lines the
 // first is taken, so the narrow ones come first.
-func candidates(opt ParseOptions) []Format {
+func candidates(opt ParseOptions, lines [][]byte) []Format {
 	j, err := CompileJSON(opt)
 	if err != nil {
 		j = jsonFormat(nil, ParseOptions{Location: opt.Location})
 	}
-	return []Format{commonFormat(opt), combinedFormat(opt), vhostFormat(opt), j}
+	list := narrowFormats(opt, lines)
+	list = append(list, commonFormat(opt), combinedFormat(opt), vhostFormat(opt))
+	if len(opt.Map) == 0 { // who names members has no preset in mind
+		list = append(list, presetsFor(opt, lines)...)
+	}
+	return append(list, j)
 }
 
-func countParsed(f Format, lines [][]byte) int {
+// countParsed returns how many lines f reads, and how many are neither requests
+// nor faults to it.
+func countParsed(f Format, lines [][]byte) (parsed, skipped int) {
 	p := f.New()
 	var fields Fields
-	n := 0
 	for _, l := range lines {
-		if p.Parse(&fields, l) == nil {
-			n++
+		switch p.Parse(&fields, l) {
+		case nil:
+			parsed++
+		case SkipLine:
+			skipped++
 		}
 	}
-	return n
+	return parsed, skipped
 }
 
 func title(name string) string {
@@ -231,3 +240,10 @@ func separated(lines [][]byte, sep byte) bool {
 
 // shellQuote quotes s for a POSIX shell.
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// narrowFormats returns the text formats that are tried before the common ones.
+func narrowFormats(opt ParseOptions, lines [][]byte) []Format { return nil }
+
+// alsoReads names formats that read the same lines, and more of them, where the
+// one chosen reads them, too.
+func alsoReads(chosen string, parsed int, lines [][]byte, opt ParseOptions) string { return "" }

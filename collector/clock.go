@@ -169,11 +169,25 @@ func (c *clock) any(b []byte) (pipeline.Time, bool) {
 	if len(b) > 6 && b[2] == '/' && b[6] == '/' {
 		return c.clfLoose(b)
 	}
+	if len(b) == ansiLen && b[3] == ' ' && b[13] == ':' {
+		return c.ansi(b)
+	}
 	if len(b) >= 19 && b[13] == ':' {
 		t, n, ok := c.iso(b)
 		return t, ok && n == len(b)
 	}
 	return epoch(b)
+}
+
+const ansiLen = len("Mon Jan _2 15:04:05 2006")
+
+// ansi reads ansiLen bytes as the C library writes them.
+func (c *clock) ansi(b []byte) (pipeline.Time, bool) {
+	var s stamp
+	if _, ok := s.strftime("%a %b %e %H:%M:%S %Y", b); !ok {
+		return 0, false
+	}
+	return s.time(c)
 }
 
 // epoch reads a number since 1970; the unit follows from the size, as no log is

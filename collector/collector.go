@@ -63,7 +63,8 @@ func (f *Fields) reset() {
 
 // Parser fills f from one line, which has no line end. It resets f first. The
 // error is one of the Reject constants, and f is then of no use. A Parser is for
-// one goroutine; Format.New gives one to each.
+// one goroutine; Format.New gives one to each. Parsers of formats with a Carry
+// remember what earlier lines said about later ones.
 type Parser interface {
 	Parse(f *Fields, line []byte) error
 }
@@ -78,6 +79,12 @@ type Format struct {
 	// full parse, or nil where that cannot be told cheaply. It is never nil
 	// itself and may be called from any goroutine.
 	ClientPrefix func(line []byte) []byte
+
+	// Carry is nil for formats whose lines stand alone. Else it returns the
+	// lines that a new parser must have read before it reads what follows data,
+	// where before is what it must have read before data: a header that names
+	// the columns, the beginning of a record. It may reuse before.
+	Carry func(before, data []byte) []byte
 }
 
 // ParseOptions is what a user may say about a format.
@@ -105,6 +112,11 @@ const (
 	RejectEncoding Reject = "encoding" // UTF-16, or mostly bytes that are no text
 )
 
+// SkipLine is what Parse returns for a line that is no request and no fault: a
+// header, a comment, a part of a record that ends further on, an event of
+// another kind. It is not counted among the rejects.
+const SkipLine Reject = "skip"
+
 func (r Reject) Error() string { return string(r) }
 
 // Formats lists the formats by name. nginx and apache read the layouts those
@@ -112,12 +124,12 @@ func (r Reject) Error() string { return string(r) }
 func Formats() []Format { return formats(ParseOptions{}) }
 
 func formats(opt ParseOptions) []Format {
-	return []Format{
+	return append([]Format{
 		commonFormat(opt), combinedFormat(opt), vhostFormat(opt),
 		stockFormat("nginx", "nginx, its stock layout; give --log-format for your own log_format", opt),
 		stockFormat("apache", "Apache, its stock layout; give --log-format for your own LogFormat", opt),
 		jsonFormat(nil, opt),
-	}
+	}, presetFormats(opt)...)
 }
 
 // Named returns the format called name, with opt applied.

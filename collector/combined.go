@@ -103,6 +103,11 @@ func (p *lineParser) parse(f *Fields, line []byte) Reject {
 
 // head reads up to the quote that opens the request and returns its index.
 func (p *lineParser) head(f *Fields, line []byte, escaped bool) (int, Reject) {
+	if p.kind != lineVhost {
+		if quote := p.nobody(f, line, escaped); quote > 0 {
+			return quote, ""
+		}
+	}
 	quote := -1
 	for range 8 { // a quoted user may come first
 		if quote = endQuote(line, quote+1); quote < 0 {
@@ -134,6 +139,23 @@ func (p *lineParser) head(f *Fields, line []byte, escaped bool) (int, Reject) {
 	}
 	f.Time, f.HasTime = t, true
 	return quote, ""
+}
+
+// nobody reads the head of most lines, address - - [time], and returns the
+// index of the quote behind it; 0 where it is of another kind.
+func (p *lineParser) nobody(f *Fields, line []byte, escaped bool) int {
+	sp := bytes.IndexByte(line, ' ')
+	quote := sp + len(" - - [") + clfLen + len("] ")
+	if sp <= 0 || quote >= len(line) || line[0] == '"' || line[sp-1] == ',' || string(line[sp:sp+6]) != " - - [" || string(line[quote-2:quote+1]) != `] "` {
+		return 0
+	}
+	t, ok := p.clock.any(line[sp+6 : quote-2])
+	if !ok {
+		return 0
+	}
+	f.Remote = f.text(line[:sp], escaped)
+	f.Time, f.HasTime = t, true
+	return quote
 }
 
 // names reads address, ident and user, with the virtual host before them.

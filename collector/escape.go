@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"strings"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -41,6 +42,39 @@ func (f *Fields) lower(s string) string {
 		}
 	}
 	return s
+}
+
+// decoded returns s with the bytes that were written as mark and two hexadecimal
+// digits put back; what must not be raw stays written as \xhh.
+func (f *Fields) decoded(s string, mark byte) string {
+	if strings.IndexByte(s, mark) < 0 {
+		return s
+	}
+	from := len(f.Scratch)
+	for keepHigh := false; ; keepHigh = true {
+		for i := 0; i < len(s); i++ {
+			v, ok := rune(0), false
+			if s[i] == mark {
+				v, ok = hex(view(s[i+1:]), 2)
+			}
+			switch {
+			case !ok:
+				f.Scratch = append(f.Scratch, s[i])
+				continue
+			case v >= 0x80 && !keepHigh:
+				f.Scratch = append(f.Scratch, byte(v))
+			case v >= 0x80:
+				f.Scratch = appendHex(f.Scratch, byte(v))
+			default:
+				f.Scratch = appendSafe(f.Scratch, byte(v))
+			}
+			i += 2
+		}
+		if keepHigh || utf8.Valid(f.Scratch[from:]) {
+			return str(f.Scratch[from:len(f.Scratch):len(f.Scratch)])
+		}
+		f.Scratch = f.Scratch[:from]
+	}
 }
 
 // appendUnescaped appends b with the escapes of nginx, Apache and JSON undone.

@@ -245,6 +245,7 @@ func (r *Reader) read() (*chunk, error) {
 		}
 	}
 	if len(c.data) > 0 {
+		r.pump.bring(c)
 		return c, nil
 	}
 	return nil, r.broke

@@ -45,6 +45,8 @@ const (
 	// locateTries is how often a file is looked for, a poll apart, since a
 	// rotation may be going on.
 	locateTries = 3
+	// headerBytes is where in a file the header of its columns is looked for.
+	headerBytes = 64 << 10
 )
 
 // Follower reads a log file for ever, across rotations by rename and by

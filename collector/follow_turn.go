@@ -53,6 +53,12 @@ func (f *Follower) begin(now time.Time) bool {
 	if g.at.history < 0 {
 		g.at.history = g.size
 	}
+	if f.cfg.Format.Carry != nil && at.offset > 0 && p.packed == nil {
+		// The header of a file that was read in part stands at its beginning.
+		head := make([]byte, min(at.offset, headerBytes))
+		n, _ := p.file.ReadAt(head, 0)
+		f.pump.carry = f.cfg.Format.Carry(nil, head[:n])
+	}
 	f.seg, f.resume, f.tries = g, nil, 0
 	f.settled()
 	return true

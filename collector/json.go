@@ -51,6 +51,9 @@ func CompileJSON(opt ParseOptions) (Format, error) {
 	return jsonFormat(root, opt), nil
 }
 
+// maxElements is how many elements of an array of names and values are read.
+const maxElements = 64
+
 // jsonFormat returns the format; root is nil for the common names.
 func jsonFormat(root *jsonNode, opt ParseOptions) Format {
 	if root == nil {
@@ -63,13 +66,18 @@ func jsonFormat(root *jsonNode, opt ParseOptions) Format {
 			return &jsonParser{root: root, clock: newClock(opt.Location)}
 		},
 		ClientPrefix: func(line []byte) []byte {
-			p := jsonParser{root: root, stop: slotRemote}
-			if i := skipSpace(line, 0); i < len(line) && line[i] == '{' && len(line) <= MaxLine {
-				p.object(line, i+1, root, 0)
-			}
-			return p.vals[slotRemote].b
+			return jsonClient(root, line)
 		},
 	}
+}
+
+// jsonClient finds the member that names the client.
+func jsonClient(root *jsonNode, line []byte) []byte {
+	p := jsonParser{root: root, stop: slotRemote}
+	if i := skipSpace(line, 0); i < len(line) && line[i] == '{' && len(line) <= MaxLine {
+		p.object(line, i+1, root, 0)
+	}
+	return p.vals[slotRemote].b
 }
 
 // jsonDepth is how deep weir looks for members; what lies deeper is skipped.
@@ -83,6 +91,7 @@ const jsonKey = 128
 
 type jsonParser struct {
 	root  *jsonNode
+	where []string // of a preset: the values of slotWhere that are requests
 	clock clock
 	stop  slot // end the scan when this one is found
 	memos []jsonMemo
@@ -128,6 +137,9 @@ func (p *jsonParser) parse(f *Fields, line []byte) Reject {
 // fill stores what was found, in the order of the slots.
 func (p *jsonParser) fill(f *Fields) Reject {
 	reject := Reject("")
+	if p.where != nil && (p.seen>>slotWhere&1 == 0 || !isOneOf(p.vals[slotWhere].b, p.where)) {
+		return SkipLine
+	}
 	for m := p.seen; m != 0; m &= m - 1 {
 		s := slot(bits.TrailingZeros64(m))
 		v := p.vals[s]
@@ -276,6 +288,10 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 		return skipContainer(b, i)
 	case '[':
 		end := skipContainer(b, i)
+		if end >= 0 && what != nil && what.pairs {
+			p.pairs(b[:end], i+1, what)
+			return end
+		}
 		if end >= 0 && what != nil && what.slot != slotNone {
 			if what.slot == slotForwarded || what.slot == slotAppErrors {
 				p.keep(what, b[i:end], false)
@@ -344,4 +360,114 @@ func tokenSubject(b []byte) []byte {
 		p.object(b, i+1, p.root, 0)
 	}
 	return p.vals[slotSubject].b
+}
+
+// pairs reads an array of objects that hold a name and a value, from behind its
+// '['; headers are often written like that. skipContainer has checked it.
+func (p *jsonParser) pairs(b []byte, i int, what *jsonNode) {
+	for range maxElements {
+		for i < len(b) && b[i] != '{' {
+			if b[i] == ']' {
+				return
+			}
+			i++
+		}
+		end := skipContainer(b, i)
+		if end < 0 {
+			return
+		}
+		var name, value []byte
+		quoted := false
+		for i++; i < end; {
+			if i = skipSpace(b, i); i >= end || b[i] != '"' {
+				break
+			}
+			e := stringEnd(b, i+1)
+			if e < 0 {
+				return
+			}
+			key := b[i+1 : e]
+			if i = skipSpace(b, e+1); i >= end || b[i] != ':' {
+				return
+			}
+			i = skipSpace(b, i+1)
+			v, q, next := scalar(b[:end], i)
+			if next < 0 {
+				return
+			}
+			switch string(key) {
+			case "name", "key", "Name", "Key":
+				name = v
+			case "value", "Value":
+				value, quoted = v, q
+			}
+			if i = skipSpace(b, next); i < end && b[i] == ',' {
+				i++
+			}
+		}
+		i = end
+		if len(name) == 0 || len(name) > jsonKey {
+			continue
+		}
+		var buf [jsonKey]byte
+		if kid := what.kids[string(appendLower(buf[:0], name))]; kid != nil && kid.slot != slotNone {
+			p.keep(kid, value, quoted)
+		}
+	}
+}
+
+// scalar returns the value at i: the inside of a string, a number, or what the
+// first member of an object holds, and the index behind it, or -1.
+func scalar(b []byte, i int) (v []byte, quoted bool, next int) {
+	if i >= len(b) {
+		return nil, false, -1
+	}
+	switch b[i] {
+	case '"':
+		e := stringEnd(b, i+1)
+		if e < 0 {
+			return nil, false, -1
+		}
+		return b[i+1 : e], true, e + 1
+	case '[':
+		return nil, false, skipContainer(b, i)
+	case '{':
+		end := skipContainer(b, i)
+		if end < 0 {
+			return nil, false, -1
+		}
+		if j := skipSpace(b, i+1); b[j] == '"' {
+			if e := stringEnd(b, j+1); e >= 0 {
+				if j = skipSpace(b, e+1); b[j] == ':' {
+					if j = skipSpace(b, j+1); b[j] != '{' {
+						v, quoted, _ = scalar(b[:end], j)
+					}
+				}
+			}
+		}
+		return v, quoted, end
+	}
+	end := i
+	for end < len(b) && b[end] != ',' && b[end] != '}' && b[end] > ' ' && b[end] != ']' {
+		end++
+	}
+	if v = b[i:end]; !isNumber(v) {
+		v = nil
+	}
+	return v, false, end
+}
+
+// isOneOf tells whether b is one of words, which are in lower case.
+func isOneOf(b []byte, words []string) bool {
+	var buf [jsonKey]byte
+	if len(b) > len(buf) {
+		return false
+	}
+	low := appendLower(buf[:0], b)
+	for _, w := range words {
+		if string(low) == w {
+			return true
+		}
+	}
+	return false
 }

@@ -10,6 +10,7 @@ type jsonNode struct {
 	slot  slot
 	rank  uint8 // of the names of one slot the lowest wins
 	kids  map[string]*jsonNode
+	pairs bool      // an array of names and values, which kids knows
 	upper *jsonNode // what the name means with a capital first, where that differs
 }
 

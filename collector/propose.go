@@ -41,7 +41,10 @@ func propose(lines [][]byte) (format string, noClient bool) {
 		return "", false
 	}
 	f, err := CompileNginx(format, ParseOptions{})
-	if err != nil || countParsed(f, lines)*2 < len(lines) {
+	if err != nil {
+		return "", false
+	}
+	if n, _ := countParsed(f, lines); n*2 < len(lines) {
 		return "", false
 	}
 	return format, noClient

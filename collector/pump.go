@@ -28,6 +28,10 @@ type chunk struct {
 	line   int64  // number of the first line, from 1
 	lines  int64
 	seg    *segment // where a Follower read it; nil in a Reader
+	carry  []byte   // lines to parse before, for what they say about these
+
+	delivery *delivery // of an inbox: who waits for it
+	reserved int64     // of an inbox: the memory counted for it
 
 	requests []pipeline.Request
 	pieces   []*piece // made once and reused; used says how many count
@@ -39,6 +43,7 @@ type chunk struct {
 func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
+	c.delivery, c.reserved = nil, 0
 }
 
 // piece is one block of a chunk.
@@ -69,6 +74,17 @@ type pump struct {
 	free  []*chunk // of chunkSize
 	small []*chunk
 	given map[*pipeline.Block]*chunk
+
+	carry []byte // of the next chunk; see Format.Carry
+}
+
+// bring gives c the lines before it that its parser must know. Chunks come in
+// order, from one goroutine at a time.
+func (p *pump) bring(c *chunk) {
+	if p.format.Carry != nil {
+		c.carry = append(c.carry[:0], p.carry...)
+		p.carry = p.format.Carry(p.carry, c.data)
+	}
 }
 
 // open makes ready. With inline, whoever waits for a chunk parses it.
@@ -98,6 +114,7 @@ func (p *pump) staff(depth int) {
 // start hands c to the workers; it does not block when at most depth chunks
 // are under way.
 func (p *pump) start(c *chunk) {
+	p.bring(c)
 	if p.jobs != nil {
 		p.jobs <- c
 	}
@@ -212,6 +229,13 @@ func (w *worker) parse(c *chunk) {
 	if w.p.keep == nil {
 		c.requests = slices.Grow(c.requests, roomFor(c.lines))
 	}
+	if w.p.format.Carry != nil {
+		w.parser = w.p.format.New() // it knows nothing of other chunks
+		eachLine(c.carry, func(line []byte, _ int) bool {
+			_ = w.parser.Parse(&w.f, line) // counted where it was read
+			return true
+		})
+	}
 	first, from, number, start := 0, c.offset, c.line, c.line
 	pc := c.piece()
 	eachLine(c.data, func(line []byte, next int) bool {
@@ -277,6 +301,9 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	}
 	f := &w.f
 	if err := w.parser.Parse(f, line); err != nil {
+		if err == SkipLine {
+			return nil
+		}
 		return err
 	}
 	at := pipeline.NoTime

@@ -80,6 +80,8 @@ func (r Reject) err() error {
 		return RejectBinary
 	case RejectEncoding:
 		return RejectEncoding
+	case SkipLine:
+		return SkipLine
 	}
 	return RejectFormat
 }

@@ -16,7 +16,10 @@ func (f *Fields) setRequest(b []byte, escaped bool) {
 		f.Protocol = str(b[end+1:])
 		rest = b[:end]
 	}
-	sp := bytes.IndexByte(rest, ' ')
+	sp := 3
+	if len(rest) < 4 || string(rest[:4]) != "GET " {
+		sp = bytes.IndexByte(rest, ' ')
+	}
 	switch {
 	case sp > 0 && (end >= 0 && isMethod(rest[:sp]) || isUpperWord(rest[:sp])):
 		f.Method = str(rest[:sp])

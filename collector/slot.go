@@ -36,7 +36,9 @@ const (
 	slotForwarded
 	slotForwardedStd
 	slotAgent
+	slotAgentEncoded // as in a URL: %20 for a space
 	slotReferer
+	slotRefererEncoded
 	slotAuthorization
 	slotUser
 	slotSubject
@@ -56,6 +58,7 @@ const (
 	slotGRPC      // status
 	slotBlocked   // what a WAF or gateway did
 	slotAction    // the same in a member that applications write, too
+	slotWhere     // what kind of event the object is
 	slotTime      // last: nothing depends on it
 	slots
 )
@@ -128,8 +131,8 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.Blocked = f.Blocked || isBlocked(b)
 	case slotAction:
 		f.Blocked = f.Blocked || string(b) == "BLOCK" // as AWS WAF writes it
-	case slotTime:
-		// The owner of a clock stores times.
+	case slotTime, slotWhere:
+		// The owner of a clock stores times, that of a preset knows the kind.
 	default:
 		f.storeIdentity(s, b, escaped)
 	}
@@ -154,8 +157,12 @@ func (f *Fields) storeIdentity(s slot, b []byte, escaped bool) {
 		f.ForwardedStd = v
 	case slotAgent:
 		f.Agent = v
+	case slotAgentEncoded:
+		f.Agent = f.decoded(v, '%')
 	case slotReferer:
 		f.Referer = v
+	case slotRefererEncoded:
+		f.Referer = f.decoded(v, '%')
 	case slotAuthorization:
 		if !isRedacted(v) {
 			f.Authorization = v

@@ -211,5 +211,5 @@ func TestFirstAttemptsWorstFit(t *testing.T) {
 	}
 	f(time.Second, 14, 20)
 	f(144*time.Minute, 14, 20)
-	f(12*time.Hour, 20, 0)
+	f(12*time.Hour, 15, 22)
 }

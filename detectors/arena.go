@@ -8,18 +8,29 @@ import "unsafe"
 // it gave is never given back. One goroutine uses an arena.
 type arena struct{ free []Profile }
 
-// arenaProfiles is how many profiles a piece holds: several MiB of address
-// space, of which only what is used becomes memory.
-const arenaProfiles = 4096
+const (
+	hugePage = 2 << 20
+	// arenaBytes is a piece: address space, of which only what is used becomes
+	// memory.
+	arenaBytes = 4 * hugePage
+)
 
 type slab = [slabProfiles]Profile
 
 func (a *arena) slab() *slab {
 	if len(a.free) < slabProfiles {
-		a.free = make([]Profile, arenaProfiles)
-		adviseHuge(unsafe.Pointer(unsafe.SliceData(a.free)), unsafe.Sizeof(Profile{})*arenaProfiles)
+		a.free = profilesAt(make([]uint64, (arenaBytes+hugePage)/8))
 	}
 	s := (*slab)(a.free)
 	a.free = a.free[slabProfiles:]
 	return s
+}
+
+// profilesAt is the memory of piece as profiles, from its first huge page on.
+// Neither holds pointers, and the profiles keep the piece alive.
+func profilesAt(piece []uint64) []Profile {
+	start := unsafe.Pointer(unsafe.SliceData(piece))
+	start = unsafe.Add(start, -uintptr(start)%hugePage)
+	adviseHuge(start, arenaBytes)
+	return unsafe.Slice((*Profile)(start), arenaBytes/unsafe.Sizeof(Profile{}))
 }

@@ -57,6 +57,10 @@ const (
 	// address: tomorrow it is somebody else's.
 	egressHalfLife = 2 * 24 * 3600
 	egressPeople   = 10
+	// fewHalfLife is that of first attempts where one or two people are behind the
+	// address: whoever tries two accounts a day there is still the same.
+	fewHalfLife = 14 * 24 * 3600
+	fewPeople   = 2
 	// wideFrom is from how many refused accounts on it is not a few.
 	wideFrom = 10
 
@@ -66,10 +70,14 @@ const (
 	saltAsked  = 13
 )
 
-// halfLife of evidence that shared egress makes stale.
+// egressHalf is the half-life of evidence that the people behind an address make
+// stale.
 func egressHalf(people uint16) uint32 {
-	if people >= egressPeople {
+	switch {
+	case people >= egressPeople:
 		return egressHalfLife
+	case people <= fewPeople:
+		return fewHalfLife
 	}
 	return halfLifeSeconds
 }

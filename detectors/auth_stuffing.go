@@ -14,10 +14,10 @@ import (
 // Evidence: of each account that the client tries, the outcome of its first
 // attempt here, against how often ordinary clients fail theirs; then how many
 // accounts refused it, per person behind the address. At least ten accounts.
-// Half-life 7 days, so that two a day add up; 2 days where many people share the
-// address.
+// Half-life 14 days where one or two people are behind the address, so that one
+// or two a day add up; 2 days where ten or more share it, else 7.
 //
-// Misses: fewer than about two accounts a day; lists of which half works; logs
+// Misses: fewer than about one account a day; lists of which half works; logs
 // that do not name the account that a login tried (auth.bruteforce counts
 // attempts there); a list shared by many sources, a few tries each. Looks like
 // it: everybody behind one address on the day when all passwords expired, a

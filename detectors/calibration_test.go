@@ -449,7 +449,7 @@ func TestFloor(t *testing.T) {
 		{"accounts, 4 a second", 4, 250 * time.Millisecond, 20, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 1 a minute", 4, time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 10 a day", 4, 144 * time.Minute, 20, func(i int) pipeline.Request { return account(i, 401) }},
-		{"accounts, 2 a day", 4, 12 * time.Hour, 40, func(i int) pipeline.Request { return account(i, 401) }},
+		{"accounts, 2 a day", 4, 12 * time.Hour, 17, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, 1 a day", 4, 24 * time.Hour, -1, func(i int) pipeline.Request { return account(i, 401) }},
 		{"accounts, every fifth works", 4, time.Minute, 34, func(i int) pipeline.Request { return account(i, []uint16{401, 401, 200, 401, 401}[i%5]) }},
 		{"accounts, every other one works", 4, time.Minute, -1, func(i int) pipeline.Request { return account(i, []uint16{401, 200}[i%2]) }},

@@ -55,7 +55,7 @@ const (
 func hugeNull() Beta { return betaOf(0.2, 40) }
 
 func (dataExposure) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
-	if o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) != 0 || o.Status < 200 || o.Status >= 300 || o.Bytes < 0 {
+	if o.Status < 200 || o.Status >= 300 || o.Bytes < 0 {
 		return 0, false
 	}
 	if o.Has(pipeline.ObsBorrowed) && !p.rotates() {

@@ -33,25 +33,26 @@ type entry struct {
 	name string
 	new  func() detector
 	// of says which observations it is asked about: those with one of these flags;
-	// 0 all.
-	of pipeline.ObservationFlags
+	// 0 all. Those with one of the flags of not are spared it.
+	of, not pipeline.ObservationFlags
 }
 
 // catalog lists every detector, in the order in which they are asked. To add
 // one: a file with its doc and code, a field in Profile, a line here, and case
 // files testdata/<name>/attack_*.txtar and benign_*.txtar.
 func catalog() []entry {
+	const aside = pipeline.ObsStatic | pipeline.ObsAuto | pipeline.ObsLogin
 	return []entry{
-		{"probe.path", newProbePath, 0},
-		{"auth.bruteforce", newAuthBruteforce, pipeline.ObsLogin},
-		{"enum.object", newEnumObject, 0},
-		{"scrape.crawl", newScrapeCrawl, 0},
-		{"auth.stuffing", newAuthStuffing, pipeline.ObsLogin},
-		{"auth.spraying", newAuthSpraying, pipeline.ObsLogin},
-		{"enum.user", newEnumUser, pipeline.ObsLogin | pipeline.ObsAsks},
-		{"inject.probe", newInjectProbe, 0},
-		{"data.exposure", newDataExposure, 0},
-		{"volume.flood", newVolumeFlood, 0},
+		{"probe.path", newProbePath, 0, pipeline.ObsLogin | pipeline.ObsAuto},
+		{"auth.bruteforce", newAuthBruteforce, pipeline.ObsLogin, 0},
+		{"enum.object", newEnumObject, 0, aside | pipeline.ObsUnknown},
+		{"scrape.crawl", newScrapeCrawl, pipeline.ObsRead, aside | pipeline.ObsMiss},
+		{"auth.stuffing", newAuthStuffing, pipeline.ObsLogin, 0},
+		{"auth.spraying", newAuthSpraying, pipeline.ObsLogin, 0},
+		{"enum.user", newEnumUser, pipeline.ObsLogin | pipeline.ObsAsks, 0},
+		{"inject.probe", newInjectProbe, 0, 0},
+		{"data.exposure", newDataExposure, 0, aside | pipeline.ObsMiss},
+		{"volume.flood", newVolumeFlood, 0, aside | pipeline.ObsMiss | pipeline.ObsRefused},
 	}
 }
 

@@ -26,7 +26,7 @@ import (
 // contactSignal is the Kind of these signals at MeetTemplate.
 const contactSignal uint8 = 7
 
-// sampledClient picks one principal in sixteen, which is looked at from its
+// sampledClient picks one principal in sixteen, which is told of from its
 // first request on: crowds are made of clients with two or three.
 func sampledClient(owner uint64) bool { return owner>>8&15 == 0 }
 

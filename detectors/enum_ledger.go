@@ -20,7 +20,9 @@ import (
 // history of its own (50 contacts made while nothing was held against it) is
 // measured against that, up to four times what its cohort does at most. What is
 // not known of the endpoint, or is a reader that the edition names, reaches review
-// level at most. At least three objects.
+// level at most. At least three objects. `near_id`: how many of all it came to are
+// next to one another, against what clients of the endpoint do; it counts as much
+// as foreign_object at most, and not for programs with a key.
 type ledgerJunction struct{}
 
 func (ledgerJunction) name() string                  { return "enum.object" }
@@ -60,6 +62,9 @@ type ledger struct {
 	Foreign  uint32 // objects
 	Refused  uint32
 	Granted  uint32
+	Numbers  uint32 // contacts whose id is a number
+	Near     uint32 // of those, next to another
+	Close    []byte `json:",omitempty"` // of near, in a checkpoint
 	OwnK     uint16
 	OwnN     uint16
 	Share    uint32 // expected on the endpoint, 1/65536
@@ -77,6 +82,7 @@ type ledger struct {
 	RateAt   int64
 
 	share trial
+	near  trial
 }
 
 func (t *ledgerTable) meet(k *knot, s *pipeline.Signal) {
@@ -253,6 +259,17 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		}
 	}
 	l.share.observe(null, foreign, weight, now, halfLifeSeconds)
+	l.near.decay(now, halfLifeSeconds)
+	if e := k.b.endpoint(o.Template); e != nil && e.scatters() && !late && o.Has(pipeline.ObsNumber) && s.Request.Key == "" {
+		l.Numbers++
+		if o.Has(pipeline.ObsNear) {
+			l.Near++
+		}
+		l.near.observe(e.Near.Beta, o.Has(pipeline.ObsNear), countScale, now, halfLifeSeconds)
+		if !foreign && o.Has(pipeline.ObsNear) && k.traced() {
+			k.trace(s, Traced{Detector: "enum.object", Owner: s.Sender, Score: l.score(), Counted: true})
+		}
+	}
 	l.pace(o.Time)
 	l.Known = l.Known || !late && s.Request.Flags&pipeline.FlagKnown != 0
 	if !foreign {
@@ -301,7 +318,7 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 
 // forget starts over after evidence came to nothing; the history stays.
 func (l *ledger) forget() {
-	*l = ledger{Print: l.Print, Owner: l.Owner, Who: l.Who, OwnK: l.OwnK, OwnN: l.OwnN, Known: l.Known, share: l.share, Rate: l.Rate, RateAt: l.RateAt}
+	*l = ledger{Print: l.Print, Owner: l.Owner, Who: l.Who, OwnK: l.OwnK, OwnN: l.OwnN, Known: l.Known, share: l.share, near: l.near, Rate: l.Rate, RateAt: l.RateAt}
 }
 
 func pick64(is bool, yes, no uint64) uint64 {
@@ -312,14 +329,22 @@ func pick64(is bool, yes, no uint64) uint64 {
 }
 
 func (l *ledger) score() pipeline.Nats {
-	n := l.share.score()
+	share, near := l.parts()
+	return share + near
+}
+
+// parts are the lines of evidence.
+func (l *ledger) parts() (share, near pipeline.Nats) {
 	if l.Foreign < 3 {
-		return 0
+		return 0, 0
 	}
+	share = l.share.score()
+	near = min(l.near.score(), share)
 	if l.Capped {
-		n = min(n, slowCap)
+		share = min(share, slowCap)
+		near = min(near, slowCap-share)
 	}
-	return n
+	return share, near
 }
 
 func (l *ledger) phase(score pipeline.Nats) uint8 {
@@ -422,9 +447,17 @@ func (l *ledger) finding(k *knot, at pipeline.Time) pipeline.Finding {
 	if l.Basis == "own" {
 		base.N = int64(l.OwnN)
 	}
+	share, near := l.parts()
 	f.Signals = []pipeline.FindingSignal{{
-		Name: "foreign_object", Observed: float64(l.Foreign), Expected: float64(l.Contacts) * float64(l.Share) / 65536, Count: int64(l.Foreign), Nats: f.Score, Baseline: base,
+		Name: "foreign_object", Observed: float64(l.Foreign), Expected: float64(l.Contacts) * float64(l.Share) / 65536, Count: int64(l.Foreign), Nats: share, Baseline: base,
 	}}
+	if e := k.b.endpoint(c.Template); near > 0 {
+		next := pipeline.FindingSignal{Name: "near_id", Observed: float64(l.Near), Count: int64(l.Near), Nats: near}
+		if e != nil {
+			next.Expected, next.Baseline = float64(l.Numbers)*e.Near.Mean(), k.b.baseline(e.Near)
+		}
+		f.Signals = append(f.Signals, next)
+	}
 	f.Facts.Succeeded, f.Facts.CanSucceed = l.Granted > 0 && !l.Known, true
 	f.Facts.Notice = l.Known
 	if c.ID == "" {
@@ -507,7 +540,7 @@ func thousands(n int64) string {
 
 func (t *ledgerTable) encode(dst []byte) ([]byte, error) {
 	for _, l := range t.Ledgers {
-		l.Trial = l.share.append(l.Trial[:0])
+		l.Trial, l.Close = l.share.append(l.Trial[:0]), l.near.append(l.Close[:0])
 	}
 	data, err := json.Marshal(t)
 	return append(dst, data...), err
@@ -518,7 +551,7 @@ func (t *ledgerTable) decode(data []byte) error {
 		return err
 	}
 	for _, l := range t.Ledgers {
-		if !l.share.read(l.Trial) || l.Dossier != nil && (len(l.Dossier.Cases) != 1 || l.Dossier.Cases[0] == nil) {
+		if !l.share.read(l.Trial) || !l.near.read(l.Close) || l.Dossier != nil && (len(l.Dossier.Cases) != 1 || l.Dossier.Cases[0] == nil) {
 			return errTable
 		}
 	}

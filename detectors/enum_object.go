@@ -15,7 +15,9 @@ import (
 // walks show too) against the share of near ids among ordinary clients of that
 // template. The two multiply: how an id was chosen and whether it was granted
 // are separate facts. Nearness counts only where objects are somebody's: where
-// somebody was refused, or this client misses; a walk through public pages is
+// somebody was refused, or this client misses; where accounts alone are served it
+// counts to review level at most, unless the objects are known to be others'
+// (ledgers). A walk through public pages is
 // scraping, and a program with a key that goes through ids does its work. Nothing counts until something of the template is known to be there:
 // names that all miss are probing. 401 is no evidence: it says that the caller, not the object, was
 // refused.
@@ -38,6 +40,7 @@ type walkState struct {
 	hand     uint8
 	numbers  bool
 	private  bool
+	guarded  bool   // accounts alone are served, and how they choose ids is known
 	exists   bool   // something is there: the edition, an answer or a refusal says so
 	objects  uint16 // distinct
 	missed   uint16
@@ -50,7 +53,7 @@ type walkState struct {
 func newEnumObject() detector { return enumObject{} }
 
 func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
-	if o.Object == 0 || o.Flags&(pipeline.ObsLogin|pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsUnknown) != 0 {
+	if o.Object == 0 {
 		return 0, false
 	}
 	miss := false
@@ -70,7 +73,7 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	w.misses.decay(now, halfLifeSeconds)
 	w.near.decay(now, halfLifeSeconds)
 	if w.misses.score() == 0 && w.near.score() == 0 && w.objects > 64 {
-		*w = walkState{template: w.template, last: w.last, stride: w.stride, block: w.block, mask: w.mask, hand: w.hand, numbers: w.numbers, private: w.private, exists: w.exists}
+		*w = walkState{template: w.template, last: w.last, stride: w.stride, block: w.block, mask: w.mask, hand: w.hand, numbers: w.numbers, private: w.private, guarded: w.guarded, exists: w.exists}
 	}
 	if w.objects == 0 {
 		w.onset = o.Time
@@ -78,6 +81,7 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 	if s.endpoint != nil && s.endpoint.Refuses || o.Status == 403 {
 		w.private = true
 	}
+	w.guarded = s.endpoint != nil && s.endpoint.Guarded && s.endpoint.scatters() && !o.Has(pipeline.ObsBorrowed)
 	w.exists = w.exists || s.endpoint != nil || !miss || o.Status == 403
 	w.objects = bump(w.objects)
 	missNull, nearNull := s.b.Object.Beta, s.b.Near.Beta
@@ -111,11 +115,12 @@ func (enumObject) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeli
 		if !first {
 			if near {
 				w.nearHits = bump(w.nearHits)
+				o.Flags |= pipeline.ObsNear
 			}
 			w.near.observe(nearNull, near, weight, now, halfLifeSeconds)
 		}
 	}
-	return max(p.walk[0].score(), p.walk[1].score()), miss || w.private
+	return max(p.walk[0].score(), p.walk[1].score()), miss || w.private || w.guarded
 }
 
 // walkOf returns the walk of a template, replacing the weaker one.
@@ -163,10 +168,27 @@ func (w *walkState) place(id int64) (near, first bool) {
 }
 
 func (w *walkState) score() pipeline.Nats {
-	if w.objects < 3 || w.missed < 3 && !w.private || !w.exists {
-		return 0
+	miss, near := w.parts()
+	return miss + near
+}
+
+// scatters reports whether it is known that what one client asks for here is
+// seldom next to one another. Where each account's own objects are numbered in a
+// row, a row says nothing.
+func (e *EndpointBaseline) scatters() bool {
+	return e.Near.N >= 20 && uint64(e.Near.A)*100 < 15*(uint64(e.Near.A)+uint64(e.Near.B))
+}
+
+// parts are the two lines of evidence.
+func (w *walkState) parts() (miss, near pipeline.Nats) {
+	switch {
+	case w.objects < 3 || !w.exists:
+	case w.missed >= 3 || w.private:
+		return w.misses.score(), w.near.score()
+	case w.guarded:
+		return 0, min(w.near.score(), slowCap)
 	}
-	return w.misses.score() + w.near.score()
+	return 0, 0
 }
 
 // succeeded: objects were granted in the middle of a run of misses.
@@ -200,13 +222,14 @@ func (enumObject) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines
 			near = e.Near
 		}
 	}
-	if n := w.misses.score(); n > 0 || w.near.score() == 0 {
+	missed, nearby := w.parts()
+	if n := missed; n > 0 || nearby == 0 {
 		dst = append(dst, pipeline.FindingSignal{
 			Name: "object_miss", Observed: float64(w.missed), Expected: expected(w.objects, miss),
 			Count: int64(w.missed), Nats: n, Baseline: b.baseline(miss),
 		})
 	}
-	if n := w.near.score(); n > 0 {
+	if n := nearby; n > 0 {
 		dst = append(dst, pipeline.FindingSignal{
 			Name: "near_id", Observed: float64(w.nearHits), Expected: expected(w.objects, near),
 			Count: int64(w.nearHits), Nats: n, Baseline: b.baseline(near),

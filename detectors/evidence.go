@@ -110,6 +110,12 @@ type branch struct {
 // event second now. null is what the cohort does; half is the half-life of the
 // evidence in seconds.
 func (t *trial) observe(null Beta, yes bool, weight, now uint32, half uint32) {
+	if !yes && t.branch == [3]branch{} && null.B >= 2*null.A {
+		// No alternative expects a no more often than two times in three, and the
+		// cohort does: nothing comes of it.
+		t.at = max(t.at, now)
+		return
+	}
 	t.decay(now, half)
 	for j := range t.branch {
 		b := &t.branch[j]

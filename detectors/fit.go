@@ -91,11 +91,9 @@ func (f *Fitter) Expect(n int64) {
 // Len returns how many requests the sample holds.
 func (f *Fitter) Len() int { return len(f.rows) }
 
-// Keeps reports whether requests from address a are still wanted. It may be
-// called from any goroutine, to spare parsing the others.
-func (f *Fitter) Keeps(a pipeline.Address) bool { return f.keeps(a.Owner()) }
-
-func (f *Fitter) keeps(client uint64) bool {
+// Keeps reports whether requests of the client are still wanted: the owner hash
+// of an address. It may be called from any goroutine, to spare parsing the others.
+func (f *Fitter) Keeps(client uint64) bool {
 	// The high bits choose the virtual shard; the sample is chosen by others.
 	return uint32(bits.TrailingZeros64(client*0x9e3779b97f4a7c15>>7)) >= f.level.Load()
 }
@@ -110,7 +108,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 	if !r.Address.IsZero() {
 		client = r.Address.Owner()
 	}
-	if !f.keeps(client) || f.perKey[client] >= fitClientLimit {
+	if !f.Keeps(client) || f.perKey[client] >= fitClientLimit {
 		return
 	}
 	f.perKey[client]++
@@ -191,9 +189,9 @@ func (f *Fitter) method(m string) uint8 {
 func (f *Fitter) thin() {
 	for len(f.rows) > FitLimit && f.level.Load() < 40 {
 		f.level.Add(1)
-		f.rows = slices.DeleteFunc(f.rows, func(r fitRow) bool { return !f.keeps(r.client) })
+		f.rows = slices.DeleteFunc(f.rows, func(r fitRow) bool { return !f.Keeps(r.client) })
 		for client := range f.perKey {
-			if !f.keeps(client) {
+			if !f.Keeps(client) {
 				delete(f.perKey, client)
 			}
 		}

@@ -17,10 +17,12 @@ import (
 // from a network operator (else a /16) that it never used, against its own rate of
 // news: a server's key is new almost never, one that sits on a thousand devices
 // every day. Behaviour: a program (agent family, JA4) new to the key, a browser
-// above all; writes that it never made; being refused (403) on one template after
-// the other, which is somebody trying what the key can do. Each counts for a day.
-// New place and program and writes are what a move to another host looks like too:
-// without refusals or a browser they stay at review level.
+// above all; writes and reads that it never made; being refused (403) on one
+// template after the other, which is somebody trying what the key can do. Each
+// counts for a day. A refused request belongs to its address, whose key it names
+// only by its own word: it counts once the same network used the key with success.
+// New place, program, writes and reads are what a move to another host looks like
+// too: without a second refusal or a browser they stay at review level.
 //
 // Misses: keys younger than three days; a thief in the owner's network who does
 // what the owner does. Looks like it: a move to another host together with a new
@@ -41,15 +43,26 @@ const kindKeyNews uint8 = 4
 // weeks, and the key's own row does not.
 func tellKey(p *Profile, o *pipeline.Observation, r *pipeline.Ordered) bool {
 	now := seconds(o.Time)
+	if r.Kind != pipeline.PrincipalKey {
+		return p.seen.add(pipeline.Mix64(o.Endpoint, keyOf(r)), now) // an address that is refused with it
+	}
 	news := p.seen.add(pipeline.Mix64(wide(r), 0x6b1), now)
 	news = p.seen.add(pipeline.Mix64(stackOf(r), 0x6b2), now) || news
 	switch {
 	case r.Status == 403:
 		news = p.seen.add(pipeline.Mix64(o.Endpoint, 0x6b3), now) || news
-	case !o.Has(pipeline.ObsRead) && r.Verb != pipeline.VerbOptions && r.Status < 400:
+	case r.Verb != pipeline.VerbOptions && r.Status < 400:
 		news = p.seen.add(pipeline.Mix64(o.Endpoint, 0x6b4), now) || news
 	}
 	return news
+}
+
+// keyOf is the key of r as a principal.
+func keyOf(r *pipeline.Ordered) uint64 {
+	if r.Kind == pipeline.PrincipalKey {
+		return r.Owner
+	}
+	return pipeline.HashPrincipal(pipeline.PrincipalKey, r.Key)
 }
 
 const (
@@ -58,9 +71,12 @@ const (
 	maxKeys     = 64
 	maxKeyCases = 8
 	keyKnown    = 3 * daySeconds // younger keys have no habits
-	// moveCap is what place, program and writes come to at most where nothing is
-	// refused and no browser shows: between review and page.
+	// moveCap is what place, program, writes and reads come to at most where no
+	// browser shows and not more than one endpoint refuses, which a new release may
+	// run into: between review and page.
 	moveCap = 17 * pipeline.Nat
+	// refusedCap is what one endpoint that refuses says at most.
+	refusedCap = 3 * pipeline.Nat
 )
 
 // keyRow is one key, pointer-free.
@@ -71,13 +87,16 @@ type keyRow struct {
 	places rateOfNews
 	stacks rateOfNews
 	writes rateOfNews
+	reads  rateOfNews
 	denied rateOfNews
 	// What counts now, each until a day after it was seen.
 	place   int32 // Nats
 	stack   int32
 	write   int32
+	read    int32
 	refused int32
 	browser int32
+	_       int32
 	since   pipeline.Time
 	from    uint64 // the new place
 	items   uint32 // requests that brought news
@@ -153,10 +172,6 @@ func (t *keyTable) row(key uint64) *keyRow {
 	}
 }
 
-func (t *keyTable) has(key uint64) bool {
-	return t.rows != nil && slices.ContainsFunc(t.set(key), func(r keyRow) bool { return r.key == key })
-}
-
 func (t *keyTable) set(key uint64) []keyRow {
 	i := int(key>>24) & (len(t.rows)/keyWays - 1)
 	return t.rows[i*keyWays : (i+1)*keyWays]
@@ -167,16 +182,22 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 		return
 	}
 	o, q := &s.Facts, &s.Request
-	if q.Kind != pipeline.PrincipalKey && !t.has(s.Key) {
-		return // refused, and never accepted: anybody can make up keys
+	// Anybody can send a key and be refused: that neither makes a row nor teaches
+	// one where the key is at home.
+	claimed := q.Kind != pipeline.PrincipalKey
+	if claimed && !t.has(s.Key) {
+		return
 	}
 	r := t.row(s.Key)
 	if r.first == 0 {
 		r.first = o.Time
 	}
+	if claimed && (r.from == 0 || r.from != wide(q)) {
+		return
+	}
 	r.last = seconds(o.Time)
 	if r.since != 0 && o.Time-r.since > daySeconds*1e6 {
-		r.place, r.stack, r.write, r.refused, r.browser, r.since, r.items, r.from = 0, 0, 0, 0, 0, 0, 0, 0
+		r.place, r.stack, r.write, r.read, r.refused, r.browser, r.since, r.items, r.from = 0, 0, 0, 0, 0, 0, 0, 0, 0
 	}
 	age := seconds(o.Time) - seconds(r.first)
 	known := age >= keyKnown
@@ -208,45 +229,67 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 		}
 	}
 	switch {
-	case q.Status == 403:
+	case o.Status == 403:
 		if r.denied.see(o.Endpoint) && stranger {
-			add(&r.refused, min(r.denied.nats(age), 3*pipeline.Nat), 12*pipeline.Nat)
+			add(&r.refused, min(r.denied.nats(age), refusedCap), 12*pipeline.Nat)
 		}
-	case !o.Has(pipeline.ObsRead) && q.Status < 400:
+	case o.Status >= 400:
+	case !o.Has(pipeline.ObsRead):
 		if r.writes.see(o.Endpoint) && stranger {
 			add(&r.write, min(r.writes.nats(age), 3*pipeline.Nat), 6*pipeline.Nat)
+		}
+	default:
+		if r.reads.see(o.Endpoint) && stranger {
+			add(&r.read, min(r.reads.nats(age), 2*pipeline.Nat), 6*pipeline.Nat)
 		}
 	}
 	if counted {
 		r.items++
 	}
 	if k.traced() && (counted || stranger) {
-		place, stack, browser, write, refused := r.parts()
-		k.trace(s, Traced{Detector: nameKeyMisuse, Owner: s.Key, Score: place + stack + browser + write + refused, Counted: counted, Part: true})
+		_, score := r.parts()
+		k.trace(s, Traced{Detector: nameKeyMisuse, Owner: s.Key, Score: score, Counted: counted, Part: true})
 	}
 	if counted {
 		t.tell(k, r, s)
 	}
 }
 
+// keyPart is one line of evidence.
+type keyPart struct {
+	name string
+	nats pipeline.Nats
+}
+
 // parts are the lines of evidence: nothing, unless both families are there.
-func (r *keyRow) parts() (place, stack, browser, write, refused pipeline.Nats) {
-	place, stack, browser = pipeline.Nats(r.place), pipeline.Nats(r.stack), pipeline.Nats(r.browser)
-	write, refused = pipeline.Nats(r.write), pipeline.Nats(r.refused)
-	if place <= 0 || stack+browser+write+refused <= 0 || r.items < 3 {
-		return 0, 0, 0, 0, 0
+func (r *keyRow) parts() (parts [6]keyPart, score pipeline.Nats) {
+	place, stack, browser := pipeline.Nats(r.place), pipeline.Nats(r.stack), pipeline.Nats(r.browser)
+	write, read, refused := pipeline.Nats(r.write), pipeline.Nats(r.read), pipeline.Nats(r.refused)
+	if place <= 0 || stack+browser+write+read+refused <= 0 || r.items < 3 {
+		return parts, 0
 	}
-	if over := place + stack + write - moveCap; browser+refused == 0 && over > 0 {
-		write -= min(over, write)
+	if over := place + stack + write + read + refused - moveCap; browser == 0 && refused <= refusedCap && over > 0 {
+		cut := min(over, read)
+		over -= cut
+		read -= cut
+		cut = min(over, write)
+		over -= cut
+		write -= cut
+		refused -= min(over, refused)
 	}
-	return place, stack, browser, write, refused
+	parts = [6]keyPart{{"new_place", place}, {"new_stack", stack}, {"browser", browser}, {"new_writes", write}, {"new_reads", read}, {"refused_scopes", refused}}
+	return parts, place + stack + browser + write + read + refused
+}
+
+// has reports whether key has a row.
+func (t *keyTable) has(key uint64) bool {
+	return t.rows != nil && slices.ContainsFunc(t.set(key), func(r keyRow) bool { return r.key == key })
 }
 
 func (t *keyTable) tell(k *knot, r *keyRow, s *pipeline.Signal) {
 	c := t.openCase(s)
 	c.note(k, s)
-	place, stack, browser, write, refused := r.parts()
-	score := place + stack + browser + write + refused
+	parts, score := r.parts()
 	if score < pipeline.ReviewAt || k.c.cfg.Modes[nameKeyMisuse] == ModeOff {
 		return
 	}
@@ -258,10 +301,7 @@ func (t *keyTable) tell(k *knot, r *keyRow, s *pipeline.Signal) {
 	c.Told = k.now
 	f.ID = c.Guess
 	own := pipeline.Baseline{Kind: "own", N: int64(seconds(s.Facts.Time)-seconds(r.first)) / daySeconds}
-	for _, x := range []struct {
-		name string
-		nats pipeline.Nats
-	}{{"new_place", place}, {"new_stack", stack}, {"browser", browser}, {"new_writes", write}, {"refused_scopes", refused}} {
+	for _, x := range parts {
 		if x.nats > 0 {
 			f.Signals = append(f.Signals, pipeline.FindingSignal{Name: x.name, Observed: 1, Count: 1, Nats: x.nats, Baseline: own})
 			f.Score += x.nats
@@ -270,9 +310,9 @@ func (t *keyTable) tell(k *knot, r *keyRow, s *pipeline.Signal) {
 	f.Outcome = pipeline.Outcome{Requests: int64(r.items), Attempted: int64(r.items), Basis: "unknown"}
 	f.Facts = pipeline.FindingFacts{CanSucceed: true}
 	f.Title = fmt.Sprintf("API key %s is used by somebody else, from %s", c.Account, s.Request.Address.PrincipalValue())
-	f.Reason = fmt.Sprintf("In %d days this key was used from %s; now it comes from a new network%s%s%s%s, within %s.",
-		own.N, plural(int64(r.places.n-1), "network", "networks"), when(stack > 0, ", with a program new to it"), when(browser > 0, ", a browser"),
-		when(write > 0, ", and changes what it never changed"), when(refused > 0, ", and is refused on what it never asked for"),
+	f.Reason = fmt.Sprintf("In %d days this key was used from %s; now it comes from a new network%s%s%s%s%s, within %s.",
+		own.N, plural(int64(r.places.n-1), "network", "networks"), when(r.stack > 0, ", with a program new to it"), when(r.browser > 0, ", a browser"),
+		when(r.write > 0, ", and changes what it never changed"), when(r.read > 0, ", and reads what it never read"), when(r.refused > 0, ", and is refused on what it never asked for"),
 		span(time.Duration(f.Last-r.since)*time.Microsecond))
 	f.Next = []string{"Ask the key's owner; if it was not them, rotate key " + c.Account, "Look at what it read and changed since then"}
 	f.BenignIf = []string{"the owner moved it to another host with a new release", "a developer tried the key in a browser"}

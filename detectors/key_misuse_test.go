@@ -21,6 +21,9 @@ func (v *keyring) use(at float64, a pipeline.Address, asn uint32, agent, method,
 		Time: t, Effective: t, Bytes: 900, Duration: -1, Owner: pipeline.HashPrincipal(pipeline.PrincipalKey, "acme_1"), Kind: pipeline.PrincipalKey,
 		Key: "acme_1", Status: status, Address: a, ASN: asn, Method: method, Path: path, Agent: agent,
 	}
+	if status == 403 { // as collect has it: a refused request is its address's
+		r.Kind, r.Owner = pipeline.PrincipalIP, a.Owner()
+	}
 	r.Seal()
 	v.out = append(v.out, r)
 }
@@ -81,6 +84,28 @@ func TestKeyMisuse(t *testing.T) {
 				v.use(30+float64(i)/200, addressOf(70<<24|1), 8800, "rewritten/1.0", []string{"GET", "PUT"}[i%2], fmt.Sprintf("/v2/%s", []string{"orders", "users", "parts"}[i%3]), 200)
 			}
 		}},
+		{"another host and a new release that reads more and is refused once", "review", func(v *keyring) {
+			v.server(30)
+			for i := range 100 {
+				path, status := fmt.Sprintf("/v2/%s", []string{"orders", "users", "parts", "hooks", "audit"}[i%5]), uint16(200)
+				if i%5 == 4 {
+					status = 403
+				}
+				v.use(30+float64(i)/200, addressOf(70<<24|1), 8800, "rewritten/1.0", "GET", path, status)
+			}
+		}},
+		{"strangers name it and are refused", "", func(v *keyring) {
+			v.server(30)
+			for i := range 200 {
+				v.use(29.5+float64(i)/2000, addressOf(180<<24|uint32(i%5)), 6500, "python-requests/2.31", "GET", fmt.Sprintf("/v1/%c/x", 'a'+i%20), 403)
+			}
+		}},
+		{"stolen: reads what its owner never read", "review", func(v *keyring) {
+			v.server(30)
+			for i := range 60 {
+				v.use(29.5+float64(i)/2000, thief, 6500, "python-requests/2.31", "GET", fmt.Sprintf("/v1/%s", []string{"users", "invoices", "members", "exports"}[i%4]), 200)
+			}
+		}},
 		{"stolen: tried out with a script", "page", func(v *keyring) {
 			v.server(30)
 			for i, p := range []string{"/v1/orders", "/v1/users", "/v1/admin/keys", "/v1/payouts", "/v1/exports", "/v1/audit"} {
@@ -132,6 +157,7 @@ func TestKeyMisuse(t *testing.T) {
 	}
 	v := &keyring{rng: rand.New(rand.NewPCG(1, 5))}
 	v.server(20)
+	v.use(19.5, thief, 6500, "python-requests/2.31", "GET", "/v1/orders/3", 200)
 	for i := range 9 {
 		v.use(19.5+float64(i)/2000, thief, 6500, "python-requests/2.31", "GET", fmt.Sprintf("/v1/admin%c/x", 'a'+i), 403)
 	}

@@ -174,6 +174,9 @@ func preflight(r *pipeline.Request) bool {
 
 func (f *pathFacts) is(flag pipeline.ObservationFlags) bool { return f.flags&flag != 0 }
 
+// asset reports a file that pages are made of and that names no object.
+func (f *pathFacts) asset() bool { return f.is(pipeline.ObsStatic) && f.object == 0 }
+
 // catalogue is what the path's items are counted among.
 func (f *pathFacts) catalogue() uint64 {
 	if f.is(pipeline.ObsSlot) {

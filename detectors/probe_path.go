@@ -49,7 +49,7 @@ const toldProbe = 16
 
 func (probePath) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.probe
-	if !s.freshPath || o.Flags&(pipeline.ObsLogin|pipeline.ObsAuto) != 0 {
+	if !s.freshPath {
 		return 0, false
 	}
 	now := seconds(o.Time)

@@ -52,15 +52,15 @@ const (
 )
 
 // touch counts one request.
-func (p *Profile) touch(o *pipeline.Observation) {
+func (p *Profile) touch(at pipeline.Time, agent uint64) {
 	if p.Requests == 0 {
-		p.First = o.Time
+		p.First = at
 	}
-	p.Last = o.Time
+	p.Last = at
 	p.Requests++
-	p.agents.add(pipeline.Mix64(o.Agent, 1))
-	p.agent = o.Agent
-	minute := int64(o.Time) / 60e6
+	p.agents.add(pipeline.Mix64(agent, 1))
+	p.agent = agent
+	minute := int64(at) / 60e6
 	if d := minute - p.rateAt; d > 0 {
 		for i := len(p.rate) - 1; i >= 0; i-- {
 			if j := int64(i) - d; j >= 0 {
@@ -89,6 +89,9 @@ func (p *Profile) rate5m() (n int64) {
 // who show credentials are counted, the others go by their agents, unless the
 // client changes its agent with every few requests.
 func (p *Profile) people(b *Baselines) (low, high int) {
+	if p.borrowed == 0 && p.agents&(p.agents-1) == 0 {
+		return 1, 1 // one agent, or none
+	}
 	if p.rotates() {
 		return 1, 1
 	}

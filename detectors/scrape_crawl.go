@@ -58,8 +58,7 @@ const (
 
 func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
 	st := &p.crawl
-	if !o.Has(pipeline.ObsRead) || o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss) != 0 ||
-		o.Status < 200 || o.Status >= 300 && o.Status != 304 {
+	if o.Status < 200 || o.Status >= 300 && o.Status != 304 {
 		return 0, false
 	}
 	if o.Has(pipeline.ObsBorrowed) && !p.rotates() {

@@ -388,10 +388,16 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		st.requests++
 	}
 	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !sampledClient(owner) && !w.proven(r.Request, as) {
+	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !w.proven(r.Request, as) {
 		if r.Status != 0 {
 			st.hits++
 		}
+		if as != asLender && sampledClient(owner) {
+			w.glimpse(i, st, r)
+		}
+		return
+	}
+	if st.full != 0 && !miss && as == asOwner && w.set.cfg.Trace == nil && w.asset(sh.profile(st.full-1), r) {
 		return
 	}
 	o := &w.obs
@@ -413,7 +419,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	} else {
 		p = sh.profile(st.full - 1)
 	}
-	p.touch(o)
+	p.touch(o.Time, o.Agent)
 	if as == asLender {
 		o.Flags |= pipeline.ObsBorrowed
 		p.borrowed++
@@ -446,7 +452,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	entries, trace := w.set.entries, w.set.cfg.Trace
 	for k, d := range w.set.detectors {
-		if of := entries[k].of; of != 0 && o.Flags&of == 0 {
+		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 {
 			continue
 		}
 		score, counted := d.observe(p, o, sc)
@@ -461,6 +467,20 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if as != asLender {
 		w.tell(i, p, r)
 	}
+}
+
+// asset counts a request for a file that a page is made of, if r is one and no
+// more than that: no detector judges it. It reports whether it was.
+func (w *worker) asset(p *Profile, r *pipeline.Ordered) bool {
+	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
+		!w.v.facts(r.PathKey, r.Host, r.Path).asset() {
+		return false
+	}
+	p.touch(r.Effective, r.AgentKey)
+	if p.Requests < 64 && w.v.declares(r.Request) {
+		p.Flags |= profileDeclared
+	}
+	return true
 }
 
 // counted keeps the request as an example and emits a finding when the case

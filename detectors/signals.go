@@ -32,12 +32,23 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
 		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
 	}
-	// A request that was refused is its address's, whatever key it names.
-	if r.Key != "" && (r.Kind == pipeline.PrincipalKey || r.Status == 403) && tellKey(p, o, r) {
-		send(pipeline.MeetPrincipal, pipeline.HashPrincipal(pipeline.PrincipalKey, r.Key), kindKeyNews)
+	if r.Key != "" && (r.Kind == pipeline.PrincipalKey || r.Kind == pipeline.PrincipalIP && o.Status == 403) && tellKey(p, o, r) {
+		send(pipeline.MeetPrincipal, keyOf(r), kindKeyNews)
 	}
 	if contact(o, &w.sc) {
 		send(pipeline.MeetTemplate, o.Template, contactSignal)
+	}
+}
+
+// glimpse sends the first contacts of a sampled principal that has no profile
+// yet, so that visitors of a few pages speak for a crowd too.
+func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
+	o := &w.obs
+	w.v.observe(o, r.Request)
+	o.Owner = st.owner
+	w.sc.freshPath = st.meet(o.Path)
+	if contact(o, &w.sc) {
+		w.told = append(w.told, told{i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: st.owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o}})
 	}
 }
 

@@ -6,13 +6,15 @@ import (
 
 // The bounds of one virtual shard; times pipeline.Shards they bound a whole
 // process, however many principals an attacker invents: 8 million stubs
-// (256 MB), 500,000 profiles (about 500 MB), 32,000 case files. They are per
-// virtual shard, never per worker, so that no result depends on workers.
+// (256 MB), 262,144 profiles (about 500 MB), 32,000 case files: less than 1 GiB
+// even where five million addresses each ask for something that is not there.
+// They are per virtual shard, never per worker, so that no result depends on
+// workers.
 const (
 	stubWays     = 16  // slots of a bucket
 	stubBuckets  = 128 // at most
 	slabProfiles = 8   // profiles allocated at once
-	maxProfiles  = 128
+	maxProfiles  = 64
 	maxCases     = 8
 	graveSlots   = 256
 	// promoteAt is the request on which a principal without any evidence gets a
@@ -28,8 +30,17 @@ type stub struct {
 	requests uint16
 	hits     uint8
 	_        uint8
-	full     int32 // 1 + index of its profile; 0 none
-	_        uint32
+	full     int32  // 1 + index of its profile; 0 none
+	paths    uint32 // a bit for each path it asked for, where somebody wants to know
+}
+
+// meet reports whether the principal did not ask for a path with this hash
+// before, and remembers it.
+func (s *stub) meet(path uint64) bool {
+	bit := uint32(1) << (path >> 59)
+	fresh := s.paths&bit == 0
+	s.paths |= bit
+	return fresh
 }
 
 // grave keeps what an evicted principal had against it, so that flooding the

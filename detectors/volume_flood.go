@@ -53,7 +53,7 @@ const (
 )
 
 func (volumeFlood) observe(p *Profile, o *pipeline.Observation, s *scope) (pipeline.Nats, bool) {
-	if o.Flags&(pipeline.ObsStatic|pipeline.ObsAuto|pipeline.ObsLogin|pipeline.ObsMiss|pipeline.ObsRefused) != 0 || s.r.Verb == pipeline.VerbOptions || o.Status == 304 || o.Status == 206 || o.Status == 0 {
+	if s.r.Verb == pipeline.VerbOptions || o.Status == 304 || o.Status == 206 || o.Status == 0 {
 		return 0, false
 	}
 	if o.Has(pipeline.ObsBorrowed) && !p.rotates() {

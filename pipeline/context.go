@@ -307,7 +307,10 @@ func (n *Annotator) Annotate(r *Request) {
 
 // named returns the crawler that r's agent names, nil if none.
 func (n *Annotator) named(r *Request) *crawler {
-	key := Hash64(r.Agent)
+	key := r.AgentKey
+	if key == 0 {
+		key = Hash64(r.Agent)
+	}
 	e := &n.agents[key&(contextAgents-1)]
 	if e.key != key || key == 0 {
 		*e = namedCrawler{key: key, index: int16(nameOf(n.x.crawlers, r.Agent) + 1)}

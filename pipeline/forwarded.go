@@ -19,8 +19,8 @@ const maxAddressText = 96
 // parseHost reads an address as logs and headers write it: with or without a
 // port, brackets, quotes or a zone (dropped). The unspecified address is none.
 func parseHost(s string) (Address, bool) {
-	if a, ok := parseIPv4(s); ok {
-		return a, !unspecified4(a)
+	if ip, ok := parseIPv4(s); ok {
+		return address4(ip), ip != 0
 	}
 	s = strings.Trim(s, " \t\"")
 	if s == "" || len(s) > maxAddressText {
@@ -41,8 +41,11 @@ func parseHost(s string) (Address, bool) {
 				return Address{}, false
 			}
 		}
-		a, ok := parseIPv4(host)
-		return a, ok && !unspecified4(a)
+		ip, ok := parseIPv4(host)
+		if !ok {
+			return Address{}, false
+		}
+		return address4(ip), ip != 0
 	}
 	if i := strings.IndexByte(s, '%'); i >= 0 {
 		if i == len(s)-1 {

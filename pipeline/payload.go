@@ -138,8 +138,10 @@ func classesOf(s string) (c charClass) {
 // slot of the strongest. It allocates nothing and keeps nothing.
 func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
 	var s payloadScan
-	if c := classesOf(path); c&^(charSlashDot|charEqual) != 0 || c&charSlashDot != 0 && oddPath(path) {
-		s.look(path[:min(len(path), maxPayloadText)], payloadPathSlot, c, true)
+	if !plainPath(path) {
+		if c := classesOf(path); c&^(charSlashDot|charEqual) != 0 || c&charSlashDot != 0 && oddPath(path) {
+			s.look(path[:min(len(path), maxPayloadText)], payloadPathSlot, c, true)
+		}
 	}
 	if query != "" {
 		// Letters, digits and pairs of them are no payload.
@@ -147,7 +149,7 @@ func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
 			s.query(query[:min(len(query), maxPayloadText)])
 		}
 	}
-	if referer != "" {
+	if !plainReferer(referer) {
 		if c := classesOf(referer); c&(charQuoteMark|charAngle|charBracket|charEncoded) != 0 || c&charShell != 0 && strings.IndexByte(referer, '$') >= 0 {
 			before, at := s.found, s.slot
 			s.look(referer[:min(len(referer), maxPayloadText)], payloadRefererSlot, c, false)
@@ -168,28 +170,14 @@ type payloadScan struct {
 	rank  int // of the strongest shape so far
 }
 
-// oddPath reports dots that climb.
+// oddPath reports a path with a dot or a hyphen that makes it odd.
 func oddPath(path string) bool {
-	for rest := path; ; {
-		i := strings.IndexByte(rest, '.')
-		if i < 0 {
-			break
-		}
-		if i+1 < len(rest) && rest[i+1] == '.' || i > 0 && rest[i-1] == '/' && strings.HasPrefix(rest[i:], ".git") {
+	for i := range len(path) {
+		if c := path[i]; (c == '.' || c == '-') && oddAt(path, i) {
 			return true
 		}
-		rest = rest[i+1:]
 	}
-	for rest := path; ; {
-		i := strings.IndexByte(rest, '-')
-		if i < 0 {
-			return false
-		}
-		if strings.HasPrefix(rest[i:], "-inf") || strings.HasPrefix(rest[i:], "-INF") {
-			return true
-		}
-		rest = rest[i+1:]
-	}
+	return false
 }
 
 func (s *payloadScan) query(q string) {

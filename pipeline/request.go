@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/binary"
 	"net/netip"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 )
@@ -291,8 +292,8 @@ type Address [16]byte
 // ParseAddress reads an IPv4 or IPv6 address; brackets, a port or a zone are
 // not accepted here.
 func ParseAddress(s string) (Address, bool) {
-	if a, ok := parseIPv4(s); ok {
-		return a, true
+	if ip, ok := parseIPv4(s); ok {
+		return address4(ip), true
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
@@ -305,16 +306,15 @@ func ParseAddress(s string) (Address, bool) {
 	return Address(a.As16()), true
 }
 
-func parseIPv4(s string) (Address, bool) {
-	var ip uint32
+func parseIPv4(s string) (ip uint32, ok bool) {
 	i := 0
 	for octet := 0; ; octet++ {
 		if i == len(s) {
-			return Address{}, false
+			return 0, false
 		}
 		v := uint32(s[i]) - '0'
 		if v > 9 {
-			return Address{}, false
+			return 0, false
 		}
 		i++
 		for n := 1; i < len(s); n++ {
@@ -323,29 +323,53 @@ func parseIPv4(s string) (Address, bool) {
 				break
 			}
 			if n == 3 || v == 0 {
-				return Address{}, false // four digits, or a leading zero
+				return 0, false // four digits, or a leading zero
 			}
 			v = v*10 + d
 			i++
 		}
 		if v > 255 {
-			return Address{}, false
+			return 0, false
 		}
 		ip = ip<<8 | v
 		if octet == 3 {
 			break
 		}
 		if i == len(s) || s[i] != '.' {
-			return Address{}, false
+			return 0, false
 		}
 		i++
 	}
 	if i != len(s) {
-		return Address{}, false
+		return 0, false
 	}
-	a := Address{10: 0xff, 11: 0xff}
-	binary.BigEndian.PutUint32(a[12:], ip)
-	return a, true
+	return ip, true
+}
+
+// put4 makes a the IPv4 address ip. Two writes of eight bytes can be read back at
+// once; what is put together from smaller ones has to be waited for.
+func (a *Address) put4(ip uint32) {
+	binary.BigEndian.PutUint64(a[:8], 0)
+	binary.BigEndian.PutUint64(a[8:], 0xffff<<32|uint64(ip))
+}
+
+func address4(ip uint32) (a Address) {
+	a.put4(ip)
+	return a
+}
+
+// owner4 is Address.Owner of an IPv4 address.
+func owner4(ip uint32) uint64 { return Mix64(uint64(ip), 4) }
+
+// AddressOwner is Address.Owner of the address that s spells.
+func AddressOwner(s []byte) (owner uint64, ok bool) {
+	// The text is not kept, so it need not be copied.
+	text := unsafe.String(unsafe.SliceData(s), len(s))
+	if ip, ok := parseIPv4(text); ok {
+		return owner4(ip), true
+	}
+	a, ok := ParseAddress(text)
+	return a.Owner(), ok
 }
 
 // IsZero reports whether there is no address.
@@ -353,7 +377,7 @@ func (a Address) IsZero() bool { return a == Address{} }
 
 // Is4 reports whether a is IPv4.
 func (a Address) Is4() bool {
-	return binary.BigEndian.Uint64(a[:8]) == 0 && a[8] == 0 && a[9] == 0 && a[10] == 0xff && a[11] == 0xff
+	return binary.BigEndian.Uint64(a[:8]) == 0 && binary.BigEndian.Uint64(a[8:])>>32 == 0xffff
 }
 
 // Addr returns a as a netip.Addr, IPv4 unmapped; invalid for the zero value.
@@ -376,7 +400,7 @@ func (a Address) String() string {
 // the /64 of an IPv6 one (one host moves freely inside its /64).
 func (a Address) Owner() uint64 {
 	if a.Is4() {
-		return Mix64(uint64(binary.BigEndian.Uint32(a[12:])), 4)
+		return owner4(uint32(binary.BigEndian.Uint64(a[8:])))
 	}
 	return Mix64(binary.BigEndian.Uint64(a[:8]), 6)
 }

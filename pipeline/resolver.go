@@ -30,6 +30,7 @@ type Resolver struct {
 	json     fastjson.Parser
 	query    []byte // scratch
 	agents   agentScans
+	sender   uint64 // Address.Owner of the request at hand
 }
 
 // NewResolver returns a Resolver for one worker.
@@ -69,6 +70,9 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 	r.counts.Requests++
 	req.Flags &^= FlagLogin | FlagRefused | FlagAsks
 	r.address(req, c)
+	if r.sender == 0 {
+		r.sender = req.Address.Owner()
+	}
 
 	subject, basicUser := r.credentials(req, c)
 	status := req.Answer()
@@ -96,7 +100,7 @@ func (r *Resolver) own(req *Request, subject bool) {
 	status := req.Answer()
 	accepted := status >= 200 && status < 400
 	if !req.Address.IsZero() && (login || !accepted) {
-		req.Kind, req.Owner = PrincipalIP, req.Address.Owner()
+		req.Kind, req.Owner = PrincipalIP, r.sender
 		return
 	}
 	// Without an address an attempt falls to the session it was made in before
@@ -111,7 +115,7 @@ func (r *Resolver) own(req *Request, subject bool) {
 	case req.Session != "":
 		req.Kind, req.Owner = PrincipalSession, HashPrincipal(PrincipalSession, req.Session)
 	case !req.Address.IsZero():
-		req.Kind, req.Owner = PrincipalIP, req.Address.Owner()
+		req.Kind, req.Owner = PrincipalIP, r.sender
 	case req.Account != "":
 		req.Kind, req.Owner = PrincipalAccount, HashPrincipal(PrincipalAccount, req.Account)
 	default:
@@ -120,13 +124,14 @@ func (r *Resolver) own(req *Request, subject bool) {
 	}
 }
 
-// address sets Address and Forwarded.
+// address sets Address and Forwarded, and sender where that is cheap.
 func (r *Resolver) address(req *Request, c *Clear) {
-	req.Address, req.Forwarded = Address{}, Address{}
+	req.Address, req.Forwarded, r.sender = Address{}, Address{}, 0
 	if c.Forwarded == "" && c.ForwardedStd == "" && c.RealIP == "" {
 		// Most lines: a plain address and no header to weigh.
-		if a, ok := parseIPv4(c.Remote); ok {
-			req.Address = a
+		if ip, ok := parseIPv4(c.Remote); ok {
+			req.Address.put4(ip)
+			r.sender = owner4(ip)
 			return
 		}
 	}

@@ -78,6 +78,7 @@ const (
 	ObsTyping                                // of these: forms ask so while a name is typed
 	ObsPretends                              // the agent names a crawler that does not come from there
 	ObsQueried                               // Object is named by a parameter of the query
+	ObsNear                                  // Number is next to what the principal asked for before
 )
 
 // Has reports whether all of f are set.

@@ -18,11 +18,14 @@ import (
 	"weir/storage"
 )
 
-// source is one input of the service: a file that is followed, or one that
-// ends (compressed, or standard input).
+// source is one input of the service: a file that is followed, one that ends
+// (compressed, or standard input), or a listener that others send to.
 type source struct {
 	input
 	follow  bool
+	listens bool
+	start   func()                           // begins to listen, once the blocks are read; nil for files
+	dropped func() (messages, senders int64) // of a listener that cannot put senders off; nil for others
 	next    func(context.Context) (*pipeline.Block, error)
 	release func(*pipeline.Block)
 	close   func() error
@@ -34,6 +37,16 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 	var errs []error
 	for i := range s.cfg.Collect {
 		c := &s.cfg.Collect[i]
+		if c.File == "" {
+			src, err := s.listener(ctx, c)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			s.label(src.name, c)
+			out = append(out, src)
+			continue
+		}
 		names, err := collector.Expand([]string{c.File})
 		if err != nil {
 			if _, statErr := os.Stat(filepath.Dir(c.File)); statErr != nil || strings.ContainsAny(c.File, "*?[") {
@@ -48,16 +61,28 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
-			if len(c.Labels) > 0 {
-				if s.labels == nil {
-					s.labels = map[string]map[string]string{}
-				}
-				s.labels[name] = c.Labels
-			}
+			s.label(name, c)
 			out = append(out, src)
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+func (s *service) label(name string, c *collectConfig) {
+	if len(c.Labels) > 0 {
+		if s.labels == nil {
+			s.labels = map[string]map[string]string{}
+		}
+		s.labels[name] = c.Labels
+	}
+}
+
+// listener opens a source that others send to.
+func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
+	if c.Syslog != nil {
+		return s.syslogSource(ctx, c)
+	}
+	return s.pushSource(ctx, c)
 }
 
 func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {
@@ -184,6 +209,9 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 	blocks := make(chan read, 4)
 	var wg sync.WaitGroup
 	for _, src := range sources {
+		if src.start != nil {
+			src.start()
+		}
 		wg.Go(func() { s.readSource(ctx, src, blocks) })
 	}
 	done := make(chan struct{})
@@ -262,6 +290,9 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 
 // id is the source's identity in blocks.
 func (src *source) id() uint64 {
+	if src.listens {
+		return pipeline.Hash64(src.name)
+	}
 	if abs, err := filepath.Abs(src.name); err == nil && src.name != "-" {
 		return pipeline.Hash64(abs)
 	}

@@ -39,9 +39,11 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source.
+// collectConfig is one source: one of File, Push and Syslog is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
+	Push      *pushConfig       `yaml:"push"`
+	Syslog    *syslogConfig     `yaml:"syslog"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -200,9 +202,13 @@ func expandEnv(text string) (string, error) {
 
 func (c *config) validate() error {
 	var errs []error
+	listeners := map[string]bool{}
 	for i, s := range c.Collect {
-		if s.File == "" {
-			errs = append(errs, fmt.Errorf("collect[%d].file: it is empty; give the path of a log", i))
+		errs = append(errs, s.validate(fmt.Sprintf("collect[%d]", i))...)
+		if name := s.sourceName(); s.File == "" && name != "" && listeners[name] {
+			errs = append(errs, fmt.Errorf("collect[%d]: %s is a source already", i, name))
+		} else if s.File == "" {
+			listeners[name] = true
 		}
 		if _, err := s.options(); err != nil {
 			errs = append(errs, fmt.Errorf("collect[%d].timezone: %w", i, err))
@@ -287,6 +293,38 @@ func (c *config) hash() string {
 	}
 	sum := sha256.Sum256(data)
 	return "sha256:" + hex.EncodeToString(sum[:16])
+}
+
+// validate checks what kind of source it is.
+func (s *collectConfig) validate(at string) (errs []error) {
+	kinds := 0
+	if s.File != "" {
+		kinds++
+	}
+	if s.Push != nil {
+		kinds++
+		errs = s.Push.validate(at + ".push")
+	}
+	if s.Syslog != nil {
+		kinds++
+		errs = append(errs, s.Syslog.validate(at+".syslog")...)
+	}
+	if kinds != 1 {
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))
+	}
+	return errs
+}
+
+// sourceName is the source as users know it; a file may be a glob.
+func (s *collectConfig) sourceName() string {
+	if s.Push != nil {
+		return "push:" + s.Push.address()
+	}
+	if s.Syslog != nil {
+		network, address := s.Syslog.where()
+		return "syslog:" + network + "://" + address
+	}
+	return s.File
 }
 
 // options are the parse options of the source.

@@ -23,6 +23,12 @@ func TestConfigProblemsHavePlaces(t *testing.T) {
 		}
 	}
 	f("collekt: []\nlog: {level: loud}", "collekt: no such key (line 1)", "log.level")
+	f("collect: [{file: a, push: {}}, {push: {listen: '0.0.0.0:99999', tsl: {}}}, {push: {listen: '0.0.0.0:1', max_body: 20%}}, {push: {listen: '[::]:1', tls: {cert_file: a}}}, {push: {}}, {push: {}}]",
+		"collect[0].file", "collect[1].push.tsl: no such key", "collect[1].push.listen", "collect[2].push.listen: \"0.0.0.0:1\" is open to others: give tokens_file",
+		"give tls, or insecure_http", "collect[2].push.max_body", "collect[3].push.listen", "collect[3].push.tls.key_file", "collect[5]: push:127.0.0.1:7381 is a source already")
+	f("collect: [{syslog: {listen: '0.0.0.0:514'}}, {syslog: {listen: 'tls://127.0.0.1:1', allow: [x]}, push: {}}, {syslog: {listen: 'udp://0.0.0.0:514', tls: {}}}]",
+		"collect[0].syslog.listen: \"0.0.0.0:514\": want udp://", "is open to others: name who", "collect[1].syslog.tls", "collect[1].syslog.allow: \"x\"", "collect[1].file",
+		"collect[2].syslog.tls: it is for tls:// only", "collect[2].syslog.listen")
 	f("collect: [{file: a}, {fil: b}]", "collect[1].fil: no such key", "collect[1].file")
 	f("detect: {probe.pat: {mode: on}, probe.path: {mode: maybe}}", "detect.probe.pat: no such detector", "detect.probe.path.mode")
 	f("alerts: {sinks: {a: {webhook: {url: 'https://x.example', secre: 1}}}}", "alerts.sinks.a.webhook.secre: no such key")

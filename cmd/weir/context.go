@@ -30,9 +30,11 @@ func (c *config) sourceLabels() map[string]map[string]string {
 			if out == nil {
 				out = map[string]map[string]string{}
 			}
-			names, err := collector.Expand([]string{s.File})
-			if err != nil {
-				names = []string{s.File}
+			names := []string{s.sourceName()}
+			if s.File != "" {
+				if found, err := collector.Expand(names); err == nil {
+					names = found
+				}
 			}
 			for _, name := range names {
 				out[name] = s.Labels

@@ -48,8 +48,8 @@ func evalFloors() []evalFloor {
 			known,
 		},
 		{
-			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 6 * aDay, 300,
-			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 5 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
+			"foreign documents, random UUIDs, 1 a minute", "≤ 10 objects", "saas", 16 * aDay, 300,
+			simulate.Attack{Type: "enum.object", Variant: "leaked", Rate: 1.0 / 60, Requests: 200, Start: 15 * aDay, Success: 1, Evade: simulate.Evade{Shuffle: true, Jitter: 1}},
 			known,
 		},
 		{
@@ -198,13 +198,13 @@ func evalFloors() []evalFloor {
 		},
 
 		{
-			"a leaked key", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 12 * time.Hour, Success: -1},
+			"a leaked key", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "leaked", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{
-			"a leaked key, half of what it tries is refused", "", "saas", aDay, 300,
-			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 12 * time.Hour, Success: -1},
+			"a leaked key, half of what it tries is refused", "", "saas", 15 * aDay, 60,
+			simulate.Attack{Type: "key.misuse", Variant: "scopes", Start: 14*aDay + 12*time.Hour, Success: -1},
 			nil,
 		},
 		{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"unsafe"
 
 	"weir/collector"
 	"weir/detectors"
@@ -153,9 +152,8 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 		cfg := collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers}
 		if prefilter {
 			cfg.Keep = func(prefix []byte) bool {
-				// The text is not kept, so it need not be copied.
-				a, ok := pipeline.ParseAddress(unsafe.String(unsafe.SliceData(prefix), len(prefix)))
-				return !ok || fitter.Keeps(a)
+				owner, ok := pipeline.AddressOwner(prefix)
+				return !ok || fitter.Keeps(owner)
 			}
 		}
 		r := collector.NewReader(cfg)

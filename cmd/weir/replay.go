@@ -217,7 +217,7 @@ func (p *replay) sources(ctx context.Context, e *engine) error {
 		}
 	}
 	for i := range p.cfg.Collect {
-		src := source{input: input{name: p.cfg.Collect[i].File}}
+		src := source{input: input{name: p.cfg.Collect[i].sourceName()}, listens: p.cfg.Collect[i].File == ""}
 		if stored[src.id()] {
 			add(src.id())
 		}

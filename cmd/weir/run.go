@@ -282,6 +282,7 @@ type metrics struct {
 	shadow   *prometheus.CounterVec
 	shed     prometheus.Counter
 	full     prometheus.Counter
+	pushed   *prometheus.CounterVec
 }
 
 func newMetrics(s *service) *metrics {
@@ -293,13 +294,14 @@ func newMetrics(s *service) *metrics {
 		alerts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_alert_revisions_total", Help: "Alert revisions committed."}, []string{"detector", "severity", "change"}),
 		shadow:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
 		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
+		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),

@@ -1,0 +1,425 @@
+package collector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// PushConfig says what a Push takes and how.
+type PushConfig struct {
+	Source string // as users know it
+	// Formats gives the formats that senders may name; Default is the one of
+	// "auto", nil to go by the lines themselves.
+	Formats func(name string) (*Format, error)
+	Default *Format
+	Options ParseOptions // of lines that are recognised
+	// NewIdentify makes one Identify for each worker; nil leaves requests
+	// without an owner.
+	NewIdentify func() Identify
+	// Cursor and Cause resume where the store was left.
+	Cursor []byte
+	Cause  int64
+	// Tokens are asked for; nil asks for none.
+	Tokens *Tokens
+	// Trusted says that the transport knows the sender: a client certificate.
+	Trusted bool
+	// MaxBody bounds a body as sent and unpacked; 0 is 16 MiB.
+	MaxBody int64
+	// MaxPending bounds the memory of lines that are not kept yet; 0 is 64 MiB.
+	MaxPending int64
+	// Patience is how long a sender waits for its lines to be kept; 0 is 30 s.
+	Patience time.Duration
+	// Busy says that later stages are too far behind; nil never.
+	Busy func() bool
+	// Answered is told of every answer; nil is not.
+	Answered func(status int)
+	Log      *zap.Logger
+}
+
+const (
+	maxPushers    = 64 // bodies read at a time
+	retryAfter    = 1  // seconds, for a sender that has to come again
+	detectAgainAt = 20
+)
+
+// Push takes lines over HTTP: POST /ingest/v1/{format} with text lines, NDJSON
+// or a JSON array, as they are, gzip or zstd. It answers 2xx when the lines are
+// kept, for good: once their blocks were released. A body is taken whole or not
+// at all; lines that are no request are counted, as in files. A full pipeline
+// is 429 with Retry-After, and memory is bounded by MaxPending. Delivery is at
+// least once: a sender that heard no answer sends again.
+//
+// ServeHTTP, Release and Stats are for any goroutine; one calls Next and Close.
+type Push struct {
+	inbox
+	cfg     PushConfig
+	bodies  bodies
+	turns   chan struct{}
+	mux     *http.ServeMux
+	mu      sync.Mutex
+	pumps   map[string]*pump // by format
+	workers []*worker        // idle
+	seen    *Format          // what auto last recognised
+}
+
+// NewPush makes a Push; the caller gives it a server, see NewServer.
+func NewPush(cfg PushConfig) (*Push, error) {
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 16 << 20
+	}
+	if cfg.MaxPending <= 0 {
+		cfg.MaxPending = 64 << 20
+	}
+	orDefault(&cfg.Patience, 30*time.Second)
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	p := &Push{cfg: cfg, turns: make(chan struct{}, maxPushers), mux: http.NewServeMux(), pumps: map[string]*pump{}}
+	if err := p.inbox.open(cfg.Source, cfg.NewIdentify, position{cfg.Cursor, cfg.Cause}, cfg.MaxPending); err != nil {
+		return nil, err
+	}
+	p.mux.HandleFunc("POST /ingest/v1/{format}", p.ingest)
+	p.mux.HandleFunc("/ingest/v1/{format}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", "POST")
+		p.refuse(w, http.StatusMethodNotAllowed, "lines are pushed with POST")
+	})
+	p.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		p.refuse(w, http.StatusNotFound, "lines are pushed to /ingest/v1/{format}; formats are auto, "+formatNames(", "))
+	})
+	return p, nil
+}
+
+// NewServer is the server for p, with its limits set.
+func (p *Push) NewServer() *http.Server {
+	return &http.Server{
+		Handler:           p,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute + p.cfg.Patience + 10*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          zap.NewStdLog(p.cfg.Log),
+	}
+}
+
+// Close ends Next; senders that wait are told that nobody knows. Blocks that
+// were handed out stay valid.
+func (p *Push) Close() error {
+	p.inbox.close()
+	return nil
+}
+
+// ServeHTTP answers a sender.
+func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if !p.admit(w, r) {
+		return
+	}
+	p.mux.ServeHTTP(w, r)
+}
+
+// admit checks who sends. Where nothing is asked for, the sender must mean this
+// machine by name and be no page in a browser, which could reach loopback.
+func (p *Push) admit(w http.ResponseWriter, r *http.Request) bool {
+	switch {
+	case p.cfg.Tokens != nil:
+		token, ok := bearer(r.Header.Get("Authorization"))
+		if ok {
+			_, ok = p.cfg.Tokens.Name(token)
+		}
+		if !ok {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="weir"`)
+			p.refuse(w, http.StatusUnauthorized, "a bearer token of tokens_file is needed")
+		}
+		return ok
+	case p.cfg.Trusted:
+		return true
+	case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
+		p.refuse(w, http.StatusForbidden, "pages do not push here; programs send no Origin")
+		return false
+	case !isLoopbackName(r.Host):
+		p.refuse(w, http.StatusMisdirectedRequest, "without tokens this answers only to localhost, 127.0.0.1 and [::1]")
+		return false
+	}
+	return true
+}
+
+func bearer(header string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(header, " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+func isLoopbackName(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// pushed is the answer to a body that was taken.
+type pushed struct {
+	Lines    int64            `json:"lines"`
+	Requests int64            `json:"requests"`
+	Rejected map[string]int64 `json:"rejected"`
+}
+
+func (p *Push) ingest(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("format")
+	select {
+	case p.turns <- struct{}{}:
+	default:
+		p.comeAgain(w)
+		return
+	}
+	taken := true
+	leave := func() {
+		if taken {
+			<-p.turns
+			taken = false
+		}
+	}
+	defer leave()
+	if p.full() || p.cfg.Busy != nil && p.cfg.Busy() {
+		p.comeAgain(w)
+		return
+	}
+	var format *Format
+	if name != "auto" {
+		var err error
+		if format, err = p.cfg.Formats(name); err != nil {
+			p.refuse(w, http.StatusNotFound, err.Error())
+			return
+		}
+	} else {
+		format = p.cfg.Default
+	}
+	if r.ContentLength > p.cfg.MaxBody {
+		p.tooLarge(w)
+		return
+	}
+	coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	body, done, ok, err := p.bodies.open(http.MaxBytesReader(w, r.Body, p.cfg.MaxBody), coding, p.cfg.MaxBody)
+	defer func() { done() }()
+	if !ok {
+		w.Header().Set("Accept-Encoding", encodings)
+		p.refuse(w, http.StatusUnsupportedMediaType, "Content-Encoding "+strconv.Quote(clip(coding, 40))+" is not read; send "+encodings)
+		return
+	}
+	var chunks []*chunk
+	var sum pushed
+	if err == nil {
+		chunks, sum, err = p.read(body, format)
+	}
+	if err != nil {
+		p.failed(w, r, err)
+		return
+	}
+	leave() // what is read waits without a turn: its memory is counted
+	if len(chunks) > 0 {
+		if err := p.await(r.Context(), p.put(chunks), p.cfg.Patience); err != nil {
+			if r.Context().Err() == nil {
+				w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+				p.refuse(w, http.StatusServiceUnavailable, "the lines may or may not be kept ("+err.Error()+"); send them again")
+			}
+			return
+		}
+	}
+	answer, err := json.Marshal(sum)
+	if err != nil {
+		panic("BUG: answer is no JSON: " + err.Error())
+	}
+	p.answer(w, http.StatusOK, "application/json", answer)
+}
+
+// read parses a whole body into chunks, whose memory is then counted.
+func (p *Push) read(body io.Reader, format *Format) (chunks []*chunk, sum pushed, err error) {
+	s := splitter{src: body, limit: lineLimit, c: p.pump.chunk(chunkSize)}
+	var w *worker
+	var mine int64
+	defer func() {
+		p.pump.put(s.c)
+		if w != nil {
+			p.giveBack(w)
+		}
+		if err != nil {
+			for _, c := range chunks {
+				p.pump.put(c)
+			}
+			chunks = nil
+			p.unreserve(mine)
+		}
+	}()
+	sum.Rejected = map[string]int64{}
+	for err == nil {
+		if err = s.fill(); err != nil && !errors.Is(err, io.EOF) {
+			return chunks, sum, err
+		}
+		n, lines := s.take(err != nil)
+		if lines == 0 {
+			continue
+		}
+		if w == nil {
+			if format == nil {
+				if format, err = p.recognise(s.c.data[:n]); err != nil {
+					return chunks, sum, err
+				}
+			}
+			w = p.worker(format)
+		}
+		var c *chunk
+		if n <= smallChunk {
+			c = s.cutSmall(p.pump.chunk(smallChunk), err != nil)
+		} else {
+			c = s.cut(p.pump.chunk(chunkSize), err != nil)
+		}
+		w.parse(c)
+		chunks = append(chunks, c)
+		c.reserved = c.memory()
+		if !p.reserve(c.reserved, mine) {
+			return chunks, sum, errFull
+		}
+		mine += c.reserved
+		for _, pc := range c.pieces[:c.used] {
+			sum.Lines += pc.Rejects.Lines
+			sum.Requests += int64(len(pc.Requests))
+			for reason, n := range pc.Rejects.Reason {
+				sum.Rejected[reason] += n
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return chunks, sum, err
+}
+
+// unknownLines is a body whose format could not be told.
+type unknownLines struct{ d Detection }
+
+func (e *unknownLines) Error() string { return e.d.Problem + "; " + e.d.Remedy }
+
+// recognise finds the format of lines: the one of the body before, if it reads
+// half of them, else the one that reads most. Lines that nothing reads are those
+// of the body before with something wrong in them, if there was one.
+func (p *Push) recognise(data []byte) (*Format, error) {
+	lines := make([][]byte, 0, detectAgainAt)
+	eachLine(data, func(line []byte, _ int) bool {
+		lines = append(lines, line)
+		return len(lines) < detectLines
+	})
+	p.mu.Lock()
+	seen := p.seen
+	p.mu.Unlock()
+	if seen != nil {
+		head := lines[:min(len(lines), detectAgainAt)]
+		if parsed, skipped := countParsed(*seen, head); (parsed+skipped)*2 >= len(head) {
+			return seen, nil
+		}
+	}
+	d := Detect(lines, p.cfg.Options)
+	switch {
+	case d.Format == nil && seen != nil:
+		return seen, nil
+	case d.Format == nil:
+		return nil, &unknownLines{d}
+	}
+	p.mu.Lock()
+	p.seen = d.Format
+	p.mu.Unlock()
+	p.cfg.Log.Info("reading", zap.String("source", p.cfg.Source), zap.String("format", d.Chosen))
+	return d.Format, nil
+}
+
+// worker gives a worker for one body, with a parser of its own: what a parser
+// keeps from line to line ends with the body.
+func (p *Push) worker(f *Format) *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cfg := p.pumps[f.Name]
+	if cfg == nil || cfg.format != f {
+		cfg = p.inbox.config(f)
+		p.pumps[f.Name] = cfg
+	}
+	if free := p.workers; len(free) > 0 {
+		w := free[len(free)-1]
+		p.workers = free[:len(free)-1]
+		w.p, w.parser = cfg, f.New()
+		return w
+	}
+	return cfg.newWorker()
+}
+
+func (p *Push) giveBack(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.workers) < maxPushers {
+		p.workers = append(p.workers, w)
+	}
+}
+
+// failed answers for a body that was not taken.
+func (p *Push) failed(w http.ResponseWriter, r *http.Request, err error) {
+	var large *http.MaxBytesError
+	var unknown *unknownLines
+	switch {
+	case errors.Is(err, errFull):
+		p.comeAgain(w)
+	case errors.Is(err, errTooLarge) || errors.As(err, &large):
+		p.tooLarge(w)
+	case errors.As(err, &unknown):
+		p.refuse(w, http.StatusUnprocessableEntity, unknown.Error())
+	case r.Context().Err() != nil || errors.Is(err, context.Canceled):
+		// Nobody waits for the answer.
+	default:
+		p.refuse(w, http.StatusBadRequest, "the body cannot be read, and nothing of it was taken: "+err.Error())
+	}
+}
+
+func (p *Push) tooLarge(w http.ResponseWriter) {
+	p.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body may have %d bytes, as sent and unpacked; send fewer lines at a time", p.cfg.MaxBody))
+}
+
+func (p *Push) comeAgain(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	p.refuse(w, http.StatusTooManyRequests, "weir has more lines than it can keep at this pace; nothing of this body was taken")
+}
+
+// refuse answers with a problem, as RFC 9457 has it.
+func (p *Push) refuse(w http.ResponseWriter, status int, detail string) {
+	body, err := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"about:blank", http.StatusText(status), status, detail})
+	if err != nil {
+		panic("BUG: problem is no JSON: " + err.Error())
+	}
+	p.answer(w, status, "application/problem+json", body)
+}
+
+func (p *Push) answer(w http.ResponseWriter, status int, kind string, body []byte) {
+	if p.cfg.Answered != nil {
+		p.cfg.Answered(status)
+	}
+	body = append(slices.Clip(body), '\n')
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
