@@ -343,6 +343,9 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 	if failed && !own {
 		r.fails++
 		r.tries++
+		if k.traced() {
+			k.trace(s, Traced{Detector: "auth.bruteforce", Owner: accountOwner(q.LoginUser), Score: r.guessScore(), Counted: counted, Part: true})
+		}
 	}
 	stranger := works && !own
 	if stranger && r.fails >= 3 && r.guessScore() >= 2*pipeline.Nat {
@@ -361,6 +364,9 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 		return
 	}
 	r.judge(k, place, stack, q, s)
+	if k.traced() && r.takeoverScore() > 0 {
+		k.trace(s, Traced{Detector: nameTakeover, Owner: accountOwner(q.LoginUser), Score: r.takeoverScore(), Counted: true, Part: true})
+	}
 	if c != nil {
 		c.From, c.Session, c.Act = q.Address.PrincipalValue(), clean(q.Session, 64), ""
 		t.takeover(k, r, c, s)
@@ -371,6 +377,11 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 // shows reports whether failures show in the status at the endpoint.
 func shows(b *EndpointBaseline, r *accountRow) bool {
 	return b != nil && b.Answers401 || r.fails > 0 || b == nil
+}
+
+// accountOwner is the owner hash of the account that a finding is about.
+func accountOwner(name string) uint64 {
+	return pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: clean(name, 256)}.Hash()
 }
 
 // stackOf is what a client runs: the family of its agent, and its JA4.
@@ -527,6 +538,9 @@ func (t *accountTable) sensitive(k *knot, r *accountRow, s *pipeline.Signal) {
 	}
 	r.sensitive = int32(sensitiveNats)
 	c.Act = clean(s.Request.Method+" "+s.Request.Path, 80)
+	if k.traced() && r.takeoverScore() > 0 {
+		k.trace(s, Traced{Detector: nameTakeover, Owner: accountOwner(c.Account), Score: r.takeoverScore(), Counted: true, Part: true})
+	}
 	t.takeover(k, r, c, s)
 }
 

@@ -60,6 +60,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	}
 	prior := e.strangers(k.b.Login.Beta)
 	crisis := e.Recent.failing(e.usual() + shareOne/8)
+	tested := 0 // dimensions, as bits
 	best, teaches := -1, firstAgent && !familiar && !e.Watch.alarm
 	claimed := e.claimed(&keys)
 	for d := range dimensions {
@@ -87,6 +88,7 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 			continue
 		}
 		c.test(prior, failed, now)
+		tested |= 1 << d
 		teaches = teaches && c.tests.score() < cohortAt
 		if failed && c.tests.score() >= pipeline.PageAt && (best < 0 || c.tests.score() > e.Dims[best].find(keys[best]).tests.score()) && opened && e.holds(d, c) {
 			best = int(d)
@@ -100,6 +102,9 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	}
 	if weighs && e.Watch.take(o.Time, failed) {
 		e.ended(k, s)
+	}
+	if failed && k.traced() {
+		e.trace(k, s, &keys, tested, familiar, weighs)
 	}
 	if !familiar {
 		e.keep(k, &keys, client, failed, s)
@@ -118,6 +123,24 @@ func (e *loginEndpoint) meet(k *knot, s *pipeline.Signal) {
 	}
 	if best >= 0 {
 		e.cohortCampaign(k, dimension(best), e.Dims[best].find(keys[best]), s)
+	}
+}
+
+// trace tells who follows the evidence what a failed login is to the cohorts and
+// to the endpoint.
+func (e *loginEndpoint) trace(k *knot, s *pipeline.Signal, keys *[dimensions]uint64, tested int, familiar, weighs bool) {
+	all := pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: e.where()}.Hash()
+	k.trace(s, Traced{Detector: nameLogins, Owner: all, Score: e.Watch.nats(), Counted: weighs, Part: true})
+	if familiar {
+		return
+	}
+	k.trace(s, Traced{Detector: nameStuffing, Owner: all, Score: e.Watch.nats(), Counted: weighs, Part: true})
+	for d := range dimensions {
+		if keys[d] == 0 || !d.tested() {
+			continue
+		}
+		who := pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: e.text(d, keys[d], &s.Request) + " at " + e.where()}
+		k.trace(s, Traced{Detector: nameStuffing, Owner: who.Hash(), Score: e.Dims[d].find(keys[d]).tests.score(), Counted: tested>>d&1 == 1, Part: true})
 	}
 }
 

@@ -202,6 +202,16 @@ func (k *knot) send(s pipeline.Signal) { k.queue = append(k.queue, s) }
 // correlator.
 func (k *knot) emit(f pipeline.Finding) { k.out = append(k.out, f) }
 
+// traced reports whether somebody follows the evidence, see Config.Trace.
+func (k *knot) traced() bool { return k.c != nil && k.c.cfg.Trace != nil }
+
+// trace says what s is in the case of x's detector against x's owner. Callers
+// ask traced first.
+func (k *knot) trace(s *pipeline.Signal, x Traced) {
+	x.Wide, x.Request, x.Facts = true, &s.Request, &s.Facts
+	k.c.cfg.Trace(x)
+}
+
 // wake asks for a tick at the end of the minute.
 func (k *knot) wake() {
 	if x := k.c.shards[k.n]; !x.awake[k.junction] {

@@ -111,6 +111,9 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 	run := d.Run
 	run.add(s.Sender)
 	if run == d.Run {
+		if k.traced() {
+			traceEndpoint(k, s, "data.exposure", d.Sum, false)
+		}
 		// One client counts once, until all have: then another round begins.
 		if d.Again++; d.Again >= driftReference {
 			d.Run, d.Again = linear256{}, 0
@@ -126,6 +129,9 @@ func (t *driftTable) meet(k *knot, s *pipeline.Signal) {
 		d.Onset = s.Facts.Time
 	}
 	d.Sum += inc
+	if k.traced() {
+		traceEndpoint(k, s, "data.exposure", d.Sum, inc > 0)
+	}
 	d.Run = run
 	d.After[bin]++
 	d.M++
@@ -185,11 +191,26 @@ func median(bins *[driftBins]uint16, n uint32) int64 {
 	return 0
 }
 
+// traceEndpoint tells who follows the evidence what s is to a notice about its
+// endpoint.
+func traceEndpoint(k *knot, s *pipeline.Signal, detector string, score pipeline.Nats, counted bool) {
+	k.trace(s, Traced{Detector: detector, Owner: noticedEndpoint(k, s).Hash(), Score: score, Counted: counted, Part: true})
+}
+
+// noticedEndpoint is the endpoint of s as a notice names it.
+func noticedEndpoint(k *knot, s *pipeline.Signal) pipeline.Principal {
+	r := s.Request
+	return pipeline.Principal{
+		Kind:  pipeline.PrincipalEndpoint,
+		Value: clean(r.Method, 16) + " " + clean(r.Host, 128) + string(k.templates().AppendText(nil, r.Host, r.Path)),
+	}
+}
+
 // endpointFinding begins a notice about the endpoint of s.
 func endpointFinding(k *knot, s *pipeline.Signal, detector string, onset pipeline.Time) pipeline.Finding {
 	r := s.Request
 	template := string(k.templates().AppendText(nil, r.Host, r.Path))
-	who := pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: clean(r.Method, 16) + " " + clean(r.Host, 128) + template}
+	who := noticedEndpoint(k, s)
 	bytes := s.Facts.Bytes
 	return pipeline.Finding{
 		ID: findingID(family(detector), who.Hash(), onset), Time: s.Facts.Time, Detector: detector, Level: "endpoint", Who: who,
@@ -271,6 +292,9 @@ func (t *crowdTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	h := pipeline.Mix64(s.Sender, 21) // the sample is chosen by bits of the hash
 	c.Clients.add(h)
+	if k.traced() {
+		traceEndpoint(k, s, "volume.flood", 0, true)
+	}
 	if s.Score >= dossierAt {
 		c.Odd.add(h)
 	}

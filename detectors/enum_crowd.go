@@ -218,6 +218,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 		c.Beyond++
 	} else {
 		if m.Contacts >= crowdTurns {
+			c.trace(k, s, hit || missed, false)
 			return
 		}
 		m.Contacts++
@@ -248,6 +249,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 	if !hit && !missed {
 		return
 	}
+	c.trace(k, s, true, true)
 	if c.Dossier == nil {
 		c.Dossier = &dossier{Cases: make([]*caseFile, 1)}
 	}
@@ -270,6 +272,16 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 		}
 		k.wake()
 	}
+}
+
+// trace tells who follows the evidence of a contact that is near or missed.
+func (c *crowd) trace(k *knot, s *pipeline.Signal, part, counted bool) {
+	if !part || !k.traced() {
+		return
+	}
+	at := endpointAt(k, s)
+	who := pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: c.Text + " on " + at.Method + " " + at.Template}
+	k.trace(s, Traced{Detector: "enum.object", Owner: who.Hash(), Score: c.score(), Counted: counted, Part: true})
 }
 
 // begin forgets what came to nothing; the ids stay.

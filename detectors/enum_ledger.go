@@ -266,6 +266,9 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 			l.Near++
 		}
 		l.near.observe(e.Near.Beta, o.Has(pipeline.ObsNear), countScale, now, halfLifeSeconds)
+		if !foreign && o.Has(pipeline.ObsNear) && k.traced() {
+			k.trace(s, Traced{Detector: "enum.object", Owner: s.Sender, Score: l.score(), Counted: true})
+		}
 	}
 	l.pace(o.Time)
 	l.Known = l.Known || !late && s.Request.Flags&pipeline.FlagKnown != 0
@@ -291,6 +294,13 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		l.Refused++
 	}
 	c.Score = l.score()
+	if k.traced() {
+		owner := l.Owner
+		if owner == 0 {
+			owner = uint64(l.Print) << 32
+		}
+		k.trace(s, Traced{Detector: "enum.object", Owner: owner, Score: c.Score, Counted: true, Late: late})
+	}
 	if l.Who.Kind == pipeline.PrincipalNone || c.Score < pipeline.ReviewAt && !c.Opened {
 		return
 	}

@@ -245,6 +245,12 @@ func (t *keyTable) meet(k *knot, s *pipeline.Signal) {
 	}
 	if counted {
 		r.items++
+	}
+	if k.traced() && (counted || stranger) {
+		_, score := r.parts()
+		k.trace(s, Traced{Detector: nameKeyMisuse, Owner: s.Key, Score: score, Counted: counted, Part: true})
+	}
+	if counted {
 		t.tell(k, r, s)
 	}
 }

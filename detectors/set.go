@@ -40,6 +40,16 @@ type Traced struct {
 	Facts    *pipeline.Observation
 	Score    pipeline.Nats // of the principal after it, where Counted
 	Counted  bool
+
+	// Of correlate, whose principals are accounts, keys, cohorts and endpoints too.
+	Wide bool
+	// Part says that it belongs to the case even if it was not counted: it would be
+	// if others were not there.
+	Part bool
+	// Late says that Owner was judged for an earlier request of its own with the
+	// same Facts.Object; Request is another's, which settled whose that is. Of
+	// Owner the low half may be missing.
+	Late bool
 }
 
 // Set asks every detector about every request. It is the state of the detect
@@ -449,7 +459,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		}
 		score, counted := d.observe(p, o, sc)
 		if trace != nil {
-			trace(Traced{w.set.entries[k].name, owner, r, o, score, counted})
+			trace(Traced{Detector: entries[k].name, Owner: owner, Request: r, Facts: o, Score: score, Counted: counted})
 		}
 		if counted && score >= dossierAt {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)

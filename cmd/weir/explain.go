@@ -53,9 +53,6 @@ Flags:
 Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
 `
 
-// maxTraced bounds the requests of one principal that are kept to be listed.
-const maxTraced = 1 << 20
-
 func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var f replayFlags
 	var alert, client, since, until string
@@ -295,115 +292,6 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
-// traced is one request of the principal at hand.
-type traced struct {
-	at      spot
-	when    pipeline.Time
-	ip      string
-	what    string // method, path, status
-	keys    [4]uint64
-	score   pipeline.Nats
-	gain    pipeline.Nats
-	counted bool
-}
-
-// tracer keeps what one detector made of one principal's requests.
-type tracer struct {
-	owner    uint64
-	detector string
-	until    pipeline.Time
-	all      []traced
-	last     pipeline.Nats
-	full     bool
-}
-
-func (t *tracer) take(x detectors.Traced) {
-	if x.Owner != t.owner || x.Detector != t.detector || x.Request.Effective > t.until {
-		return
-	}
-	if len(t.all) >= maxTraced {
-		t.full = true
-		return
-	}
-	r := x.Request
-	e := traced{
-		at: spotOf(r.Block.Source, r.Request), when: r.Effective, ip: r.Address.String(),
-		what: fmt.Sprintf("%s %s %d", r.Method, r.Path, r.Status),
-		keys: [4]uint64{x.Facts.Item, x.Facts.Path, x.Facts.Object, x.Facts.User}, counted: x.Counted,
-	}
-	if x.Counted {
-		e.score, e.gain = x.Score, x.Score-t.last
-		t.last = x.Score
-	}
-	t.all = append(t.all, e)
-}
-
-// evidence is what of it carries evidence: what counted, and what asks for the
-// same things again, which would count if the first did not.
-func (t *tracer) evidence() (list []traced) {
-	same := map[uint64]bool{}
-	for _, e := range t.all {
-		if e.counted {
-			for _, k := range e.keys {
-				same[k] = true
-			}
-		}
-	}
-	delete(same, 0)
-	for _, e := range t.all {
-		if e.counted || slices.ContainsFunc(e.keys[:], func(k uint64) bool { return same[k] }) {
-			list = append(list, e)
-		}
-	}
-	return list
-}
-
-// maxRounds bounds how often evidence is taken away and looked for again.
-const maxRounds = 12
-
-// evidenceOf lists the requests of al's principal that carry evidence for its
-// detector, up to where another alert of the same kind begins, and reports whether
-// al fires without them.
-func (p *replay) evidenceOf(ctx context.Context, al *pipeline.Alert) (list []traced, still bool, err error) {
-	drop := map[spot]bool{}
-	until := pipeline.MaxTime // where the same client's next alert begins
-	for round := range maxRounds {
-		t := &tracer{owner: al.Principal.Hash(), detector: al.Detector, until: until}
-		still = false
-		if _, err := p.run(ctx, drop, t.take, func(a *pipeline.Alert) {
-			if a.Detector != al.Detector || a.Principal != al.Principal {
-				return
-			}
-			if round == 0 && a.ID != al.ID && a.Window.First > al.Window.Last {
-				until = min(until, a.Window.First-1)
-			}
-			still = still || a.Window.First <= until
-		}); err != nil {
-			return nil, false, err
-		}
-		t.all = slices.DeleteFunc(t.all, func(e traced) bool { return e.when > until })
-		if t.full {
-			return nil, false, fmt.Errorf("the principal sent more than %d requests", maxTraced)
-		}
-		if len(drop) > 0 && !still {
-			break
-		}
-		found := t.evidence()
-		if len(found) == 0 {
-			break
-		}
-		for _, e := range found {
-			e.counted = e.counted && round == 0
-			list = append(list, e)
-		}
-		for _, e := range found {
-			drop[e.at] = true
-		}
-	}
-	slices.SortStableFunc(list, func(a, b traced) int { return cmp.Compare(a.when, b.when) })
-	return list, still, nil
-}
-
 // findAlert replays and returns the last revision of the alert whose id begins
 // with id.
 func (p *replay) findAlert(ctx context.Context, id string) (*pipeline.Alert, error) {
@@ -465,12 +353,11 @@ func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, 
 	for _, s := range al.Signals {
 		fmt.Fprintf(out, "  %+7.2f  %s: %s observed, %s expected (%s)\n", s.Nats, s.Name, short(s.Observed), short(s.Expected), s.Baseline.Kind)
 	}
-	if al.Level == "campaign" {
-		fmt.Fprintf(out, "\nIt is a campaign of %d; for the evidence against one of them:\n", al.MembersTotal)
+	if al.Level == "campaign" && !events {
+		fmt.Fprintf(out, "\nIt is a campaign of %d; for what one of them did:\n", al.MembersTotal)
 		for _, m := range shown.Members[:min(5, len(shown.Members))] {
 			fmt.Fprintf(out, "  weir explain --client %s:%s ...\n", m.Kind, printable(m.Value))
 		}
-		return nil
 	}
 	if !events {
 		fmt.Fprintf(out, "\nEvery request that carries evidence: add --events.\n")
@@ -561,6 +448,9 @@ func explainClient(ctx context.Context, out io.Writer, f replayFlags, text strin
 		if n.counted++; x.Score > n.best || n.counted == 1 {
 			n.best, n.when = x.Score, x.Request.Effective
 			n.what = fmt.Sprintf("%s %s %d", x.Request.Method, x.Request.Path, x.Request.Status)
+			if x.Late {
+				n.what = "when it became known whose an object is that it had asked for"
+			}
 		}
 	}
 	latest := map[string]pipeline.Alert{}
