@@ -304,6 +304,9 @@ func (t *accountTable) session(k *knot, r *accountRow, s *pipeline.Signal) {
 	c := t.openCase(s)
 	c.note(k, s)
 	c.From, c.Session, c.Act = q.Address.PrincipalValue(), clean(q.Session, 64), ""
+	if k.traced() {
+		k.trace(s, Traced{Detector: nameTakeover, Owner: accountOwner(q.Account), Score: r.takeoverScore(), Counted: true, Part: true})
+	}
 	t.takeover(k, r, c, s)
 }
 

@@ -32,8 +32,14 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
 		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
 	}
-	if r.Session != "" && r.Account != "" && r.Owner == p.Owner && r.Kind >= pipeline.PrincipalAccount && !o.Has(pipeline.ObsLogin) && tellSession(p, o, r) {
-		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSession)
+	if r.Session != "" && r.Account != "" && r.Owner == p.Owner && r.Kind >= pipeline.PrincipalAccount && !o.Has(pipeline.ObsLogin) {
+		if trace := w.set.cfg.Trace; trace != nil {
+			// The next request of a visit would be told of if the first were not there.
+			trace(Traced{Detector: nameTakeover, Owner: accountOwner(r.Account), Request: r, Facts: o, Wide: true})
+		}
+		if tellSession(p, o, r) {
+			send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSession)
+		}
 	}
 	if r.Key != "" && (r.Kind == pipeline.PrincipalKey || r.Kind == pipeline.PrincipalIP && o.Status == 403) && tellKey(p, o, r) {
 		send(pipeline.MeetPrincipal, keyOf(r), kindKeyNews)

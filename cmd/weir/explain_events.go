@@ -94,11 +94,14 @@ func (t *tracer) take(x detectors.Traced) {
 		return
 	}
 	e.part = e.part || x.Part
-	if x.Wide && x.Part {
+	switch {
+	case x.Detector == "auth.takeover" && !x.Facts.Has(pipeline.ObsLogin):
+		e.keys[4] = pipeline.Mix64(r.Address.Owner(), r.AgentKey) // a visit
+	case x.Wide && x.Part:
 		if key {
 			e.keys[4] = r.Address.Owner()
 		}
-	} else {
+	default:
 		copy(e.keys[:], []uint64{x.Facts.Item, x.Facts.Path, x.Facts.Object, x.Facts.User})
 	}
 	if x.Counted {
