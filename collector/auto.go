@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -97,10 +98,10 @@ func countParsed(f Format, lines [][]byte) (parsed, skipped int) {
 	p := f.New()
 	var fields Fields
 	for _, l := range lines {
-		switch p.Parse(&fields, l) {
-		case nil:
+		switch err := p.Parse(&fields, l); {
+		case err == nil:
 			parsed++
-		case SkipLine:
+		case errors.Is(err, SkipLine):
 			skipped++
 		}
 	}

@@ -53,9 +53,9 @@ func columnsFormat(name, describe string, kind columnKind, opt ParseOptions) For
 			p := &columnParser{kind: kind, clock: newClock(opt.Location)}
 			switch kind {
 			case columnsCloudFront:
-				p.header([]byte(cloudFrontColumns))
+				_ = p.header([]byte(cloudFrontColumns)) // what we wrote is one
 			case columnsZeek:
-				p.header([]byte(zeekColumns))
+				_ = p.header([]byte(zeekColumns))
 			}
 			return p
 		},
@@ -144,7 +144,7 @@ func (p *columnParser) parse(f *Fields, line []byte) Reject {
 	clear(p.at[:])
 	for i, s := range columns {
 		v := p.values[i]
-		if s != slotNone && len(v) > 0 && !(len(v) == 1 && v[0] == '-') && string(v) != "(empty)" && p.at[s] == 0 {
+		if s != slotNone && len(v) > 0 && (len(v) != 1 || v[0] != '-') && string(v) != "(empty)" && p.at[s] == 0 {
 			p.at[s] = i + 1
 		}
 	}
@@ -400,7 +400,7 @@ func guessIIS(v [][]byte, out *[maxColumns]slot) bool {
 	}
 	out[0], out[1] = columnDate, columnClock
 	m := 2
-	for m < min(len(v), 6) && !(isUpperWord(v[m]) && m+1 < len(v) && len(v[m+1]) > 0 && v[m+1][0] == '/') {
+	for m < min(len(v), 6) && (!isUpperWord(v[m]) || m+1 >= len(v) || len(v[m+1]) == 0 || v[m+1][0] != '/') {
 		m++
 	}
 	if m+5 >= len(v) || !isUpperWord(v[m]) {

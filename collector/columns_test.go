@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -11,11 +12,10 @@ func parseAll(c Format, lines ...string) string {
 	p := c.New()
 	var f Fields
 	for _, l := range lines {
-		switch err := p.Parse(&f, []byte(l)); err {
-		case nil:
+		switch err := p.Parse(&f, []byte(l)); {
+		case err == nil:
 			out = append(out, describe(&f))
-		case SkipLine:
-		default:
+		case !errors.Is(err, SkipLine):
 			out = append(out, "reject: "+err.Error())
 		}
 	}

@@ -27,7 +27,7 @@ func (p *ingressParser) parse(f *Fields, line []byte) Reject {
 	}
 	i := bytes.LastIndexByte(line, ' ')
 	id := line[i+1:]
-	if len(id) != 32 || !isHexID(id) || bytes.Index(line, []byte(" [")) < 0 {
+	if len(id) != 32 || !isHexID(id) || !bytes.Contains(line, []byte(" [")) {
 		return RejectFormat
 	}
 	f.RequestID = str(id)
@@ -76,7 +76,7 @@ func (p *apiGatewayParser) Parse(f *Fields, line []byte) error { return parseLin
 func (p *apiGatewayParser) parse(f *Fields, line []byte) Reject {
 	i := bytes.LastIndexByte(line, ' ')
 	id := line[i+1:]
-	if i < 0 || !isHexID(id) && !(len(id) >= 12 && len(id) <= 24 && id[len(id)-1] == '=') {
+	if i < 0 || !isHexID(id) && (len(id) < 12 || len(id) > 24 || id[len(id)-1] != '=') {
 		return RejectFormat
 	}
 	quote := bytes.LastIndexByte(line[:i], '"')

@@ -464,10 +464,5 @@ func isOneOf(b []byte, words []string) bool {
 		return false
 	}
 	low := appendLower(buf[:0], b)
-	for _, w := range words {
-		if string(low) == w {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(words, string(low))
 }

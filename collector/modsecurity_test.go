@@ -105,10 +105,10 @@ func TestCarry(t *testing.T) {
 	const n = 3000 // several chunks
 	for i := range n {
 		records.WriteString(strings.Replace(modSecurityRecord, "/login?b=%27", fmt.Sprintf("/p/%d", i), 1))
-		switch {
-		case i == 0:
+		switch i {
+		case 0:
 			columns.WriteString("#Fields: date time c-ip cs-method cs-uri-stem sc-status cs(Cookie)\n")
-		case i == n/3:
+		case n / 3:
 			columns.WriteString("#Fields: cs(Cookie) c-ip date time cs-method cs-uri-stem sc-status\n")
 		}
 		if pad := strings.Repeat("x", 300); i < n/3 {

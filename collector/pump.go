@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -304,7 +305,7 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	}
 	f := &w.f
 	if err := w.parser.Parse(f, line); err != nil {
-		if err == SkipLine {
+		if errors.Is(err, SkipLine) {
 			return nil
 		}
 		return err

@@ -87,7 +87,7 @@ func NewPush(cfg PushConfig) (*Push, error) {
 		cfg.Log = zap.NewNop()
 	}
 	p := &Push{cfg: cfg, turns: make(chan struct{}, maxPushers), mux: http.NewServeMux(), pumps: map[string]*pump{}}
-	if err := p.inbox.open(cfg.Source, cfg.NewIdentify, position{cfg.Cursor, cfg.Cause}, cfg.MaxPending); err != nil {
+	if err := p.open(cfg.Source, cfg.NewIdentify, position{cfg.Cursor, cfg.Cause}, cfg.MaxPending); err != nil {
 		return nil, err
 	}
 	p.mux.HandleFunc("POST /ingest/v1/{format}", p.ingest)
@@ -117,7 +117,7 @@ func (p *Push) NewServer() *http.Server {
 // Close ends Next; senders that wait are told that nobody knows. Blocks that
 // were handed out stay valid.
 func (p *Push) Close() error {
-	p.inbox.close()
+	p.close()
 	return nil
 }
 
@@ -352,7 +352,7 @@ func (p *Push) worker(f *Format) *worker {
 	defer p.mu.Unlock()
 	cfg := p.pumps[f.Name]
 	if cfg == nil || cfg.format != f {
-		cfg = p.inbox.config(f)
+		cfg = p.config(f)
 		p.pumps[f.Name] = cfg
 	}
 	if free := p.workers; len(free) > 0 {

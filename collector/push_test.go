@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,7 +85,7 @@ func (r *pushRig) read(t *testing.T) {
 	})
 }
 
-func (r *pushRig) post(t *testing.T, path string, body []byte, headers ...string) (*http.Response, string) {
+func (r *pushRig) post(t *testing.T, path string, body []byte, headers ...string) (answer, string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, r.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -105,7 +106,13 @@ func (r *pushRig) post(t *testing.T, path string, body []byte, headers ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(b)
+	return answer{resp.StatusCode, resp.Header}, string(b)
+}
+
+// answer is what tests look at of a response, beside its body.
+type answer struct {
+	StatusCode int
+	Header     http.Header
 }
 
 func pushLines(n, from int) []byte {
@@ -285,9 +292,9 @@ func TestPushFull(t *testing.T) {
 		})
 	}
 	one.Wait() // somebody was put off
-	r.Push.inbox.mu.Lock()
+	r.mu.Lock()
 	pending := r.pending
-	r.Push.inbox.mu.Unlock()
+	r.mu.Unlock()
 	if pending > limit+2<<20 {
 		t.Errorf("%d bytes are held, the limit is %d", pending, limit)
 	}
@@ -315,7 +322,7 @@ func TestPushStops(t *testing.T) {
 	}
 	_ = r.Close()
 	wg.Wait()
-	if _, err := r.Next(context.Background()); err != io.EOF {
+	if _, err := r.Next(context.Background()); !errors.Is(err, io.EOF) {
 		t.Errorf("Next after Close: %v", err)
 	}
 }

@@ -152,7 +152,7 @@ func readSuite(t *testing.T, formats map[string]Format, r suiteRow) (Fields, err
 	p := c.New()
 	var f Fields
 	for _, l := range r.lines[:len(r.lines)-1] {
-		if err := p.Parse(&f, []byte(l)); err != SkipLine {
+		if err := p.Parse(&f, []byte(l)); !errors.Is(err, SkipLine) {
 			t.Fatalf("%s: %v: %s", c.Name, err, l)
 		}
 	}
@@ -256,9 +256,16 @@ func elasticRows(t *testing.T) []suiteRow {
 	for _, file := range files {
 		format := ""
 		for _, known := range [...]struct{ part, format string }{
-			{"__error__", ""}, {"tcplog", ""}, {"haproxy__log__default", ""}, // no requests in them
-			{"access-vhost", "vhost_combined"}, {"apache", "apache"}, {"nginx", "nginx"},
-			{"elb_logs", "aws_alb"}, {"haproxy", "haproxy"}, {"iis__access", "iis"}, {"traefik", "traefik"},
+			{"__error__", ""},
+			{"tcplog", ""},
+			{"haproxy__log__default", ""}, // no requests in them
+			{"access-vhost", "vhost_combined"},
+			{"apache", "apache"},
+			{"nginx", "nginx"},
+			{"elb_logs", "aws_alb"},
+			{"haproxy", "haproxy"},
+			{"iis__access", "iis"},
+			{"traefik", "traefik"},
 		} {
 			if strings.Contains(file.Log, known.part) {
 				format = known.format
@@ -582,16 +589,24 @@ func extraRows(t *testing.T) []suiteRow {
 			add(format, line, want)
 		})
 	}
-	object("kong_file_log.json", "kong", map[string]string{"time": "started_at", "client": "client_ip", "method": "request.method", "url": "request.uri",
+	object("kong_file_log.json", "kong", map[string]string{
+		"time": "started_at", "client": "client_ip", "method": "request.method", "url": "request.uri",
 		"host": "request.headers.host", "user_agent": "request.headers.user-agent", "status": "response.status", "bytes": "response.headers.Content-Length",
-		"duration_ms": "latencies.request", "user": "consumer.username"}, "ms")
-	object("traefik_json.log", "traefik", map[string]string{"time": "StartUTC|StartLocal", "client": "ClientHost|ClientAddr", "user": "ClientUsername", "method": "RequestMethod",
+		"duration_ms": "latencies.request", "user": "consumer.username",
+	}, "ms")
+	object("traefik_json.log", "traefik", map[string]string{
+		"time": "StartUTC|StartLocal", "client": "ClientHost|ClientAddr", "user": "ClientUsername", "method": "RequestMethod",
 		"url": "RequestPath", "host": "RequestHost", "status": "DownstreamStatus", "bytes": "DownstreamContentSize", "http_version": "RequestProtocol",
-		"user_agent": "request_User-Agent", "nanos": "Duration"}, time.RFC3339Nano)
-	object("envoy_istio_json.log", "envoy", map[string]string{"time": "start_time", "client": "downstream_remote_address", "method": "method", "url": "path", "host": "authority",
-		"status": "response_code", "bytes": "bytes_sent", "http_version": "protocol", "user_agent": "user_agent", "id": "request_id", "duration_ms": "duration"}, time.RFC3339Nano)
-	object("apigateway.log", "aws_apigateway", map[string]string{"time": "requestTime", "client": "ip", "user": "user", "method": "httpMethod", "url": "resourcePath",
-		"request": "routeKey", "status": "status", "bytes": "responseLength", "http_version": "protocol", "id": "requestId", "host": "domainName"}, "02/Jan/2006:15:04:05 -0700")
+		"user_agent": "request_User-Agent", "nanos": "Duration",
+	}, time.RFC3339Nano)
+	object("envoy_istio_json.log", "envoy", map[string]string{
+		"time": "start_time", "client": "downstream_remote_address", "method": "method", "url": "path", "host": "authority",
+		"status": "response_code", "bytes": "bytes_sent", "http_version": "protocol", "user_agent": "user_agent", "id": "request_id", "duration_ms": "duration",
+	}, time.RFC3339Nano)
+	object("apigateway.log", "aws_apigateway", map[string]string{
+		"time": "requestTime", "client": "ip", "user": "user", "method": "httpMethod", "url": "resourcePath",
+		"request": "routeKey", "status": "status", "bytes": "responseLength", "http_version": "protocol", "id": "requestId", "host": "domainName",
+	}, "02/Jan/2006:15:04:05 -0700")
 	return rows
 }
 

@@ -409,7 +409,7 @@ func (s *Syslog) recognised() *Format {
 
 // Close ends Next and the connections; the caller closes the sockets first.
 func (s *Syslog) Close() error {
-	s.inbox.close()
+	s.close()
 	s.mu.Lock()
 	for c := range s.conns {
 		_ = c.Close()

@@ -225,7 +225,8 @@ func TestEvaluateTotals(t *testing.T) {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]TypeResult{
-		{"enum.object", 1, 1, 0, 1, new(20.0), new(int64(0))}, {"enum.user", 1, 1, 0, 1, new(300.0), new(int64(0))},
+		{"enum.object", 1, 1, 0, 1, new(20.0), new(int64(0))},
+		{"enum.user", 1, 1, 0, 1, new(300.0), new(int64(0))},
 		{"probe.path", 2, 1, 1, 0.5, new(5.0), new(int64(0))},
 	}, e.Types); d != "" {
 		t.Error(d)

@@ -291,7 +291,7 @@ func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, er
 	src.start = func() {
 		s.log.Info("taking lines", zap.String("source", src.name), zap.String("push", scheme+"://"+l.Addr().String()+"/ingest/v1/"))
 		go func() {
-			err := error(nil)
+			var err error
 			if secure != nil {
 				err = server.ServeTLS(l, "", "")
 			} else {
