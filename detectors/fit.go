@@ -86,7 +86,9 @@ func NewFitter() *Fitter {
 // Expect tells the fitter that about n requests will come, so that it need not
 // begin with clients that it would drop later.
 func (f *Fitter) Expect(n int64) {
-	f.rows = slices.Grow(f.rows, int(min(n, FitLimit+1)))
+	if f.rows == nil {
+		f.rows = make([]fitRow, 0, min(n, FitLimit+1)) // memory that nothing touches yet
+	}
 	for n > FitLimit+FitLimit/8 && f.level.Load() < 40 {
 		n /= 2
 		f.level.Add(1)
