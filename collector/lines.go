@@ -7,7 +7,7 @@ import (
 
 const (
 	// chunkSize is how much of an input is read and parsed at a time.
-	chunkSize = 256 << 10
+	chunkSize = 128 << 10
 	// lineLimit is the longest line that is parsed, without its end.
 	lineLimit = 64 << 10
 	// lineSlack is kept of a line that is too long beyond the limit, so that it
