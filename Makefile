@@ -8,7 +8,7 @@ LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 
 export CGO_ENABLED = 0
 
-.PHONY: help build run test race lint fmt golden fuzz bench load sample pgo eval check ci
+.PHONY: help build run test race lint fmt golden fuzz bench load pushload sample pgo eval check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ load: build ## measure analyze against the yardstick on LINES=2000000 made-up li
 	$(GO) build -buildvcs=false -o bin/ ./bench/splitter ./bench/ratio ./bench/gen
 	bin/gen -lines $(LINES) -clients 50000 -o bin/load.log
 	bin/ratio -splitter bin/splitter bin/load.log -- bin/weir analyze --quiet bin/load.log
+
+pushload: build ## push 50,000 lines/s for a minute, kill weir 5 times, look for every acknowledged line
+	$(GO) build -buildvcs=false -o bin/ ./bench/pushload
+	bin/pushload -weir bin/weir
 
 pgo: load ## record the profile that builds are optimized by
 	@set -e; for i in 1 2 3 4 5 6; do bin/weir analyze --quiet --cpuprofile bin/cpu$$i.pprof bin/load.log >/dev/null; done

@@ -84,7 +84,7 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if listen != "" {
 		cfg.Console.Listen = listen
 	}
-	limitMemory()
+	limitService()
 	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
