@@ -287,6 +287,7 @@ type metrics struct {
 	shed     prometheus.Counter
 	full     prometheus.Counter
 	pushed   *prometheus.CounterVec
+	skipped  prometheus.Counter
 	lastLine *prometheus.GaugeVec
 	lost     *prometheus.GaugeVec
 }
@@ -301,6 +302,7 @@ func newMetrics(s *service) *metrics {
 		shadow:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
 		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
 		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
+		skipped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_otlp_skipped_spans_total", Help: "Spans that are no server's HTTP request."}),
 		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
 		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end."}, []string{"source"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
@@ -309,7 +311,7 @@ func newMetrics(s *service) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.lastLine, m.lost,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),
