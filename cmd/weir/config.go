@@ -39,12 +39,14 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File, Push, OTLP and Syslog is set.
+// collectConfig is one source: one of File, Push, OTLP, Syslog and Kafka
+// is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
 	Push      *pushConfig       `yaml:"push"`
 	OTLP      *pushConfig       `yaml:"otlp"`
 	Syslog    *syslogConfig     `yaml:"syslog"`
+	Kafka     *kafkaConfig      `yaml:"kafka"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -325,6 +327,10 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		kinds++
 		errs = append(errs, s.Syslog.validate(at+".syslog")...)
 	}
+	if s.Kafka != nil {
+		kinds++
+		errs = append(errs, s.Kafka.validate(at+".kafka")...)
+	}
 	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
 		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
 	}
@@ -335,7 +341,7 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
-		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push, otlp or syslog to be sent lines; one of them", at))
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push, otlp or syslog to be sent lines, or kafka for a topic of them; one of them", at))
 	}
 	return errs
 }
@@ -349,6 +355,8 @@ func (s *collectConfig) kind() string {
 		return "otlp"
 	case s.Syslog != nil:
 		return "syslog"
+	case s.Kafka != nil:
+		return "kafka"
 	}
 	return "file"
 }
@@ -364,6 +372,9 @@ func (s *collectConfig) sourceName() string {
 	if s.Syslog != nil {
 		network, address := s.Syslog.where()
 		return "syslog:" + network + "://" + address
+	}
+	if s.Kafka != nil {
+		return "kafka:" + s.Kafka.Topic
 	}
 	return s.File
 }

@@ -304,7 +304,7 @@ func newMetrics(s *service) *metrics {
 		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
 		skipped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_otlp_skipped_spans_total", Help: "Spans that are no server's HTTP request."}),
 		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
-		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end."}, []string{"source"}),
+		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end, messages that left a topic unread."}, []string{"source"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
