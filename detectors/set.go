@@ -561,6 +561,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 	for _, sig := range f.Signals {
 		f.Score += sig.Nats
 	}
+	f.Shares = c.shares(f.Signals)
 	if n := p.listed(f.Score); n > 0 {
 		f.Signals = append(f.Signals, listedSignal(n))
 		f.Score += n
