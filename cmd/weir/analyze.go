@@ -41,11 +41,12 @@ Flags:
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
   --labels FILE        compare with ground truth (NDJSON) and print the scores
+  --blindspots FILE    write what cannot be detected, per endpoint and detector (JSON)
   --pseudonyms         print account names as tokens
   --tz ZONE            for stamps without a zone, e.g. Europe/Berlin
   --workers N          goroutines (default: one per CPU)
   --fail-on SEVERITY   exit 3 if an alert is at least this: info low medium high critical
-  --verbose            hashes and the parts of each score
+  --verbose            hashes, the parts of each score, every blind spot
   --quiet              no progress, no summary
 
 Exit: 0 ran; 1 failed; 2 usage; 3 --fail-on met.
@@ -59,6 +60,7 @@ type analyzeOptions struct {
 	edition    string
 	editionOut string
 	labels     string
+	blindspots string
 	pseudonyms bool
 	workers    int
 	failOn     string
@@ -79,6 +81,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.edition, "edition", "", "")
 	fs.StringVar(&o.editionOut, "edition-out", "", "")
 	fs.StringVar(&o.labels, "labels", "", "")
+	fs.StringVar(&o.blindspots, "blindspots", "", "")
 	fs.BoolVar(&o.pseudonyms, "pseudonyms", false, "")
 	fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "")
 	fs.StringVar(&o.failOn, "fail-on", "", "")
@@ -221,6 +224,9 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 		return a.fail(err)
 	}
 	a.bar.end()
+	if err := a.writeBlind(); err != nil {
+		return a.fail(err)
+	}
 	code := a.report()
 	if code == exitOK && len(problems) > 0 {
 		code = exitFailed
@@ -421,8 +427,31 @@ func (a *analysis) summary(n int) {
 		a.explainRejects()
 	}
 	if n > 0 || a.o.output != "text" {
-		a.blind.write(a.stderr)
+		a.blind.write(a.stderr, a.blindLines())
 	}
+}
+
+// blindLines is how many endpoints the summary names.
+func (a *analysis) blindLines() int {
+	if a.o.verbose {
+		return 0
+	}
+	return maxBlindLines
+}
+
+// writeBlind writes the full report where it is wanted.
+func (a *analysis) writeBlind() error {
+	if a.o.blindspots == "" {
+		return nil
+	}
+	body, err := a.blind.report().encode()
+	if err != nil {
+		return fmt.Errorf("write blind spots: %w", err)
+	}
+	if err := os.WriteFile(a.o.blindspots, body, 0o644); err != nil {
+		return fmt.Errorf("write blind spots: %w", err)
+	}
+	return nil
 }
 
 func reasonList(m map[string]int64) string {
@@ -467,7 +496,7 @@ func (a *analysis) nothing() {
 	} else {
 		fmt.Fprintln(a.stdout, "No client came near one.")
 	}
-	a.blind.write(a.stdout)
+	a.blind.write(a.stdout, a.blindLines())
 	a.shared()
 }
 

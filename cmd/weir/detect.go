@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"weir/alerts"
@@ -27,6 +28,7 @@ type detect struct {
 	committed time.Time
 	saved     time.Time
 	savedAt   int64
+	blind     *blindLive
 	uncounted bool // consumed since the last commit
 }
 
@@ -90,8 +92,17 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.body, err = edition.Encode(); err != nil {
 		return err
 	}
-	d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace)
-	return err
+	if d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace); err != nil {
+		return err
+	}
+	var gauge *prometheus.GaugeVec
+	if d.s.metrics != nil {
+		gauge = d.s.metrics.blind
+	}
+	d.blind = newBlindLive(d.e.set, d.e.smallestShare, gauge)
+	d.e.onBatch = d.blind.observe
+	d.s.blind.Store(d.blind)
+	return nil
 }
 
 func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error {
@@ -287,6 +298,9 @@ func (d *detect) commit(ctx context.Context, out []pipeline.Alert, force bool) e
 		d.s.metrics.alerts.WithLabelValues(out[i].Detector, out[i].Severity, out[i].Change.Kind).Inc()
 	}
 	d.committed, d.uncounted = time.Now(), false
+	if err := d.blind.publish(d.committed); err != nil {
+		return err
+	}
 	st := &d.s.status
 	st.detected.Store(d.position)
 	if d.e.last != pipeline.NoTime {

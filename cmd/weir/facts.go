@@ -142,10 +142,17 @@ func (e *engine) sampledShare(f *pipeline.Finding) float64 {
 		}
 	}
 	if !found {
-		for _, s := range e.facts.Sources {
-			if s.Sampled > 0 {
-				share = min(share, s.Sampled)
-			}
+		return e.smallestShare()
+	}
+	return share
+}
+
+// smallestShare is the least share of the traffic that a source keeps; 1 all.
+func (e *engine) smallestShare() float64 {
+	share := 1.0
+	for _, s := range e.facts.Sources {
+		if s.Sampled > 0 {
+			share = min(share, s.Sampled)
 		}
 	}
 	return share
