@@ -46,7 +46,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
-			src.cfg = c
+			src.cfg, src.pulse.trusted = c, s.id.Trusted
 			s.label(src.name, c)
 			out = append(out, src)
 			continue
@@ -65,7 +65,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
-			src.cfg = c
+			src.cfg, src.pulse.trusted = c, s.id.Trusted
 			s.label(name, c)
 			out = append(out, src)
 		}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -112,6 +113,7 @@ type service struct {
 	trace   func(detectors.Traced)       // of a replay; nil in the service
 	status  status
 	blind   atomic.Pointer[blindLive]
+	listen  func() (net.Listener, error) // for the console; nil as configured
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -128,7 +130,10 @@ func (s *service) run(ctx context.Context) error {
 			s.log.Error("cannot close the store", zap.Error(err))
 		}
 	}()
-	listener, err := s.cfg.Console.Open()
+	if s.listen == nil {
+		s.listen = s.cfg.Console.Open
+	}
+	listener, err := s.listen()
 	if err != nil {
 		return err
 	}
