@@ -36,7 +36,8 @@ Flags:
   --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --output FORMAT      text (default) or json: one alert revision a line
-  -c FILE              configuration (identity, endpoints, detectors)
+  -c FILE              configuration (identity, endpoints, detectors; and how inputs
+                       that are its sources are read)
   --learn INPUT        baseline traffic that raises no alerts (repeatable)
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
@@ -183,7 +184,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 	if a.o.pseudonyms && a.keys.Public() {
 		fmt.Fprintln(a.stderr, "weir analyze: --pseudonyms without privacy.key_file: everybody can open these tokens")
 	}
-	ins, notes, problems, cleanup := openInputs(args, a.o.how, stdin)
+	ins, notes, problems, cleanup := openInputs(args, a.cfg, a.o.how, stdin)
 	defer cleanup()
 	for _, p := range problems {
 		fmt.Fprintf(a.stderr, "weir analyze: %v\n", p)
@@ -206,7 +207,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 			return a.fail(err)
 		}
 	}
-	if a.engine, err = newEngine(a.cfg, edition, a.keys, nil, a.o.workers); err != nil {
+	if a.engine, err = newEngine(a.cfg, edition, a.keys, inputLabels(ins), a.o.workers); err != nil {
 		return a.fail(err)
 	}
 	a.latest = map[string]pipeline.Alert{}
@@ -224,6 +225,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 		return a.fail(err)
 	}
 	a.bar.end()
+	a.blind.sampled = a.engine.smallestShare()
 	if err := a.writeBlind(); err != nil {
 		return a.fail(err)
 	}
@@ -241,7 +243,7 @@ func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity
 	}
 	from := ins
 	if len(a.o.learn) > 0 {
-		learn, _, problems, _ := openInputs(a.o.learn, a.o.how, stdin)
+		learn, _, problems, _ := openInputs(a.o.learn, a.cfg, a.o.how, stdin)
 		if len(problems) > 0 {
 			return nil, errors.Join(problems...)
 		}
@@ -258,11 +260,11 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 	for i, in := range ins {
 		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: a.o.workers})
 		defer r.Close()
-		// Ties between inputs go to the one named first.
-		key := uint64(i) + 1
+		key := inputID(i)
 		readers[key] = r
 		e.merge.AddSource(key)
 	}
+	e.applyFacts(inputFacts(ins))
 	var out []pipeline.Alert
 	var done []*pipeline.Block
 	for {
