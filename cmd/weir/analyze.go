@@ -257,10 +257,12 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 	e := a.engine
 	readers := map[uint64]*collector.Reader{}
 	owners := map[*pipeline.Block]*collector.Reader{}
+	folds := make([]fold, len(ins))
 	for i, in := range ins {
 		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: a.o.workers})
 		defer r.Close()
 		key := inputID(i)
+		folds[i] = newFold(in.how.Timezone)
 		readers[key] = r
 		e.merge.AddSource(key)
 	}
@@ -285,6 +287,7 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 				continue
 			}
 		} else {
+			folds[key-1].fix(b)
 			if a.onBlock != nil {
 				a.onBlock(b)
 			}

@@ -99,6 +99,7 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.s.metrics != nil {
 		gauge = d.s.metrics.blind
 	}
+	d.s.status.lateness.Store(int64(edition.Lateness))
 	d.blind = newBlindLive(d.e.set, d.e.smallestShare, gauge)
 	d.e.onBatch = d.blind.observe
 	d.s.blind.Store(d.blind)
@@ -274,6 +275,7 @@ func (d *detect) control(c *pipeline.Control) error {
 		return fmt.Errorf("read the edition at position %d: %w", d.position+1, err)
 	}
 	d.body = c.Payload
+	d.s.status.lateness.Store(int64(edition.Lateness))
 	return d.e.setEdition(edition)
 }
 
@@ -397,7 +399,11 @@ func (s *service) firstEdition(ctx context.Context, sources []*source) error {
 	var history []input
 	for _, src := range sources {
 		if st, err := os.Stat(src.path); err == nil && st.Size() > 0 {
-			history = append(history, src.input)
+			in := src.input
+			if src.cfg != nil {
+				in.how = *src.cfg
+			}
+			history = append(history, in)
 		}
 	}
 	if len(history) == 0 {

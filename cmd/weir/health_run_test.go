@@ -16,6 +16,7 @@ import (
 
 	"weir/pipeline"
 	"weir/storage"
+	"weir/storage/sqlite"
 )
 
 // idleListener is a console that nobody asks: a bubble's time stands still while
@@ -38,56 +39,50 @@ func (l idleListener) Close() error {
 
 func (l idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// liveRun is a whole weir run inside a bubble, whose clock is the bubble's, and
-// a server that logs.
+// liveRun is a whole weir run inside a bubble, whose clock is the bubble's.
 type liveRun struct {
-	t     *testing.T
-	path  string
-	line  func(i int, at time.Time) string
-	n     int
-	cause error
+	t   *testing.T
+	dir string
+	db  func() *sqlite.DB // of the run; nil until it is open
 }
 
-// write logs n lines a second for d.
-func (r *liveRun) write(d time.Duration, n int) {
+// log appends lines to a file.
+func (r *liveRun) log(name string, lines ...string) {
 	r.t.Helper()
-	f, err := os.OpenFile(r.path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(r.dir, name), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer f.Close()
-	for range int(d / time.Second) {
-		for range n {
-			if _, err := f.WriteString(r.line(r.n, time.Now()) + "\n"); err != nil {
-				r.t.Fatal(err)
-			}
-			r.n++
-		}
-		time.Sleep(time.Second)
+	if _, err = f.WriteString(strings.Join(lines, "\n") + "\n"); err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		r.t.Fatal(err)
 	}
 }
 
-// runLive runs weir on a log while f drives it, and returns the health alerts,
-// "detector: title", in order, each with its fix.
-func runLive(t *testing.T, config string, line func(i int, at time.Time) string, f func(r *liveRun)) (alerts []pipeline.Alert) {
+// runLive runs weir under config, in which DIR is a directory, while drive logs
+// and lets time go by, and returns the alerts in their latest revision. before
+// writes what is there at the start.
+func runLive(t *testing.T, dir, config, edition string, before, drive func(r *liveRun)) (alerts []pipeline.Alert) {
 	t.Helper()
-	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &liveRun{t: t, path: filepath.Join(dir, "access.log"), line: line}
-		r.write(2*time.Second, 5)
-		cfg, err := parseConfig([]byte(strings.ReplaceAll(config, "LOG", r.path)))
+		r := &liveRun{t: t, dir: dir}
+		before(r)
+		cfg, err := parseConfig([]byte(strings.ReplaceAll(config, "DIR", dir)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		cfg.Store.Path = filepath.Join(dir, "weir.db")
 		s := &service{
-			cfg: cfg, log: zap.NewNop(), workers: 1,
+			cfg: cfg, log: zap.NewNop(), workers: 1, edition: edition,
 			listen: func() (net.Listener, error) { return idleListener{make(chan struct{})}, nil },
 		}
+		r.db = func() *sqlite.DB { return s.db }
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.run(ctx) }()
-		f(r)
+		drive(r)
 		stop()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -119,24 +114,27 @@ func TestHealthRun(t *testing.T) {
 		who := i % 20
 		return fields{fmt.Sprintf("user%d", who), fmt.Sprintf("203.0.113.%d", who+1), "10.0.0.1"}
 	}
-	const config = "collect: [{file: LOG, format: json}]\nidentity: {trusted_proxies: [10.0.0.0/8]}\nprivacy: {key_file: \"\"}\n"
+	const config = "collect: [{file: DIR/access.log, format: json}]\nidentity: {trusted_proxies: [10.0.0.0/8]}\nprivacy: {key_file: \"\"}\n"
 	f := func(name string, change func(i int, at time.Time) string, detector, title, fix string) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			changed := false
-			var at time.Time
-			got := runLive(t, config, func(i int, now time.Time) string {
-				if changed && change != nil {
-					return change(i, now)
+			n := 0
+			write := func(r *liveRun, d time.Duration, line func(i int, at time.Time) string) {
+				for range int(d / time.Second) {
+					r.log("access.log", line(n, time.Now()), line(n+1, time.Now()))
+					n += 2
+					time.Sleep(time.Second)
 				}
-				return line(i, now, whole(i))
-			}, func(r *liveRun) {
-				r.write(12*time.Minute, 2)
-				changed, at = true, time.Now()
+			}
+			ordinary := func(i int, at time.Time) string { return line(i, at, whole(i)) }
+			var at time.Time
+			got := runLive(t, t.TempDir(), config, "", func(r *liveRun) { write(r, 2*time.Second, ordinary) }, func(r *liveRun) {
+				write(r, 12*time.Minute, ordinary)
+				at = time.Now()
 				if change == nil {
 					time.Sleep(5 * time.Minute)
 				} else {
-					r.write(5*time.Minute, 2)
+					write(r, 5*time.Minute, change)
 				}
 			})
 			if len(got) != 1 {

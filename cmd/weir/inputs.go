@@ -161,6 +161,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 		}
 		r := collector.NewReader(cfg)
 		var d disorder
+		folds := newFold(in.how.Timezone)
 		for {
 			b, err := r.Next(ctx)
 			if err != nil {
@@ -173,6 +174,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 				}
 				continue // the detection pass says what is wrong with the input
 			}
+			folds.fix(b)
 			for i := range b.Requests {
 				d.observe(b.Requests[i].Time)
 				fitter.Add(&b.Requests[i])
