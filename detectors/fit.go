@@ -37,6 +37,7 @@ type Fitter struct {
 type fitPath struct {
 	key        uint64 // Request.PathKey
 	host, path string
+	reads      bool // a POST there reads
 }
 
 // fitRow is one request of the sample, 80 bytes.
@@ -128,7 +129,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		id = uint32(len(f.paths))
 		var path string
 		path, f.path = pipeline.EndpointPath(f.path, r)
-		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(path, 2048)})
+		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(path, 2048), pipeline.ReadsPath(path)})
 		f.index[key] = id
 	}
 	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Answer(), method: f.method(r.Method)}
@@ -158,7 +159,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		f.named = true
 		row.flags |= fitProven
 	}
-	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead || f.paths[id].reads && r.Verb == pipeline.VerbPost {
 		row.flags |= fitRead
 	}
 	if r.Query != "" {

@@ -32,6 +32,7 @@ type pathFacts struct {
 	flags    pipeline.ObservationFlags
 	class    pipeline.EndpointClass
 	ranked   bool // rarity is known
+	reads    bool // a POST here reads
 	endpoint *EndpointBaseline
 }
 
@@ -87,7 +88,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	if r.Referer != "" {
 		o.Flags |= pipeline.ObsLinked
 	}
-	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead || f.reads && r.Verb == pipeline.VerbPost {
 		o.Flags |= pipeline.ObsRead
 	}
 	switch status {
@@ -197,6 +198,15 @@ func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
 	return pipeline.Nats(f.rarity)
 }
 
+// factsOf returns what the endpoint of r means.
+func (v *observer) factsOf(r *pipeline.Request) *pathFacts {
+	path := r.Path
+	if r.Operation != "" {
+		path, v.path = pipeline.EndpointPath(v.path, r)
+	}
+	return v.facts(r.PathKey, r.Host, path)
+}
+
 // facts returns what the path with this key means.
 func (v *observer) facts(key uint64, host, path string) *pathFacts {
 	f := &v.paths[key&(pathCache-1)]
@@ -229,6 +239,7 @@ func (v *observer) facts(key uint64, host, path string) *pathFacts {
 		f.flags |= pipeline.ObsAuto
 		f.ranked = true
 	}
+	f.reads = pipeline.ReadsPath(path)
 	f.endpoint = v.b.endpoint(f.template)
 	f.tail = int32(v.b.tail(f.path, f.catalogue()))
 	return f
@@ -272,7 +283,7 @@ func objectText(r *pipeline.Request, o *pipeline.Observation) string {
 			return clean(r.Path, 128) + "?" + clean(name, 64) + "=" + clean(value, 64)
 		}
 	}
-	return clean(r.Path, 128)
+	return clean(pipeline.EndpointText(r), 192)
 }
 
 // templateText is the template as an alert shows it.

@@ -475,7 +475,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 // more than that: no detector judges it. It reports whether it was.
 func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
 	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
-		!w.v.facts(r.PathKey, r.Host, r.Path).asset() {
+		!w.v.factsOf(r.Request).asset() {
 		return false
 	}
 	if day := p.touch(r.Effective, r.AgentKey); day != 0 {

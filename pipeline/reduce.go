@@ -127,6 +127,28 @@ func isID(value string) bool {
 	return false
 }
 
+// ObjectID reports values in bodies that may be the id of an object: numbers,
+// UUIDs, ULIDs and 24 hexadecimal digits, as MongoDB numbers documents.
+func ObjectID(value string) bool {
+	if len(value) == 0 || len(value) > 36 {
+		return false
+	}
+	switch t, _, _ := slotOf(value, false); t {
+	case SlotInt, SlotUUID, SlotULID:
+		return value[0] != '-'
+	case SlotHex:
+		return len(value) == 24
+	}
+	return false
+}
+
+// ObjectPath reports whether the last segment of a path is an id: then a body
+// that repeats it, or names another object, adds nothing.
+func ObjectPath(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	return isID(path[strings.LastIndexByte(path, '/')+1:])
+}
+
 // QueryID finds the first parameter of a reduced query that names an object.
 func QueryID(query string) (name, value string, ok bool) {
 	for query != "" {

@@ -31,6 +31,7 @@ type blindEndpoint struct {
 	hidden   int64 // no operation, or an outcome that is not known
 	known    int64 // outcomes in a row that are known
 	told     int64 // the log says whether the application failed
+	objects  int64 // the log says which object is asked for
 	good     int64 // answered 2xx or 3xx
 	answers  map[blindAnswer]int64
 }
@@ -87,6 +88,9 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	if r.Flags&pipeline.FlagAppStatus != 0 {
 		e.told++
 	}
+	if strings.IndexByte(r.Operation, pipeline.ObjectMark) >= 0 {
+		e.objects++
+	}
 	good := r.Status >= 200 && r.Status < 400
 	if good {
 		e.good++
@@ -112,6 +116,9 @@ func (b *blindSpots) add(r *pipeline.Request) {
 
 func (b *blindSpots) endpoint(r *pipeline.Request) *blindEndpoint {
 	name := r.Method + " " + r.Path
+	if r.Operation != "" && r.Flags&pipeline.FlagLogin != 0 {
+		name = r.Method + " " + pipeline.EndpointText(r) // one of many that the path answers
+	}
 	e := b.endpoints[name]
 	if e == nil {
 		if len(b.endpoints) >= maxBlindEndpoints || len(r.Path) > 256 {
@@ -189,6 +196,9 @@ func (b *blindSpots) lines() []string {
 		more := len(out) - maxBlindLines
 		out = append(out[:maxBlindLines], fmt.Sprintf("and %d endpoints more", more))
 	}
+	if line := b.opaqueLine(names); line != "" {
+		out = append(out, line)
+	}
 	for _, p := range b.entrances.found() {
 		out = append(out, p.text())
 	}
@@ -196,6 +206,47 @@ func (b *blindSpots) lines() []string {
 		out = append(out, "no request names a user, a key or a session: clients are addresses. Log $remote_user, a session cookie or an API key.")
 	}
 	return out
+}
+
+// opaque reports whether there are GraphQL, JSON-RPC or gRPC endpoints and not one
+// request to them shows which object it asks for.
+func (b *blindSpots) opaque() bool { return b.opaqueLine(nil) != "" }
+
+// opaqueLine says so, naming the first of names that is such an endpoint.
+func (b *blindSpots) opaqueLine(names []string) string {
+	var attempts, objects int64
+	for name, e := range b.endpoints {
+		if e.asksInBody(name) {
+			attempts, objects = attempts+e.attempts, objects+e.objects
+		}
+	}
+	if objects > 0 || attempts < minBlindRequests {
+		return ""
+	}
+	first, more := "", 0
+	for _, name := range names {
+		switch {
+		case !b.endpoints[name].asksInBody(name):
+		case first == "":
+			first = fmt.Sprintf("%q", name)
+			first = first[1 : len(first)-1]
+		default:
+			more++
+		}
+	}
+	also := ""
+	if more > 0 {
+		also = fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("%s%s: the log does not show which objects are asked for: reading those of others is not detectable there. Log $request_body or a JSON member graphql_variables; only ids are kept of it.",
+		first, also)
+}
+
+// asksInBody reports whether the endpoint called name is one whose requests say in
+// their bodies what they ask for. One that shows no operation has its own line.
+func (e *blindEndpoint) asksInBody(name string) bool {
+	_, path, _ := strings.Cut(name, " ")
+	return !e.login && (isGRPC(path) || manyInOne(path) && e.hidden*2 <= e.attempts)
 }
 
 // told200 says how the endpoint answers.
