@@ -254,6 +254,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	facts := f.pathFacts(templates, b)
 	wg.Wait()
 	endpoints := f.fitTruth(facts)
+	f.fitWrong(facts, endpoints)
 	clients := f.clients(order, facts, endpoints)
 	b.Clients = int64(len(clients))
 	for range 3 {
