@@ -163,7 +163,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		row.flags |= fitRead
 	}
 	if r.Query != "" {
-		row.page = pageNumber(r.Query)
+		row.page = pipeline.QueryPage(r.Query)
 		var numbered bool
 		if row.param, row.number, numbered = queryID(r.Query); numbered {
 			row.flags |= fitNumber
@@ -405,7 +405,7 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 				perDay++
 				c.perDay = max(c.perDay, perDay)
 			}
-			if k := pipeline.Mix64(item, 5); !seen[k] {
+			if k := pipeline.Mix64(item, 5); r.page < pipeline.CursorFrom && !seen[k] { // nobody shares a cursor
 				seen[k] = true
 				of := fitItem{item: item}
 				if slot {

@@ -128,10 +128,12 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 			o.Item = o.Object
 			o.Tail = v.b.tail(o.Item, catalogue)
 		}
-		if page := pageNumber(r.Query); page >= 0 {
+		if page := pipeline.QueryPage(r.Query); page >= 0 {
 			o.Page = page
 			o.Item = pipeline.Mix64(o.Item, uint64(page)+1)
-			o.Tail = v.b.tail(o.Item, catalogue)
+			if o.Tail = 0; page < pipeline.CursorFrom { // of cursors none is popular
+				o.Tail = v.b.tail(o.Item, catalogue)
+			}
 		}
 	}
 	return f.endpoint
@@ -243,26 +245,6 @@ func (v *observer) facts(key uint64, host, path string) *pathFacts {
 	f.endpoint = v.b.endpoint(f.template)
 	f.tail = int32(v.b.tail(f.path, f.catalogue()))
 	return f
-}
-
-// pageNumber finds a page, offset or start number among the parameters of a
-// query; -1 when there is none.
-func pageNumber(query string) int32 {
-	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || len(value) == 0 || len(value) > 9 {
-			continue
-		}
-		if !pipeline.PageParameter(name) {
-			continue
-		}
-		if n, err := strconv.Atoi(value); err == nil && n >= 0 {
-			return int32(n)
-		}
-	}
-	return -1
 }
 
 // queryID is the hash of the parameter that names an object and of its value; 0
