@@ -441,7 +441,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if (!o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss)) && !preflight(r.Request) {
 		sc.freshItem = p.seen.add(o.Item, now)
 		path := o.Path
-		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss {
+		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss && (endpoint != nil || p.met(o.Template)) {
 			path = pipeline.Mix64(o.Template, 3) // misses of ids are enum.object's
 		}
 		sc.freshPath = sc.freshItem
