@@ -334,6 +334,7 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	if w.identify != nil {
 		w.identify(r, f)
 		f.applyLocation(r)
+		f.content.Apply(r)
 		c.own(&r.Account)
 		c.own(&r.Key)
 		c.own(&r.Session)
