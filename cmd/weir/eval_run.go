@@ -29,6 +29,9 @@ type evalLab struct {
 	cfg  *config
 	keys *pipeline.PrivacyKeys
 	id   *pipeline.Identity
+	// plain leaves out what the common log forms do not have: accounts, keys and
+	// sessions.
+	plain bool
 }
 
 func newEvalLab(path string) (*evalLab, error) {
@@ -69,6 +72,9 @@ func (l *evalLab) request(q *pipeline.Request, r *pipeline.Resolver, e *simulate
 		q.Flags |= pipeline.FlagAppFailed
 	}
 	c := pipeline.Clear{Remote: e.IP, User: e.User, APIKey: e.APIKey, Session: e.Session, LoginUser: e.LoginUser}
+	if l.plain {
+		c = pipeline.Clear{Remote: e.IP}
+	}
 	r.Resolve(q, &c)
 	q.Query, q.Path, q.Referer = strings.Clone(q.Query), strings.Clone(q.Path), strings.Clone(q.Referer)
 	q.Account, q.Key, q.Session, q.LoginUser = strings.Clone(q.Account), strings.Clone(q.Key), strings.Clone(q.Session), strings.Clone(q.LoginUser)
