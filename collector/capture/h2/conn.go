@@ -28,9 +28,9 @@ type Config struct {
 	Memory *capture.Memory
 	// Emit takes each exchange; what it is given is valid until it returns.
 	Emit func(*capture.Transaction)
-	// Want says how many bytes of a body to keep, when its header is complete; nil
-	// keeps none.
-	Want func(t *capture.Transaction, dir capture.Direction) int
+	// Want says how many bytes of a body to keep, when its header is complete;
+	// response tells whose. Nil keeps none.
+	Want func(t *capture.Transaction, response bool) int
 
 	free []*stream // to be used again
 }
@@ -344,7 +344,12 @@ func (p *Parser) Close(dir capture.Direction, _ pipeline.Time, end capture.End) 
 	if h.closed {
 		return
 	}
-	h.closed, h.end = true, end
+	h.closed = true
+	if end == capture.EndReset {
+		for _, s := range p.streams {
+			s.t.Flags |= capture.ResetByClient << dir
+		}
+	}
 	p.dropBlock(h)
 	h.hpack.close()
 	if !p.half[dir.Other()].closed {

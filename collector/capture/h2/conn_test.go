@@ -74,7 +74,7 @@ func newRig(tb testing.TB, mid bool) *rig {
 	r := &rig{memory: capture.Memory{Max: 8 << 20}}
 	conf := &Config{
 		Tally: &r.tally, Memory: &r.memory,
-		Want: func(*capture.Transaction, capture.Direction) int { return 1000 },
+		Want: func(*capture.Transaction, bool) int { return 1000 },
 		Emit: func(t *capture.Transaction) { r.got = append(r.got, describe(t)) },
 	}
 	r.Parser = New(conf, &capture.Flow{}, mid)
