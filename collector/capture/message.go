@@ -21,7 +21,6 @@ const (
 	TextReferer
 	TextForwarded    // all X-Forwarded-For, joined by ", "
 	TextForwardedStd // all Forwarded, joined by ", "
-	TextRealIP       // X-Real-IP
 	TextAuthorization
 	TextAPIKey // X-Api-Key and its like
 	TextCookie // all Cookie, joined by "; "
@@ -172,6 +171,9 @@ func (m *Message) Body(b []byte) {
 	}
 }
 
+// Wanted is how much of the body may still be kept.
+func (m *Message) Wanted() int { return m.want - len(m.Prefix) }
+
 // Size is the memory that m holds beyond itself.
 func (m *Message) Size() int { return cap(m.text) + cap(m.Prefix) }
 
@@ -200,15 +202,13 @@ func headerOf(name []byte) (Text, bool) {
 		return TextForwarded, true
 	case "forwarded":
 		return TextForwardedStd, true
-	case "x-real-ip":
-		return TextRealIP, true
 	case "authorization":
 		return TextAuthorization, false
-	case "x-api-key", "api-key", "apikey", "x-apikey", "x-auth-token", "x-access-token":
+	case "x-api-key", "api-key", "apikey", "x-apikey":
 		return TextAPIKey, false
 	case "cookie":
 		return TextCookie, false
-	case "x-request-id", "x-correlation-id":
+	case "x-request-id", "x-correlation-id", "x-amzn-trace-id":
 		return TextRequestID, false
 	case "content-type":
 		return TextContentType, false

@@ -121,6 +121,8 @@ const (
 	// ResetByClient and ResetByServer: the exchange was broken off.
 	ResetByClient
 	ResetByServer
+	// AfterClose: sent when the server had closed its direction: it never saw it.
+	AfterClose
 	// The shapes of request smuggling: both Content-Length and
 	// Transfer-Encoding, Content-Lengths that differ or are no numbers, folded
 	// header lines, chunk sizes that are no numbers, a Transfer-Encoding that is
