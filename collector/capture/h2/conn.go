@@ -28,9 +28,9 @@ type Config struct {
 	Memory *capture.Memory
 	// Emit takes each exchange; what it is given is valid until it returns.
 	Emit func(*capture.Transaction)
-	// Want says how many bytes of a body to keep, when its header is complete;
-	// response tells whose. Nil keeps none.
-	Want func(t *capture.Transaction, response bool) int
+	// Want says how many bytes of a body to keep, when its header is complete; nil
+	// keeps none.
+	Want func(t *capture.Transaction, dir capture.Direction) int
 
 	free []*stream // to be used again
 }

@@ -166,7 +166,7 @@ func read(tb testing.TB, tapes []*tape, n int) (got []logEntry, tally capture.Ta
 	memory := capture.Memory{Max: 64 << 20}
 	conf := &Config{
 		Tally: &tally, Memory: &memory,
-		Want: func(*capture.Transaction, bool) int { return 100 },
+		Want: func(*capture.Transaction, capture.Direction) int { return 100 },
 		Emit: func(t *capture.Transaction) { got = append(got, toEntry(tb, t)) },
 	}
 	for _, tape := range tapes {

@@ -214,7 +214,7 @@ func (p *Parser) headed(s *stream, at pipeline.Time, size int) {
 	m.HeaderBytes = int64(size)
 	p.kind(s, dir, m)
 	if p.conf.Want != nil && !s.tunnel && !s.poor {
-		m.Want(p.conf.Want(&s.t, dir == capture.FromServer))
+		m.Want(p.conf.Want(&s.t, dir))
 	}
 	p.account(s)
 	if s.tunnel && s.asked {
