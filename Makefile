@@ -8,7 +8,7 @@ LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 
 export CGO_ENABLED = 0
 
-.PHONY: help build run test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval check ci
+.PHONY: help build run test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ pgo: load ## record the profile that builds are optimized by
 
 eval: build ## measure detection on simulated traffic into docs/detection.md
 	bin/weir eval --out docs/detection.md
+
+senders: build ## compare what real servers (nginx, HAProxy, Apache, Caddy, rsyslog) were sent with what weir stored
+	$(GO) run ./bench/senders -weir bin/weir
 
 sample: ## make the sample log again
 	$(GO) run ./bench/gen -lines 3000 -clients 140 -seed 20260302 -span 2h -start 2026-03-02T09:00:00Z -o cmd/weir/testdata/sample.log.gz

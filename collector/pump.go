@@ -320,6 +320,12 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	} else if w.p.timed {
 		return RejectTime
 	}
+	c.add(f, at, number, w.identify)
+	return nil
+}
+
+// add appends the request that f holds.
+func (c *chunk) add(f *Fields, at pipeline.Time, number int64, identify Identify) {
 	n := len(c.requests)
 	if n == cap(c.requests) {
 		c.requests = slices.Grow(c.requests, max(16, n))
@@ -335,9 +341,10 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	if f.Blocked || f.Status == statusNoAnswer {
 		r.Flags |= pipeline.FlagBlocked
 	}
-	if w.identify != nil {
-		w.identify(r, f)
+	if identify != nil {
+		identify(r, f)
 		f.applyLocation(r)
+		f.content.Apply(r)
 		c.own(&r.Account)
 		c.own(&r.Key)
 		c.own(&r.Session)
@@ -354,7 +361,6 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	c.own(&r.RequestID)
 	c.own(&r.Operation)
 	r.Seal()
-	return nil
 }
 
 // own makes s point into c's memory: a value that is not in the lines as it

@@ -43,6 +43,8 @@ type pulse struct {
 	lines    atomic.Int64
 	rejected atomic.Int64
 	sample   atomic.Pointer[string]
+	told     toldCounts
+	trusted  func(pipeline.Address) bool // tells proxies; nil none; set before use
 }
 
 // hear takes a block that was stored.
@@ -54,6 +56,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 	p.lines.Add(b.Rejects.Lines)
 	if n := len(b.Requests); n > 0 {
 		p.event.Store(int64(b.Requests[n-1].Time))
+		p.told.add(b.Requests, p.trusted)
 	}
 	for _, n := range b.Rejects.Reason {
 		p.rejected.Add(n)
@@ -79,6 +82,10 @@ type watched struct {
 	bad     int            // minutes in a row with too many
 	minute  time.Time
 	knows   int64 // of lost, when last told
+
+	fields      [toldFields]fieldWatch
+	gone        [toldFields]bool
+	fieldMinute time.Time
 }
 
 type rejectMinute struct{ lines, rejected int64 } // ever, at its end
@@ -116,6 +123,9 @@ func (m *monitor) look(now time.Time, p progressOf) (list []pipeline.Finding) {
 			list = m.tell(list, now, f)
 		}
 		if f, ok := w.loses(); ok {
+			list = m.tell(list, now, f)
+		}
+		for _, f := range w.goneFields(now) {
 			list = m.tell(list, now, f)
 		}
 	}
@@ -301,7 +311,7 @@ func (s *service) watch(ctx context.Context, sources []*source) {
 		if !src.follow {
 			continue // it ends
 		}
-		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now}
+		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now, fieldMinute: now}
 		if src.cfg != nil {
 			w.kind = src.cfg.kind()
 		}
