@@ -321,3 +321,43 @@ func FuzzOTLP(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkOTLP is an export of 512 spans, as SDKs send them, to requests.
+func BenchmarkOTLP(b *testing.B) {
+	t := &testing.T{}
+	asJSON, asProto := otlpBody(t, otlpTraces, strings.Repeat(otlpSpan+",", 511)+otlpSpan)
+	f, err := Named("otel", ParseOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	parser := f.New()
+	var fields Fields
+	for _, e := range []struct {
+		name string
+		body []byte
+		read func(*otlpLines, []byte, string) error
+	}{{"protobuf", asProto, (*otlpLines).readProto}, {"json", asJSON, (*otlpLines).readJSON}} {
+		b.Run(e.name, func(b *testing.B) {
+			b.SetBytes(int64(len(e.body)))
+			b.ReportAllocs()
+			l := otlpLines{limit: 1 << 30}
+			for b.Loop() {
+				l.requests, l.text = l.requests[:0], l.text[:0]
+				if err := e.read(&l, e.body, otlpTraces); err != nil {
+					b.Fatal(err)
+				}
+				n := 0
+				eachLine(l.requests, func(line []byte, _ int) bool {
+					if parser.Parse(&fields, line) == nil {
+						n++
+					}
+					return true
+				})
+				if n != 512 {
+					b.Fatalf("%d requests of 512 spans", n)
+				}
+			}
+			b.ReportMetric(512*float64(b.N)/b.Elapsed().Seconds(), "spans/s")
+		})
+	}
+}
