@@ -266,3 +266,33 @@ func headerSlot(name string) slot {
 	}
 	return slotNone
 }
+
+// answerSlot returns what a header of the answer means, by its name in lower
+// case with '-'. x-log-user and x-log-login are how an application tells the log
+// who is logged in and which account a login tried (docs/logs.md).
+func answerSlot(name string) slot {
+	switch name {
+	case "location":
+		return slotLocation
+	case "grpc-status":
+		return slotGRPC
+	case "x-log-user":
+		return slotUser
+	case "x-log-login":
+		return slotLogin
+	}
+	return slotNone
+}
+
+// namedSlot returns what a variable of a server's configuration means that an
+// operator named like a field: user, api_key, session and their like.
+func namedSlot(name string) slot {
+	switch name {
+	case "user", "subject", "api_key", "api_key_id", "session", "login_user", "ja3", "ja4", "request_id":
+		s, _ := jsonField(name)
+		return s
+	case "unique_id":
+		return slotRequestID
+	}
+	return slotNone
+}

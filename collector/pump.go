@@ -35,6 +35,7 @@ type chunk struct {
 
 	delivery *delivery // of an inbox: who waits for it
 	reserved int64     // of an inbox: the memory counted for it
+	places   []place   // of Records: where each line is from
 
 	requests []pipeline.Request
 	pieces   []*piece // made once and reused; used says how many count
@@ -47,7 +48,7 @@ func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
 	c.brought, c.carry = false, c.carry[:0]
-	c.delivery, c.reserved = nil, 0
+	c.delivery, c.reserved, c.places = nil, 0, c.places[:0]
 }
 
 // piece is one block of a chunk.
@@ -174,6 +175,9 @@ func (p *pump) put(c *chunk) {
 	}
 	if cap(c.tail) > 4*chunkSize {
 		c.tail = nil
+	}
+	if cap(c.data) > 4*chunkSize {
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -71,7 +71,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 	case slotRequest:
 		f.setRequest(b, escaped)
 	case slotMethod:
-		f.Method = f.text(b, escaped)
+		if string(b) != "<BADREQ>" { // HAProxy's, for what it cannot read
+			f.Method = f.text(b, escaped)
+		}
 	case slotServerName, slotHost:
 		f.setHost(b, escaped)
 	case slotHostTarget:
@@ -106,7 +108,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 			f.Query = query
 		}
 	case slotProtocol:
-		f.Protocol = f.text(b, escaped)
+		if string(b) != "<BADREQ>" {
+			f.Protocol = f.text(b, escaped)
+		}
 	case slotStatusFirst, slotStatus:
 		v, ok := integer(b)
 		if !ok || v > 999 {

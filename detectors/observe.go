@@ -260,12 +260,20 @@ func queryID(query string) (param uint64, number int64, numbered bool) {
 
 // objectText is the object as an alert lists it.
 func objectText(r *pipeline.Request, o *pipeline.Observation) string {
+	return toValid(string(appendObject(nil, r, o)))
+}
+
+// appendObject appends that to dst, cut to a length but not yet made valid UTF-8.
+func appendObject(dst []byte, r *pipeline.Request, o *pipeline.Observation) []byte {
+	cut := func(s string, n int) string { return s[:min(len(s), n)] }
 	if o.Has(pipeline.ObsQueried) {
 		if name, value, ok := pipeline.QueryID(r.Query); ok {
-			return clean(r.Path, 128) + "?" + clean(name, 64) + "=" + clean(value, 64)
+			dst = append(append(dst, cut(r.Path, 128)...), '?')
+			dst = append(append(dst, cut(name, 64)...), '=')
+			return append(dst, cut(value, 64)...)
 		}
 	}
-	return clean(pipeline.EndpointText(r), 192)
+	return append(dst, cut(pipeline.EndpointText(r), 192)...)
 }
 
 // templateText is the template as an alert shows it.

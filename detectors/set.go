@@ -465,6 +465,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
 		}
 	}
+	if o.Object != 0 && granted(o.Status) {
+		w.touch(sh, p, r)
+	}
 	w.follow(i, p, r)
 	if as != asLender {
 		w.tell(i, p, r)
@@ -561,12 +564,16 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 	for _, sig := range f.Signals {
 		f.Score += sig.Nats
 	}
+	f.Shares = c.shares(f.Signals)
 	if n := p.listed(f.Score); n > 0 {
 		f.Signals = append(f.Signals, listedSignal(n))
 		f.Score += n
 	}
 	d.Origin.describe(&f)
 	s.detectors[k].describe(&f, p, c, s.baselines)
+	if f.Detector == "enum.object" {
+		d.handed(&f, p.worst())
+	}
 	c.block(&f)
 	if f.Onset == 0 {
 		f.Onset = c.First

@@ -31,6 +31,9 @@ type evalLab struct {
 	cfg  *config
 	keys *pipeline.PrivacyKeys
 	id   *pipeline.Identity
+	// plain leaves out what the common log forms do not have: accounts, keys and
+	// sessions.
+	plain bool
 }
 
 func newEvalLab(path string) (*evalLab, error) {
@@ -75,6 +78,9 @@ func (l *evalLab) request(q *pipeline.Request, r *pipeline.Resolver, e *simulate
 		body, _ = collector.ReadBody(nil, path, e.Operation, []byte(e.ContentBody), nil)
 	}
 	c := pipeline.Clear{Remote: e.IP, User: e.User, APIKey: e.APIKey, Session: e.Session, LoginUser: e.LoginUser, BodyUser: body.User}
+	if l.plain {
+		c = pipeline.Clear{Remote: e.IP}
+	}
 	r.Resolve(q, &c)
 	body.Apply(q)
 	q.Query, q.Path, q.Referer = strings.Clone(q.Query), strings.Clone(q.Path), strings.Clone(q.Referer)

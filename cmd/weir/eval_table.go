@@ -348,6 +348,7 @@ func evalProfiles() []evalProfile {
 		{"sale-day", "shop", 300, "failures are compared with the endpoint's own by the hour"},
 		{"load-test", "shop", 0, "volume alone stays at review; `identity.known_clients`"},
 		{"bad-deploy", "shop", 100, "a rise that everybody shares is a notice on the endpoint"},
+		{"broken-link", "shop", 100, "misses at an endpoint that refuses everybody are taken out of the score, and a notice says so"},
 		{"mass-logout", "shop", 150, "logins that still work tell it from an attack"},
 		{"price-watch", "shop", 0, "`identity.known_clients`, or a rate limit: it is a scraper that you agreed to"},
 	}

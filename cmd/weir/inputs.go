@@ -17,12 +17,14 @@ type input struct {
 	name   string // as given
 	path   string // where it is read; a spooled copy for "-"
 	format *collector.Format
+	how    collectConfig // of an analysis: what is configured about it
 }
 
-// openInputs expands the arguments and decides each input's format. notes are
+// openInputs expands the arguments and decides how each input is read, by the
+// flags and by what cfg says of it. notes are
 // sentences for people; problems are inputs that cannot be read, which do not
 // stop the others.
-func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
+func openInputs(args []string, cfg *config, flags collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
 	cleanup = func() {}
 	names, err := collector.Expand(args)
 	if err != nil {
@@ -38,7 +40,8 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 			}
 			in.path, cleanup = path, func() { _ = done() }
 		}
-		f, chosen, err := how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
+		in.how = cfg.read(name, flags)
+		f, chosen, err := in.how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -158,6 +161,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 		}
 		r := collector.NewReader(cfg)
 		var d disorder
+		folds := newFold(in.how.Timezone)
 		for {
 			b, err := r.Next(ctx)
 			if err != nil {
@@ -170,6 +174,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 				}
 				continue // the detection pass says what is wrong with the input
 			}
+			folds.fix(b)
 			for i := range b.Requests {
 				d.observe(b.Requests[i].Time)
 				fitter.Add(&b.Requests[i])

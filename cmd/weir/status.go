@@ -25,6 +25,7 @@ type status struct {
 	differences atomic.Int64
 	copies      atomic.Int64
 	shed        atomic.Int64
+	lateness    atomic.Int64 // of the edition in force, in nanoseconds
 	beat        atomic.Int64 // when detection last looked, in microseconds
 }
 
