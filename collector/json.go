@@ -62,6 +62,7 @@ func jsonFormat(root *jsonNode, opt ParseOptions) Format {
 	return Format{
 		Name:     "json",
 		Describe: "one JSON object a line; members by their common names or a map",
+		Arrays:   true,
 		New: func() Parser {
 			return &jsonParser{root: root, clock: newClock(opt.Location)}
 		},
