@@ -14,6 +14,9 @@ import (
 // blockRequests is the most requests a block holds.
 const blockRequests = 4096
 
+// maxArray is the most elements of an array in a line that are read.
+const maxArray = 1024
+
 // Identify decides who a request belongs to: it fills Address, Forwarded,
 // Owner, Kind, Flags, Account, Key, Session and LoginUser of r from f. It may
 // leave strings that are valid until its next call only; they are copied. One
@@ -246,17 +249,31 @@ func (w *worker) parse(c *chunk) {
 	}
 	first, from, number, start := 0, c.offset, c.line, c.line
 	pc := c.piece()
+	cut := func(at int) {
+		to := c.offset + int64(at)
+		w.close(c, pc, first, pipeline.CauseRange{From: from, To: to}, number-start, number)
+		first, from, start = len(c.requests), to, number
+		pc = c.piece()
+	}
+	at := 0 // where the line begins
 	eachLine(c.data, func(line []byte, next int) bool {
-		if err := w.line(c, line, number); err != nil {
+		var err error
+		if w.p.format.Arrays && len(line) > 0 && line[0] == '[' {
+			if len(c.requests)-first > blockRequests-maxArray {
+				cut(at)
+			}
+			err = w.array(c, line, number)
+		} else {
+			err = w.line(c, line, number)
+		}
+		if err != nil {
 			pc.rejects.add(err, line, number)
 		}
 		number++
 		if len(c.requests)-first == blockRequests && next < len(c.data) {
-			to := c.offset + int64(next)
-			w.close(c, pc, first, pipeline.CauseRange{From: from, To: to}, number-start, number)
-			first, from, start = len(c.requests), to, number
-			pc = c.piece()
+			cut(next)
 		}
+		at = next
 		return true
 	})
 	w.close(c, pc, first, pipeline.CauseRange{From: from, To: c.end}, number-start, number)
@@ -295,6 +312,27 @@ func (w *worker) close(c *chunk, pc *piece, first int, cause pipeline.CauseRange
 	}
 	pc.rejects.record(&pc.Rejects)
 	pc.line = number
+}
+
+// array parses a line that is a JSON array of objects. It is one line, with the
+// fault of the first element that has one.
+func (w *worker) array(c *chunk, line []byte, number int64) (fault error) {
+	if len(line) > w.p.limit {
+		return RejectTooLong
+	}
+	n := 0
+	for element := range elements(line) {
+		if n++; n > maxArray {
+			return RejectTooLong
+		}
+		if err := w.line(c, element, number); err != nil && fault == nil {
+			fault = err
+		}
+	}
+	if n == 0 {
+		return w.line(c, line, number) // it says what is wrong
+	}
+	return fault
 }
 
 // line parses one line and appends its request to c.
