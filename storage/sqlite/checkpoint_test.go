@@ -147,3 +147,37 @@ func TestCheckpointHalfWritten(t *testing.T) {
 		t.Error("a damaged chunk was read")
 	}
 }
+
+// TestCheckpointGivenUp: what was flushed of a checkpoint that is not finished is
+// never read, and the next one may begin.
+func TestCheckpointGivenUp(t *testing.T) {
+	db := openTest(t)
+	want := chunks{1: []byte("a"), 2: []byte("b")}
+	if err := writeCheckpoint(t.Context(), db, 1, []byte("whole"), want); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c, err := db.BeginCheckpoint(t.Context(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Put(1, []byte("half"))
+		c.Put(2, nil)
+		for range 2 { // the second has nothing to do
+			if err := c.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		c.Close()
+		if m, got := readCheckpoint(t, db, 1, 2); m != "whole" || !sameChunks(got, want) {
+			t.Fatalf("%q %v after a checkpoint that was given up", m, got)
+		}
+	}
+	if err := writeCheckpoint(t.Context(), db, 2, []byte("next"), chunks{1: make([]byte, checkpointBatch), 2: nil, 3: []byte("c")}); err != nil {
+		t.Fatal(err)
+	}
+	if m, got := readCheckpoint(t, db, 1, 2, 3); m != "next" || len(got) != 2 || len(got[1]) != checkpointBatch || string(got[3]) != "c" {
+		t.Errorf("%q with %d chunks", m, len(got))
+	}
+}
