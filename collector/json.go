@@ -25,7 +25,7 @@ import (
 // forwarded_std real_ip method host path query request protocol agent referer
 // status bytes duration (or duration_ms, _us, _ns) user subject api_key session
 // cookies login_user authorization ja3 ja4 request_id blocked operation request_body
-// location grpc_status graphql_errors error_code.
+// graphql_variables location grpc_status graphql_errors error_code.
 func CompileJSON(opt ParseOptions) (Format, error) {
 	root := jsonRoot()
 	fields := make([]string, 0, len(opt.Map))
@@ -314,11 +314,17 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 		}
 		return end + 1
 	case '{':
+		if what != nil && what.whole() {
+			return p.container(what, b, i)
+		}
 		if what != nil && what.kids != nil && depth+1 < jsonDepth {
 			return p.object(b, i+1, what, depth+1)
 		}
 		return skipContainer(b, i)
 	case '[':
+		if what != nil && what.whole() {
+			return p.container(what, b, i)
+		}
 		if what != nil && what.pairs {
 			return p.pairs(b, i+1, what)
 		}
@@ -356,6 +362,23 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	}
 	if what != nil && what.slot == slotBlocked && string(v) == "true" {
 		p.keep(what, v, false)
+	}
+	return end
+}
+
+// whole tells whether the value is kept as it stands when it is an object or a
+// list: a body that the log writes as JSON.
+func (n *jsonNode) whole() bool { return n.slot == slotBody || n.slot == slotVariables }
+
+func (p *jsonParser) container(what *jsonNode, b []byte, i int) int {
+	end := skipContainer(b, i)
+	switch {
+	case end >= 0:
+		if p.keep(what, b[i:end], false) {
+			return -1
+		}
+	case p.stop == slots: // a body that was cut off
+		p.keep(what, b[i:], false)
 	}
 	return end
 }

@@ -38,6 +38,7 @@ type chunk struct {
 
 	delivery *delivery // of an inbox: who waits for it
 	reserved int64     // of an inbox: the memory counted for it
+	places   []place   // of Records: where each line is from
 
 	requests []pipeline.Request
 	pieces   []*piece // made once and reused; used says how many count
@@ -50,7 +51,7 @@ func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
 	c.brought, c.carry = false, c.carry[:0]
-	c.delivery, c.reserved = nil, 0
+	c.delivery, c.reserved, c.places = nil, 0, c.places[:0]
 }
 
 // piece is one block of a chunk.
@@ -177,6 +178,9 @@ func (p *pump) put(c *chunk) {
 	}
 	if cap(c.tail) > 4*chunkSize {
 		c.tail = nil
+	}
+	if cap(c.data) > 4*chunkSize {
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -354,6 +358,12 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	} else if w.p.timed {
 		return RejectTime
 	}
+	c.add(f, at, number, w.identify)
+	return nil
+}
+
+// add appends the request that f holds.
+func (c *chunk) add(f *Fields, at pipeline.Time, number int64, identify Identify) {
 	n := len(c.requests)
 	if n == cap(c.requests) {
 		c.requests = slices.Grow(c.requests, max(16, n))
@@ -369,9 +379,10 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	if f.Blocked || f.Status == statusNoAnswer {
 		r.Flags |= pipeline.FlagBlocked
 	}
-	if w.identify != nil {
-		w.identify(r, f)
+	if identify != nil {
+		identify(r, f)
 		f.applyLocation(r)
+		f.content.Apply(r)
 		c.own(&r.Account)
 		c.own(&r.Key)
 		c.own(&r.Session)
@@ -388,7 +399,6 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	c.own(&r.RequestID)
 	c.own(&r.Operation)
 	r.Seal()
-	return nil
 }
 
 // own makes s point into c's memory: a value that is not in the lines as it

@@ -559,7 +559,7 @@ func (c *accountCase) note(k *knot, s *pipeline.Signal) {
 	}
 	c.Agents, c.JA4 = keep(c.Agents, clean(r.Agent, 160), maxAgents), keep(c.JA4, clean(r.JA4, 64), maxAgents)
 	if c.Endpoint.Template == "" {
-		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: string(k.templates().AppendText(nil, r.Host, r.Path))}
+		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: endpointText(k.templates(), r.Request)}
 	}
 	if len(c.Exemplars) < firstExamples+lastExamples {
 		c.Exemplars = append(c.Exemplars, exemplarOf(r))

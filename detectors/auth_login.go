@@ -126,7 +126,7 @@ func (st *loginState) take(p *Profile, o *pipeline.Observation, s *scope) {
 		if !absent && !veils && (o.Status == 401 || o.Status == 403 || o.Status == 422) {
 			st.shows, st.where = true, o.Template
 		}
-		st.account(p, o, true, absent, s.b, now)
+		st.account(p, o, true, absent || s.endpoint.unknownAccount(o), s.b, now)
 	case o.Has(pipeline.ObsWorked), o.Status >= 200 && o.Status < 400 && (st.shows || answers):
 		st.successes++
 		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2

@@ -20,12 +20,14 @@ import (
 
 const analyzeHelp = `Usage: weir analyze [flags] INPUT...
 
-Looks through access logs once and prints the alerts. INPUT is a file (plain,
-.gz, .zst), a glob, or - for standard input; several are merged by event time.
+Looks through access logs or packet captures (pcap, pcapng) once and prints the
+alerts. INPUT is a file (plain, .gz, .zst), a glob, or - for standard input; several
+are merged by event time.
 
   weir analyze /var/log/nginx/access.log
   weir analyze --output json 'logs/*.gz' > alerts.jsonl
   zcat old.gz | weir analyze -
+  weir analyze traffic.pcap
 
 First it learns what is ordinary from the input itself (an edition: endpoint
 templates, cohort priors, popular items); then it detects, exactly as weir run
@@ -255,11 +257,11 @@ func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity
 // detect reads the inputs in event order and takes them through the engine.
 func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identity) error {
 	e := a.engine
-	readers := map[uint64]*collector.Reader{}
-	owners := map[*pipeline.Block]*collector.Reader{}
+	readers := map[uint64]reader{}
+	owners := map[*pipeline.Block]reader{}
 	folds := make([]fold, len(ins))
 	for i, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: a.o.workers})
+		r := in.open(id, a.o.workers, nil)
 		defer r.Close()
 		key := inputID(i)
 		folds[i] = newFold(in.how.Timezone)
@@ -282,6 +284,7 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 			}
 			if errors.Is(err, io.EOF) {
 				e.merge.End(key)
+				a.tally.capture(ins[key-1].name, r)
 			} else {
 				a.tally.errs = append(a.tally.errs, err)
 				continue
@@ -422,6 +425,9 @@ func (a *analysis) summary(n int) {
 	fmt.Fprintf(a.stderr, "%d lines read, %d parsed, %d rejected%s\n", t.lines, t.parsed, t.rejected(), reasonList(t.reasons))
 	fmt.Fprintf(a.stderr, "%d clients, %d alerts; %.2f s, %.0f lines/s, %.1f MB/s\n",
 		st.Principals, n, took, float64(t.lines)/max(took, 1e-9), float64(t.bytes)/1e6/max(took, 1e-9))
+	for _, line := range t.packets {
+		fmt.Fprintln(a.stderr, line)
+	}
 	if n := len(a.engine.shadow); n > 0 {
 		fmt.Fprintf(a.stderr, "%d findings of detectors in shadow mode, no alerts\n", n)
 	}

@@ -42,6 +42,7 @@ type blindEndpoint struct {
 	known    int64 // outcomes in a row that are known
 	nameless int64 // attempts without the account that was tried
 	told     int64 // the log says whether the application failed
+	objects  int64 // the log says which object is asked for
 	good     int64 // answered 2xx or 3xx
 	answers  map[blindAnswer]int64
 }
@@ -103,6 +104,9 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	if r.Flags&pipeline.FlagAppStatus != 0 {
 		e.told++
 	}
+	if strings.IndexByte(r.Operation, pipeline.ObjectMark) >= 0 {
+		e.objects++
+	}
 	good := r.Status >= 200 && r.Status < 400
 	if good {
 		e.good++
@@ -157,6 +161,9 @@ func (b *blindSpots) missing(r *pipeline.Request) {
 
 func (b *blindSpots) endpoint(r *pipeline.Request) *blindEndpoint {
 	name := r.Method + " " + r.Path
+	if r.Operation != "" && r.Flags&pipeline.FlagLogin != 0 {
+		name = r.Method + " " + pipeline.EndpointText(r) // one of many that the path answers
+	}
 	e := b.endpoints[name]
 	if e == nil {
 		if len(b.endpoints) >= maxBlindEndpoints || len(r.Path) > 256 {

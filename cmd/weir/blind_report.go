@@ -193,6 +193,9 @@ func (b *blindSpots) endpointGaps() (out []blindGap) {
 			out = append(out, g)
 		}
 	}
+	if g, ok := b.opaqueGap(names); ok {
+		out = append(out, g)
+	}
 	if b.accounts == 0 {
 		g := blindGap{
 			cause: "user", requests: b.requests, of: b.requests,
@@ -208,6 +211,53 @@ func (b *blindSpots) endpointGaps() (out []blindGap) {
 		out = append(out, g)
 	}
 	return out
+}
+
+// opaque reports whether there are GraphQL, JSON-RPC or gRPC endpoints and not one
+// request to them shows which object it asks for.
+func (b *blindSpots) opaque() bool {
+	_, ok := b.opaqueGap(nil)
+	return ok
+}
+
+// opaqueGap says so, naming the first of names that is such an endpoint.
+func (b *blindSpots) opaqueGap(names []string) (g blindGap, ok bool) {
+	var attempts, objects int64
+	for name, e := range b.endpoints {
+		if e.asksInBody(name) {
+			attempts, objects = attempts+e.attempts, objects+e.objects
+		}
+	}
+	if objects > 0 || attempts < minBlindRequests {
+		return g, false
+	}
+	first, more := "", 0
+	for _, name := range names {
+		switch {
+		case !b.endpoints[name].asksInBody(name):
+		case first == "":
+			first = fmt.Sprintf("%q", name)
+			first = first[1 : len(first)-1]
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		first += fmt.Sprintf(" and %d more", more)
+	}
+	return blindGap{
+		cause: "object", requests: attempts, of: attempts,
+		why:   first + ": the log does not show which objects are asked for: reading those of others is not detectable there",
+		fix:   "Log $request_body or a JSON member graphql_variables; only ids are kept of it.",
+		costs: costs(losesAll, "enum.object"),
+	}, true
+}
+
+// asksInBody reports whether the endpoint called name is one whose requests say in
+// their bodies what they ask for. One that shows no operation has its own line.
+func (e *blindEndpoint) asksInBody(name string) bool {
+	_, path, _ := strings.Cut(name, " ")
+	return !e.login && (isGRPC(path) || manyInOne(path) && e.hidden*2 <= e.attempts)
 }
 
 // gap says what the endpoint called name hides.

@@ -52,15 +52,27 @@ func TestBlindSpots(t *testing.T) {
 		"POST /graphql: answers success to all 40 requests and the log shows no operation")
 	f("graphql with one", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "POST", "/graphql", 200)
-		r.Operation = "GetOrder"
+		r.Operation = "GetOrder#7"
 		return r
 	})
+	f("graphql without objects", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/graphql", 200)
+		r.Operation = "GetOrder"
+		return r
+	}, "POST /graphql: the log does not show which objects are asked for: reading those of others is not detectable")
 	f("too few", 19, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/graphql", 200) })
 	f("grpc without a status", 40, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/shop.Orders/Get", 200) },
-		"POST /shop.Orders/Get: answers success to all 40 requests and the log shows no gRPC status")
+		"POST /shop.Orders/Get: answers success to all 40 requests and the log shows no gRPC status", "POST /shop.Orders/Get: the log does not show which objects")
 	f("grpc with one", 40, func(i int) *pipeline.Request {
-		r := blindRequest(i, "POST", "/shop.Orders/Get", 200)
+		r := blindRequest(i, "POST", "/shop.Orders/"+[...]string{"Get", "List"}[i%2], 200)
 		r.SetApp(0)
+		return r
+	}, "POST /shop.Orders/Get and 1 more: the log does not show which objects")
+	f("grpc with objects", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/shop.Orders/"+[...]string{"Get", "List"}[i%2], 200)
+		if r.SetApp(0); i%2 == 0 {
+			r.Operation = "id#7"
+		}
 		return r
 	})
 	f("a login that answers 200 to all", 40, func(i int) *pipeline.Request {

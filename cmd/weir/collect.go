@@ -20,7 +20,8 @@ import (
 )
 
 // source is one input of the service: a file that is followed, one that ends
-// (compressed, or standard input), or a listener that others send to.
+// (compressed, or standard input), a listener that others send to, or a
+// partition of a topic.
 type source struct {
 	input
 	cfg     *collectConfig
@@ -41,14 +42,16 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 	for i := range s.cfg.Collect {
 		c := &s.cfg.Collect[i]
 		if c.File == "" {
-			src, err := s.listener(ctx, c)
+			list, err := s.listeners(ctx, c)
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			src.cfg, src.pulse.trusted = c, s.id.Trusted
-			s.label(src.name, c)
-			out = append(out, src)
+			for _, src := range list {
+				src.cfg, src.pulse.trusted = c, s.id.Trusted
+				s.label(src.name, c)
+			}
+			out = append(out, list...)
 			continue
 		}
 		names, err := collector.Expand([]string{c.File})
@@ -82,12 +85,20 @@ func (s *service) label(name string, c *collectConfig) {
 	}
 }
 
-// listener opens a source that others send to.
-func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
-	if c.Syslog != nil {
-		return s.syslogSource(ctx, c)
+// listeners opens what others send to, or a topic with its partitions.
+func (s *service) listeners(ctx context.Context, c *collectConfig) ([]*source, error) {
+	if c.Kafka != nil {
+		return s.kafkaSources(ctx, c)
 	}
-	return s.pushSource(ctx, c)
+	open := s.pushSource
+	if c.Syslog != nil {
+		open = s.syslogSource
+	}
+	src, err := open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return []*source{src}, nil
 }
 
 func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ const (
 	detectRecords   = 16
 	commitEvery     = time.Second
 	checkpointEvery = 30 * time.Second
+	largeCheckpoint = 32 << 20 // bytes
 )
 
 // Chunks of a checkpoint beside the shards.
@@ -356,6 +358,14 @@ func (d *detect) checkpoint(ctx context.Context) error {
 		return d.s.db.WriteCheckpoint(ctx, d.position, head, chunks)
 	}); err != nil {
 		return err
+	}
+	size := 0
+	for _, data := range chunks {
+		size += len(data)
+	}
+	if size > largeCheckpoint {
+		clear(chunks)
+		debug.FreeOSMemory() // else the heap grows to half as much again as with them
 	}
 	d.saved, d.savedAt = time.Now(), d.position
 	st := &d.s.status

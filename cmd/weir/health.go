@@ -71,7 +71,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 // watched is a source as the monitor sees it. The monitor's goroutine uses it.
 type watched struct {
 	name    string
-	kind    string // file, push, syslog
+	kind    string // file, push, otlp, syslog, kafka
 	pulse   *pulse
 	lost    func() int64 // what the source knows to be lost, ever; nil nothing
 	rhythm  storage.Rhythm
@@ -185,6 +185,8 @@ func (w *watched) silent(now time.Time) (f pipeline.Finding, ok bool) {
 	fix := map[string]string{
 		"file":   "Is the server up, does it still write to this path, may weir read it? ls -l " + w.name,
 		"push":   "Is the sender up, does it reach weir, what is it answered? See weir_push_answers_total",
+		"otlp":   "Is the exporter up, does it reach weir, what is it answered? See weir_push_answers_total and weir_otlp_skipped_spans_total",
+		"kafka":  "Is the producer up, are the brokers, does another member of the group read the partition? The log says what is assigned to weir",
 		"syslog": "Is the sender up, does it reach weir, does a firewall stand between?",
 	}[w.kind]
 	f = healthFinding("health.source_silent", w.name, "No line from "+w.name+" for "+span(quiet),
@@ -310,10 +312,8 @@ func (s *service) watch(ctx context.Context, sources []*source) {
 			continue // it ends
 		}
 		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now, fieldMinute: now}
-		if src.cfg != nil && src.cfg.Push != nil {
-			w.kind = "push"
-		} else if src.cfg != nil && src.cfg.Syslog != nil {
-			w.kind = "syslog"
+		if src.cfg != nil {
+			w.kind = src.cfg.kind()
 		}
 		m.sources = append(m.sources, w)
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"weir/collector"
 	"weir/pipeline"
 )
 
@@ -88,7 +87,7 @@ func lookAt(ctx context.Context, ins []input) (*sighting, error) {
 	s := &sighting{logins: map[string]*loginSeen{}, doors: newEntrances()}
 	watch := pipeline.NewProxyWatch()
 	for _, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: 1})
+		r := in.open(id, 1, nil)
 		for s.requests < initLines {
 			b, err := r.Next(ctx)
 			if errors.Is(err, io.EOF) {
