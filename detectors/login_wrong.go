@@ -10,8 +10,9 @@ import (
 // account, and differ in size. Which size is a wrong password's is learned in a
 // fit: people know their own names, so what most of them are answered when they
 // fail is that. A failure of the same status and clearly another size then says
-// that there is no such account. Other statuses say nothing: they are limits,
-// locks and gateways.
+// that there is no such account, if the same client is answered the other way, too:
+// programs may be answered in another form than browsers. Other statuses say
+// nothing: they are limits, locks and gateways.
 
 // wrongFrom is how many clients that failed make it known.
 const wrongFrom = 10

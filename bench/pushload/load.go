@@ -243,7 +243,7 @@ func appendLine(b []byte, p plan, i int, asJSON bool, at time.Time) []byte {
 	client := h % uint64(p.clients)
 	address := fmt.Appendf(nil, "10.%d.%d.%d", client>>16&255, client>>8&255, client&255)
 	status := 200
-	if h>>20%20 == 0 {
+	if client%100 == 0 && h>>20%20 == 0 { // broken links, followed by a few
 		status = 404
 	}
 	const agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"

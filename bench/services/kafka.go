@@ -20,6 +20,12 @@ import (
 //go:embed kafka.jars
 var kafkaJars string
 
+// The one user of SecureAddress.
+const (
+	KafkaUser     = "weir"
+	KafkaPassword = "n0-secret"
+)
+
 const (
 	kafkaVersion = "3.9.1"
 	// kafkaWithin is how long a broker may take to answer; it takes some five
@@ -50,29 +56,39 @@ func NewKafka(dir string) (*Kafka, error) {
 		return nil, err
 	}
 	k := &Kafka{dir: dir, java: java, classes: filepath.Join(jars, "*")}
-	if k.ports, err = freePorts(2); err != nil {
+	if k.ports, err = freePorts(3); err != nil {
+		return nil, err
+	}
+	if err := writeCertificate(k.CAFile(), filepath.Join(dir, "broker.pem")); err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:%[2]d
-listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
-advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d,SECURE://127.0.0.1:%[3]d
+advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d,SECURE://127.0.0.1:%[3]d
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[5]s="%[6]s";
+listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location=%[7]s
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs=%[3]s
+log.dirs=%[4]s
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-`, k.ports[0], k.ports[1], filepath.ToSlash(filepath.Join(dir, "data")))
+`, k.ports[0], k.ports[1], k.ports[2], filepath.ToSlash(filepath.Join(dir, "data")), KafkaUser, KafkaPassword, filepath.ToSlash(filepath.Join(dir, "broker.pem")))
 	if err := os.WriteFile(k.config(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	format := exec.Command(java, "-cp", k.classes, "kafka.tools.StorageTool", "format", "-t", "d2Vpci1zZXJ2aWNlcy0xMQ", "-c", k.config())
+	format := exec.Command(java, "-cp", k.classes, "kafka.tools.StorageTool", "format", "-t", "d2Vpci1zZXJ2aWNlcy0xMQ", "-c", k.config(),
+		"--add-scram", "SCRAM-SHA-256=[name="+KafkaUser+",password="+KafkaPassword+"]", "--add-scram", "SCRAM-SHA-512=[name="+KafkaUser+",password="+KafkaPassword+"]")
 	if out, err := format.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format %s: %w\n%s", dir, err, out)
 	}
@@ -105,6 +121,15 @@ func (k *Kafka) config() string { return filepath.Join(k.dir, "server.properties
 
 // Address is HOST:PORT, the same over restarts.
 func (k *Kafka) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.ports[0])) }
+
+// SecureAddress is HOST:PORT where the broker takes TLS with a certificate of
+// CAFile, and KafkaUser by any mechanism.
+func (k *Kafka) SecureAddress() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.ports[2]))
+}
+
+// CAFile holds the authority of the broker's certificate.
+func (k *Kafka) CAFile() string { return filepath.Join(k.dir, "ca.pem") }
 
 // Start starts the broker again after Kill or Stop, and returns once it
 // listens.

@@ -183,6 +183,11 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
+			"one account, in use or not, a try a minute by a stranger to it", "", "shop", 12 * aDay, 60,
+			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 60, Requests: 300, Start: 11 * aDay, Success: 0},
+			func(s *simulate.Scenario) { s.Site.Accounts = 900 },
+		},
+		{
 			"one account from 200 addresses in turn", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 30, Requests: 600, Start: 3 * time.Hour, Success: 0, Evade: simulate.Evade{Addresses: 200}},
 			nil,

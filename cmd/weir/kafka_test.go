@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,7 +16,9 @@ import (
 	"time"
 
 	"weir/bench/services"
+	"weir/pipeline"
 	"weir/pipeline/kafka"
+	"weir/storage"
 )
 
 // startKafka starts a broker that the test's end kills, or skips.
@@ -43,8 +47,8 @@ func TestKafkaAcrossKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	const topic, partitions = "web", 3
-	again(t, ctx, "create the topic", func() error { return cluster.Create(ctx, topic, partitions) })
-	again(t, ctx, "see the partitions", func() error {
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, partitions) })
+	again(ctx, t, "see the partitions", func() error {
 		ids, err := cluster.Partitions(ctx, topic)
 		if err == nil && len(ids) != partitions {
 			err = fmt.Errorf("partitions %v", ids)
@@ -90,7 +94,7 @@ func TestKafkaAcrossKills(t *testing.T) {
 					i += n
 				}
 				tries := 0
-				again(t, ctx, "write", func() error {
+				again(ctx, t, "write", func() error {
 					if tries++; tries > 1 {
 						mu.Lock()
 						for i := range part {
@@ -175,8 +179,56 @@ func TestKafkaAcrossKills(t *testing.T) {
 	}
 }
 
+// TestKafkaSecure: weir reads over TLS as a user, by each mechanism, what is in
+// the topic, which is history to it; a wrong password is called one.
+func TestKafkaSecure(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	cluster := kafka.Cluster{Brokers: []string{broker.Address()}}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	const topic = "web"
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, 1) })
+	log := trafficLog(*killSeed)
+	again(ctx, t, "write", func() error { return cluster.Write(ctx, topic, 0, [][]byte{text(log)}) })
+	dir := t.TempDir()
+	password := writeFile(t, dir, "password", []byte(services.KafkaPassword+"\n"))
+	for _, mechanism := range kafka.Mechanisms() {
+		store := filepath.Join(dir, mechanism+".db")
+		config := writeFile(t, dir, mechanism+".yaml", fmt.Appendf(nil,
+			"collect: [{kafka: {brokers: [%q], topic: %s, group: %s, tls: {ca_file: %q}, sasl: {mechanism: %s, user: %s, password_file: %q}}}]\n",
+			broker.SecureAddress(), topic, mechanism, broker.CAFile(), mechanism, services.KafkaUser, password))
+		d := startDaemon(t, "run", "-c", config, "--store", store, "--listen", "127.0.0.1:0")
+		d.waitReady(t)
+		eventually(t, "all lines are stored", d, func() bool { return d.metric("weir_requests_total") == float64(len(log)) })
+		d.stop(t)
+		db := openStored(t, store)
+		n := 0
+		err := db.Requests(ctx, storage.RequestFilter{Limit: 1 << 20}, func(r *pipeline.Request, source string) bool {
+			if n++; r.Line != 0 || source != "kafka:web/0" || r.Flags&pipeline.FlagBackfill == 0 {
+				t.Errorf("%s: request of %s:%d, flags %b", mechanism, source, r.Line, r.Flags)
+				return false
+			}
+			return true
+		})
+		if err := errors.Join(err, db.Close()); err != nil || n != len(log) {
+			t.Errorf("%s: %d requests are stored, want %d: %v", mechanism, n, len(log), err)
+		}
+	}
+	pem, err := os.ReadFile(broker.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	wrong := kafka.Cluster{Brokers: []string{broker.SecureAddress()}, TLS: &tls.Config{RootCAs: roots}, Mechanism: "scram-sha-512", User: services.KafkaUser, Password: "guess"}
+	if _, err := wrong.Partitions(ctx, topic); err == nil || !strings.Contains(err.Error(), "SASL") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
+
 // again does f until it succeeds.
-func again(t *testing.T, ctx context.Context, what string, f func() error) {
+func again(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	for {
 		err := f()
