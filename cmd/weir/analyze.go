@@ -39,6 +39,8 @@ Flags:
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --output FORMAT      text (default) or json: one alert revision a line
   -c FILE              configuration (identity, endpoints, detectors)
+  --keylog FILE        TLS secrets (NSS key log) that open sealed connections of a
+                       capture; also from SSLKEYLOGFILE
   --learn INPUT        baseline traffic that raises no alerts (repeatable)
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
@@ -75,6 +77,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.how.Format, "format", "auto", "")
 	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
 	fs.StringVar(&o.how.Timezone, "tz", "", "")
+	fs.StringVar(&o.how.keyLog, "keylog", os.Getenv("SSLKEYLOGFILE"), "")
 	fs.StringVar(&o.output, "output", "text", "")
 	fs.StringVar(&o.config, "c", "", "")
 	fs.Var(&o.learn, "learn", "")

@@ -70,7 +70,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 			out = append(out, src)
 		}
 	}
-	return out, errors.Join(errs...)
+	return out, errors.Join(append(errs, s.dropPrivileges(out))...)
 }
 
 func (s *service) label(name string, c *collectConfig) {
@@ -86,6 +86,9 @@ func (s *service) label(name string, c *collectConfig) {
 func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
 	if c.Syslog != nil {
 		return s.syslogSource(ctx, c)
+	}
+	if c.Capture != nil {
+		return s.captureSource(ctx, c)
 	}
 	return s.pushSource(ctx, c)
 }

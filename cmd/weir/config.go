@@ -39,11 +39,12 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File, Push and Syslog is set.
+// collectConfig is one source: one of File, Push, Syslog and Capture is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
 	Push      *pushConfig       `yaml:"push"`
 	Syslog    *syslogConfig     `yaml:"syslog"`
+	Capture   *captureConfig    `yaml:"capture"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -53,6 +54,8 @@ type collectConfig struct {
 	Lateness   duration `yaml:"lateness,omitempty"`    // how much lines may be out of order
 	SampleRate float64  `yaml:"sample_rate,omitempty"` // share of the traffic that the source shows; 0 all
 	Dedupe     string   `yaml:"dedupe,omitempty"`      // request_id
+
+	keyLog string // of captures, by --keylog
 }
 
 type detectorConfig struct {
@@ -320,6 +323,10 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		kinds++
 		errs = append(errs, s.Syslog.validate(at+".syslog")...)
 	}
+	if s.Capture != nil {
+		kinds++
+		errs = append(errs, s.Capture.validate(at+".capture")...)
+	}
 	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
 		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
 	}
@@ -330,7 +337,7 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
-		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push or syslog to be sent lines, or capture to read packets; one of them", at))
 	}
 	return errs
 }
@@ -343,6 +350,9 @@ func (s *collectConfig) sourceName() string {
 	if s.Syslog != nil {
 		network, address := s.Syslog.where()
 		return "syslog:" + network + "://" + address
+	}
+	if s.Capture != nil {
+		return "capture:" + s.Capture.Interface
 	}
 	return s.File
 }

@@ -9,6 +9,7 @@ import (
 
 	"weir/collector"
 	"weir/collector/capture/mirror"
+	"weir/collector/capture/tls"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -19,6 +20,7 @@ type input struct {
 	path    string // where it is read; a spooled copy for "-"
 	format  *collector.Format
 	packets bool // a capture file: it has no lines
+	keys    *tls.KeyLog
 }
 
 // reader turns an input into blocks, from its beginning to its end.
@@ -33,7 +35,7 @@ type reader interface {
 // a capture all is read.
 func (in *input) open(id *pipeline.Identity, workers int, keep func(prefix []byte) bool) reader {
 	if in.packets {
-		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id), Logins: id.Logins()})
+		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id), Logins: id.Logins(), Keys: in.keys})
 	}
 	return collector.NewReader(collector.ReaderConfig{
 		Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers, Keep: keep,
@@ -61,6 +63,10 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 		}
 		if mirror.IsCapture(in.path) {
 			in.packets = true
+			if in.keys, err = readKeyLog(how.keyLog); err != nil {
+				problems = append(problems, err)
+				continue
+			}
 			notes = append(notes, name+": packets")
 			ins = append(ins, in)
 			continue

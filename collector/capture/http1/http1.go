@@ -30,13 +30,22 @@ type Env struct {
 	// Want says how much of a body shall be kept, once its header is known;
 	// response tells which of the two it is. Nil keeps nothing.
 	Want func(t *capture.Transaction, response bool) int
-	// Upgraded is told of the bytes behind an upgrade, when t, which is only valid
-	// in the call that comes first and nil in later ones, changed the protocol.
-	Upgraded func(p *Parser, t *capture.Transaction, dir capture.Direction, at pipeline.Time, b []byte)
+	// Upgraded is told when t changed the protocol of the connection; true means
+	// that it will give out t itself. Tunnel then takes the bytes, gaps and ends
+	// behind it. Both may be nil.
+	Upgraded func(p *Parser, t *capture.Transaction) bool
+	Tunnel   func(p *Parser) Tunnel
 	Tally    *capture.Tally
 	Memory   *capture.Memory
 
 	free []*exchange
+}
+
+// Tunnel takes what comes behind an upgrade, as a parser does.
+type Tunnel interface {
+	Data(dir capture.Direction, at pipeline.Time, b []byte)
+	Gap(dir capture.Direction, at pipeline.Time, n int64)
+	Close(dir capture.Direction, at pipeline.Time, end capture.End)
 }
 
 // state is what a side expects next.
@@ -142,6 +151,9 @@ func (p *Parser) Gap(dir capture.Direction, at pipeline.Time, n int64) {
 	}
 	switch s.state {
 	case stateTunnel:
+		if t := p.inside(); t != nil {
+			t.Gap(dir, at, n)
+		}
 		return
 	case stateLength, stateChunk, stateClose:
 		e := s.at
@@ -194,6 +206,10 @@ func (p *Parser) Close(dir capture.Direction, at pipeline.Time, end capture.End)
 		}
 	}
 	switch s.state {
+	case stateTunnel:
+		if t := p.inside(); t != nil {
+			t.Close(dir, at, end)
+		}
 	case stateHead:
 		if len(s.buf) > 0 {
 			p.partial(dir, s, at)
@@ -330,10 +346,18 @@ func (p *Parser) release() {
 	p.held = 0
 }
 
+// inside is who takes what comes behind an upgrade; nil for nobody.
+func (p *Parser) inside() Tunnel {
+	if p.env.Tunnel == nil {
+		return nil
+	}
+	return p.env.Tunnel(p)
+}
+
 // tunnel passes on bytes of another protocol.
 func (p *Parser) tunnel(dir capture.Direction, at pipeline.Time, b []byte) {
-	if p.env.Upgraded != nil {
-		p.env.Upgraded(p, nil, dir, at, b)
+	if t := p.inside(); t != nil {
+		t.Data(dir, at, b)
 		return
 	}
 	p.env.Tally.Add(capture.LossUpgraded, int64(len(b)))

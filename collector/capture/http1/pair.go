@@ -217,10 +217,8 @@ func (p *Parser) upgrade(at pipeline.Time, e *exchange) {
 	}
 	e.sent, e.answered, e.done = true, true, true
 	c.at, s.at = nil, nil
-	if p.env.Upgraded != nil {
-		p.env.Upgraded(p, &e.t, capture.FromServer, at, nil)
-	}
-	for len(p.queue) > 0 && p.queue[0].done {
+	taken := p.env.Upgraded != nil && p.env.Upgraded(p, &e.t)
+	for len(p.queue) > 0 && p.queue[0].done && (!taken || p.queue[0] != e) {
 		p.emit(p.queue[0], at)
 	}
 	for len(p.queue) > 0 { // what was taken for requests behind it

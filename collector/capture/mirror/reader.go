@@ -11,6 +11,7 @@ import (
 	"weir/collector"
 	"weir/collector/capture"
 	"weir/collector/capture/packet"
+	"weir/collector/capture/tls"
 	"weir/pipeline"
 )
 
@@ -21,6 +22,7 @@ type ReaderConfig struct {
 	// NewIdentify makes the Identify that decides who requests belong to.
 	NewIdentify func() collector.Identify
 	Logins      *pipeline.LoginRules // nil: the names that logins have everywhere
+	Keys        *tls.KeyLog          // opens sealed connections; nil: keys in the file alone
 }
 
 // IsCapture reports whether a file, plain or compressed, is a capture.
@@ -130,7 +132,12 @@ func (r *Reader) run(packets *packet.File) (err error) {
 	convert := converter{batch: r.batch}
 	var m *Mirror
 	full := false
-	m = New(Config{Emit: func(t *capture.Transaction) {
+	keys := r.cfg.Keys
+	if keys == nil {
+		keys = &tls.KeyLog{}
+	}
+	packets.Secrets = secrets(keys)
+	m = New(Config{Keys: keys, Emit: func(t *capture.Transaction) {
 		convert.add(t, m.Streams.Exchanges)
 		if r.batch.Full() {
 			full = !r.give(packets.Read()) || full

@@ -60,3 +60,19 @@ func (s *Summary) blind() string {
 	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d): their requests are seen by no detector. Capture behind whatever ends TLS, or give the keys.",
 		sealed, all, sealed*100/all, st.TLS-st.Opened, st.QUIC)
 }
+
+// join adds what another worker read.
+func (s *Summary) join(o *Summary) {
+	p, q := &s.Packets, &o.Packets
+	p.Packets, p.Bytes, p.Segments, p.Datagrams, p.Fragments = p.Packets+q.Packets, p.Bytes+q.Bytes, p.Segments+q.Segments, p.Datagrams+q.Datagrams, p.Fragments+q.Fragments
+	t, u := &s.Segments, &o.Segments
+	t.Segments, t.Bytes, t.Delivered, t.Held = t.Segments+u.Segments, t.Bytes+u.Bytes, t.Delivered+u.Delivered, t.Held+u.Held
+	t.Connections, t.Open, t.MidStream = t.Connections+u.Connections, t.Open+u.Open, t.MidStream+u.MidStream
+	a, b := &s.Streams, &o.Streams
+	a.HTTP1, a.HTTP2, a.TLS, a.QUIC, a.Other = a.HTTP1+b.HTTP1, a.HTTP2+b.HTTP2, a.TLS+b.TLS, a.QUIC+b.QUIC, a.Other+b.Other
+	a.Opened, a.Exchanges = a.Opened+b.Opened, a.Exchanges+b.Exchanges
+	for r := range capture.Reasons {
+		s.Tally.Events[r] += o.Tally.Events[r]
+		s.Tally.Bytes[r] += o.Tally.Bytes[r]
+	}
+}

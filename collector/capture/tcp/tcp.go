@@ -222,6 +222,12 @@ func known(p uint16) bool {
 	return false
 }
 
+// Tick says that the time is now, while no segment comes.
+func (a *Assembler) Tick(now pipeline.Time) {
+	a.clock(now)
+	a.expire()
+}
+
 // Flush ends all connections: the capture is over.
 func (a *Assembler) Flush() {
 	for _, id := range [...]listID{listActive, listHalfOpen} {
