@@ -68,6 +68,7 @@ func (a *Assembler) segment(c *Conn, dir capture.Direction, s *packet.Segment) {
 		a.acknowledge(c, dir.Other(), s)
 	}
 	if s.Flags&packet.RST != 0 {
+		a.lose(capture.LossWindow, s) // what a RST carries is no part of the stream
 		a.reset(c, dir, seq)
 		return
 	}
