@@ -256,6 +256,10 @@ func (a *Assembler) close(c *Conn, dir capture.Direction, end capture.End) {
 		return
 	}
 	h.closed = true
+	for len(h.held) > 0 { // beyond the end
+		a.tally.Add(capture.LossWindow, int64(len(h.held[0].data)))
+		a.pop(h)
+	}
 	if c.told {
 		a.call.Close(c, dir, max(a.now, c.last), end)
 	}
