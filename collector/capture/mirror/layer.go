@@ -104,8 +104,8 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	if l.closed |= 1 << dir; l.closed != 3 {
 		return
 	}
-	if l.tls != nil && l.tls.Opened() {
-		l.m.Streams.Opened++
+	if l.tls != nil {
+		l.m.sealed(&Sealed{Flow: l.flow, Opened: l.tls.Opened(), Retry: l.tls.Retry, Sides: [2]tls.Features{*l.tls.Features(0), *l.tls.Features(1)}})
 	}
 	l.m.free = append(l.m.free, l.self)
 }
@@ -145,12 +145,13 @@ func (l *layer) sniff(dir capture.Direction, at pipeline.Time, b []byte) {
 			is = speaksOther
 		}
 	}
-	l.begin(is, answered)
+	l.begin(is, answered, is == speaksHTTP2 && (l.flow.MidStream || l.tried > 0) && !bytes.HasPrefix(b, prefaceHTTP2[:14]))
 }
 
 // begin makes the parser of a protocol. answered says that what the client sent was
-// no request, and the server answers it in HTTP all the same.
-func (l *layer) begin(is protocol, answered bool) {
+// no request, and the server answers it in HTTP all the same; mid that the beginning
+// of HTTP/2 was not seen.
+func (l *layer) begin(is protocol, answered, mid bool) {
 	l.speaks = is
 	st := &l.m.Streams
 	switch is {
@@ -164,7 +165,7 @@ func (l *layer) begin(is protocol, answered bool) {
 		l.first = l.first[:0]
 	case speaksHTTP2:
 		st.HTTP2++
-		l.h2 = h2.New(&l.m.h2, l.flow, l.flow.MidStream)
+		l.h2 = h2.New(&l.m.h2, l.flow, mid)
 	case speaksTLS:
 		st.TLS++
 		l.tls = tls.New(&l.m.tls, l.flow)
@@ -186,6 +187,8 @@ func speaks(dir capture.Direction, b []byte, mid bool) protocol {
 		return speaksHTTP1
 	case dir == capture.FromServer && len(b) >= 9 && b[0] == 0 && b[3] == 4 && b[4] == 0 && b[5]|b[6]|b[7]|b[8] == 0:
 		return speaksHTTP2 // its settings came before the client's preface
+	case mid && h2.Looks(b, dir, true):
+		return speaksHTTP2
 	}
 	return unknown
 }

@@ -6,6 +6,7 @@
 //	request.go  an exchange as a request, without its secrets
 //	reader.go   a capture file as a source
 //	live.go     an interface as a source
+//	sealed.go   what is known of sealed connections
 //	summary.go  what was read, lost and sealed
 package mirror
 
@@ -35,6 +36,9 @@ type Config struct {
 	// Want says how much of a body is kept, see http1.Env; nil keeps what names an
 	// operation or an account.
 	Want func(t *capture.Transaction, response bool) int
+	// Sealed is told of each TLS and QUIC connection when it ends, which is valid
+	// until it returns; it may be nil.
+	Sealed func(*Sealed)
 }
 
 // DefaultMemory is the budget of what waits.
@@ -64,6 +68,9 @@ type Mirror struct {
 	free    []uint32
 	emit    func(*capture.Transaction)
 	frame   int64
+
+	onSealed func(*Sealed)
+	hidden   hidden
 }
 
 // Streams counts connections that carried something.
@@ -84,11 +91,11 @@ func New(cfg Config) *Mirror {
 	if cfg.Want == nil {
 		cfg.Want = want
 	}
-	m := &Mirror{emit: cfg.Emit}
+	m := &Mirror{emit: cfg.Emit, onSealed: cfg.Sealed}
 	m.Memory.Max = cfg.Memory
 	m.decoder = packet.NewDecoder(&m.Tally, &m.Memory)
 	m.tcp = tcp.New(cfg.TCP, tcp.Callbacks{Data: m.data, Gap: m.gap, Close: m.close}, &m.Tally, &m.Memory)
-	m.quic = quic.NewTable(&m.Tally, &m.Memory, func(*quic.Connection) { m.Streams.QUIC++ })
+	m.quic = quic.NewTable(&m.Tally, &m.Memory, m.quicDone)
 	m.http1 = http1.Env{Emit: m.exchange, Want: cfg.Want, Upgraded: m.upgraded, Tunnel: m.tunnel, Tally: &m.Tally, Memory: &m.Memory}
 	m.h2 = h2.Config{Emit: m.exchange, Tally: &m.Tally, Memory: &m.Memory, Want: func(t *capture.Transaction, dir capture.Direction) int {
 		return cfg.Want(t, dir == capture.FromServer)

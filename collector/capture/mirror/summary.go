@@ -14,6 +14,7 @@ type Summary struct {
 	Packets  packet.Counts
 	Segments tcp.Counts
 	Streams  Streams
+	Hidden   hidden // in sealed connections
 	Tally    capture.Tally
 	Skipped  int64 // bytes of the file that are no packets
 	Damages  int64 // in how many places
@@ -21,6 +22,7 @@ type Summary struct {
 
 func (s *Summary) add(m *Mirror, f *packet.File) {
 	s.Packets, s.Segments, s.Streams, s.Tally = m.Packets(), m.Segments(), m.Streams, m.Tally
+	s.Hidden.join(&m.hidden)
 	if f != nil {
 		s.Skipped, s.Damages = f.Skipped, f.Damages
 	}
@@ -49,18 +51,6 @@ func (s *Summary) Lines() []string {
 	return out
 }
 
-// blind says what sealed connections hide.
-func (s *Summary) blind() string {
-	st := &s.Streams
-	sealed := st.TLS - st.Opened + st.QUIC
-	all := st.HTTP1 + st.HTTP2 + st.TLS + st.QUIC
-	if sealed == 0 {
-		return ""
-	}
-	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d): their requests are seen by no detector. Capture behind whatever ends TLS, or give the keys.",
-		sealed, all, sealed*100/all, st.TLS-st.Opened, st.QUIC)
-}
-
 // join adds what another worker read.
 func (s *Summary) join(o *Summary) {
 	p, q := &s.Packets, &o.Packets
@@ -71,6 +61,7 @@ func (s *Summary) join(o *Summary) {
 	a, b := &s.Streams, &o.Streams
 	a.HTTP1, a.HTTP2, a.TLS, a.QUIC, a.Other = a.HTTP1+b.HTTP1, a.HTTP2+b.HTTP2, a.TLS+b.TLS, a.QUIC+b.QUIC, a.Other+b.Other
 	a.Opened, a.Exchanges = a.Opened+b.Opened, a.Exchanges+b.Exchanges
+	s.Hidden.join(&o.Hidden)
 	for r := range capture.Reasons {
 		s.Tally.Events[r] += o.Tally.Events[r]
 		s.Tally.Bytes[r] += o.Tally.Bytes[r]
