@@ -15,10 +15,13 @@ import (
 
 // runClient sends n requests over keep-alive connections: gets of several sizes,
 // compressed or not, bodies with a length, in chunks and gzipped, logins, HEAD.
-func runClient(address string, n, workers int) error {
+func runClient(address string, n, workers int, h2c bool) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make(chan error, workers)
+	var protocols http.Protocols
+	protocols.SetHTTP1(!h2c)
+	protocols.SetUnencryptedHTTP2(h2c)
 	for range workers {
 		wg.Go(func() {
 			dialer := &net.Dialer{}
@@ -27,7 +30,7 @@ func runClient(address string, n, workers int) error {
 					DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 						return dialer.DialContext(ctx, "tcp", address)
 					},
-					DisableCompression: true, MaxIdleConnsPerHost: 1,
+					DisableCompression: true, MaxIdleConnsPerHost: 1, Protocols: &protocols,
 				},
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			}

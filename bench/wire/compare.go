@@ -32,7 +32,7 @@ type record struct {
 }
 
 // readLog reads the server's log.
-func readLog(name string) (map[string]record, error) {
+func readLog(name string, h2c bool) (map[string]record, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func readLog(name string) (map[string]record, error) {
 			return nil, fmt.Errorf("%w: %s", err, lines.Bytes())
 		}
 		r.Path, _, _ = strings.Cut(r.Path, "?")
-		if r.Path == "/api/v1/doc" {
+		if r.Path == "/api/v1/doc" && !h2c {
 			r.Bytes -= int64(len("HTTP/1.1 100 Continue\r\n\r\n")) // nginx counts it to the body
 		}
 		if _, twice := all[r.ID]; twice {

@@ -4,6 +4,7 @@
 //
 //	wire -n 200000                         over loopback
 //	wire -n 50000 -vxlan                   through a VXLAN tunnel between network namespaces
+//	wire -h2c                              HTTP/2 in clear
 //
 // It needs nginx and tcpdump, and root to capture.
 package main
@@ -24,11 +25,12 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 16, "connections of the client")
 	flag.IntVar(&o.captures, "captures", 1, "goroutines that capture")
 	flag.BoolVar(&o.vxlan, "vxlan", false, "through a VXLAN tunnel between network namespaces")
+	flag.BoolVar(&o.h2c, "h2c", false, "HTTP/2 in clear, with prior knowledge")
 	flag.StringVar(&o.client, "client", "", "be the client of this address")
 	flag.Parse()
 	var err error
 	if o.client != "" {
-		err = runClient(o.client, o.n, o.workers)
+		err = runClient(o.client, o.n, o.workers, o.h2c)
 	} else {
 		err = run(&o)
 	}
@@ -40,7 +42,7 @@ func main() {
 
 type options struct {
 	n, workers, captures int
-	vxlan                bool
+	vxlan, h2c           bool
 	client               string
 }
 
@@ -57,7 +59,7 @@ func run(o *options) (err error) {
 		}
 		defer p.close()
 	}
-	server, err := startServer(dir, p)
+	server, err := startServer(dir, p, o.h2c)
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func run(o *options) (err error) {
 		return err
 	}
 	start := time.Now()
-	if err := p.inClient(os.Args[0], "-client", p.address, "-n", fmt.Sprint(o.n), "-workers", fmt.Sprint(o.workers)); err != nil {
+	if err := p.inClient(os.Args[0], "-client", p.address, "-n", fmt.Sprint(o.n), "-workers", fmt.Sprint(o.workers), fmt.Sprintf("-h2c=%v", o.h2c)); err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
 	fmt.Printf("%d transactions in %.1f s\n", o.n, time.Since(start).Seconds())
@@ -85,7 +87,7 @@ func run(o *options) (err error) {
 	if err := server.stop(); err != nil {
 		return err
 	}
-	logged, err := readLog(filepath.Join(dir, "access.json"))
+	logged, err := readLog(filepath.Join(dir, "access.json"), o.h2c)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ http {
   keepalive_requests 500; gzip on; gzip_min_length 200; gzip_types application/json;
   default_type text/html;
   server {
-    listen ADDRESS; root DIR/www;
+    listen LISTEN; root DIR/www;
     location /api/ { default_type application/json; return 200 '{"ok":true,"items":[1,2,3,4,5,6,7,8,9,10],"text":"REPEAT"}'; }
     location /login { add_header X-User $arg_u always; return 401 'no'; }
     location /gone { return 404; }
@@ -118,7 +118,17 @@ http {
 }
 `
 
-func startServer(dir string, p place) (*process, error) {
+// frontConf speaks HTTP/2 in front of what serverConf says: so that bodies are read,
+// which a client does not send any more once it has the answer.
+const frontConf = `  server {
+    listen ADDRESS http2;
+    location / { proxy_pass http://unix:DIR/behind.sock; proxy_set_header Host $http_host; proxy_redirect off; }
+  }
+  server {
+    access_log off; gzip off;
+`
+
+func startServer(dir string, p place, h2c bool) (*process, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "www"), 0o755); err != nil {
 		return nil, err
 	}
@@ -130,7 +140,12 @@ func startServer(dir string, p place) (*process, error) {
 			return nil, err
 		}
 	}
-	conf := strings.NewReplacer("DIR", dir, "ADDRESS", p.address, "REPEAT", strings.Repeat("weir sees ", 60)).Replace(serverConf)
+	conf, listen := serverConf, p.address
+	if h2c {
+		conf = strings.Replace(conf, "  server {\n", frontConf, 1)
+		listen = "unix:" + dir + "/behind.sock"
+	}
+	conf = strings.NewReplacer("DIR", dir, "ADDRESS", p.address, "LISTEN", listen, "REPEAT", strings.Repeat("weir sees ", 60)).Replace(conf)
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o644); err != nil {
 		return nil, err

@@ -230,6 +230,34 @@ func TestFrames(t *testing.T) {
 	}, "1 GET a.example/1 200 0/3 response-cut", "3 GET a.example/3 0 0/0 no-response")
 }
 
+// TestLate waits for a request's rest that crosses the server's word that it needs
+// no more.
+func TestLate(t *testing.T) {
+	c, s := newSide(), newSide()
+	c.WriteString(Preface)
+	r := newRig(t, false)
+	both := func(at pipeline.Time) {
+		r.Data(capture.FromClient, at, c.take())
+		r.Data(capture.FromServer, at, s.take())
+	}
+	for id := uint32(1); id <= 3; id += 2 {
+		c.headers(id, false, ":method", "POST", ":authority", "a.example", ":path", "/login")
+		s.headers(id, true, ":status", "401")
+		must(s.WriteRSTStream(id, http2.ErrCodeNo))
+	}
+	both(1)
+	must(c.WriteData(1, true, []byte("user=a")))
+	both(2)
+	r.want(t, "1 POST a.example/login 401 6/0 ")
+	must(c.WritePing(false, [8]byte{}))
+	both(2 + lingering)
+	r.want(t, "1 POST a.example/login 401 6/0 ", "3 POST a.example/login 401 0/0 request-cut")
+	if r.lingers != 0 {
+		t.Errorf("%d streams are waited for", r.lingers)
+	}
+	r.closeBoth(t)
+}
+
 // TestOrder checks the hash of the order of headers.
 func TestOrder(t *testing.T) {
 	order := func(kv ...string) (sum uint64, count uint16) {
