@@ -77,7 +77,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.how.Format, "format", "auto", "")
 	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
 	fs.StringVar(&o.how.Timezone, "tz", "", "")
-	fs.StringVar(&o.how.keyLog, "keylog", os.Getenv("SSLKEYLOGFILE"), "")
+	fs.StringVar(&o.how.keyLog, "keylog", environKeyLog(), "")
 	fs.StringVar(&o.output, "output", "text", "")
 	fs.StringVar(&o.config, "c", "", "")
 	fs.Var(&o.learn, "learn", "")

@@ -55,9 +55,10 @@ func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source,
 	if err != nil {
 		return nil, err
 	}
-	keys, err := readKeyLog(c.Capture.KeyLog)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.name, err)
+	var keys *tls.KeyLog
+	if c.Capture.KeyLog != "" {
+		keys = &tls.KeyLog{}
+		keys.Follow(c.Capture.KeyLog) // it grows with each connection
 	}
 	live, err := mirror.OpenLive(mirror.LiveConfig{
 		Source: src.name, SourceID: src.id(), Interface: c.Capture.Interface, Filter: c.Capture.Filter,
@@ -92,6 +93,16 @@ func (s *service) dropPrivileges(sources []*source) error {
 		}
 	}
 	return nil
+}
+
+// environKeyLog is the key log that the environment names, as browsers and curl
+// know it; "" when there is nothing in it, for it is meant for those first.
+func environKeyLog() string {
+	path := os.Getenv("SSLKEYLOGFILE")
+	if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
+		return ""
+	}
+	return path
 }
 
 // maxKeyLog bounds a key log.

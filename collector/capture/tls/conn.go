@@ -106,6 +106,7 @@ type half struct {
 	size    int  // of the record body
 	hello   []byte
 	record  []byte // the record body, where it is opened
+	passed  uint64 // sealed records that came before a key did
 	opener  *opener
 }
 

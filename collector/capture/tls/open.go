@@ -66,7 +66,8 @@ const maxMissed = 64
 type opener struct {
 	suite  suite
 	tls13  bool
-	missed bool // a gap: the sequence number is not certain
+	missed bool   // a gap: the sequence number is not certain
+	before uint64 // records that came before the keys did
 
 	keyed
 	secret []byte // of the running keys (TLS 1.3)
@@ -84,6 +85,32 @@ type keyed struct {
 	aead cipher.AEAD
 	iv   [12]byte
 	seq  uint64
+}
+
+// opener returns the opener of a direction; nil while there are no secrets for it.
+// They may be written while the connection runs, but are looked for ever less often.
+func (p *Parser) opener(dir capture.Direction) *opener {
+	const often = 16
+	h := &p.half[dir]
+	if h.opener != nil || h.passed > often && h.passed&(h.passed-1) != 0 {
+		return h.opener
+	}
+	if h.opener = p.newOpener(dir); h.opener != nil && h.passed > 0 {
+		h.opener.late(h.passed)
+	}
+	return h.opener
+}
+
+// late says that n records came before the keys did. With TLS 1.3 some of them, at
+// most a few, were the handshake's.
+func (o *opener) late(n uint64) {
+	const handshake = 16
+	o.missed = true
+	if o.tls13 {
+		o.before = max(n, handshake) - handshake
+		return
+	}
+	o.seq = n
 }
 
 // newOpener returns the opener of a direction; nil without secrets for it.
@@ -180,12 +207,11 @@ func prf(h func() hash.Hash, secret, seed []byte, n int) []byte {
 // open opens the record that has ended and passes on what is inside.
 func (p *Parser) open(dir capture.Direction, at pipeline.Time) {
 	h := &p.half[dir]
-	if h.opener == nil {
-		if h.opener = p.newOpener(dir); h.opener == nil {
-			return
-		}
+	o := p.opener(dir)
+	if o == nil {
+		h.passed++
+		return
 	}
-	o := h.opener
 	if h.broken {
 		// Its number is spent all the same.
 		p.conf.Tally.Add(capture.LossRecord, int64(h.size))
@@ -228,9 +254,9 @@ func (o *opener) open(head [recordHead]byte, body []byte) (typ byte, plain []byt
 	if o.next != nil {
 		k := o.suite.derive(o.next)
 		for i := range tries {
-			if typ, plain, ok = o.try(&k, i, head, body); ok {
+			if typ, plain, ok = o.try(&k, o.before+i, head, body); ok {
 				o.keyed, o.secret, o.next = k, o.next, nil
-				o.seq = i + 1
+				o.seq = o.before + i + 1
 				o.missed = false
 				return typ, plain, true
 			}

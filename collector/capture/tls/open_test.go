@@ -258,6 +258,76 @@ func TestKeyLog(t *testing.T) {
 	}
 }
 
+// TestFollow has keys that are written while the connections run: before the first
+// data, and after some.
+func TestFollow(t *testing.T) {
+	cert := certificate(t)
+	var lines []string
+	for i := range 300 {
+		lines = append(lines, fmt.Sprintf("line %03d\n", i))
+	}
+	for _, version := range []uint16{gotls.VersionTLS12, gotls.VersionTLS13} {
+		var keys bytes.Buffer
+		chunks, _ := talk(t, &gotls.Config{InsecureSkipVerify: true, KeyLogWriter: &keys, MaxVersion: version}, &gotls.Config{Certificates: []gotls.Certificate{cert}}, lines...)
+		for _, after := range []int{0, 4, 40, 400} {
+			file := filepath.Join(t.TempDir(), "keys")
+			o := newOpening(t, "")
+			o.conf.Keys.Follow(file)
+			p := New(&o.conf, &capture.Flow{})
+			for i, c := range chunks {
+				if i == after {
+					// The last line is not whole yet, and what follows is cut off.
+					whole := bytes.LastIndexByte(keys.Bytes()[:keys.Len()-1], '\n') + 1
+					must(t, os.WriteFile(file, keys.Bytes()[:whole+9], 0o600))
+					p.Data(c.dir, 1, nil)
+					must(t, os.WriteFile(file, keys.Bytes(), 0o600))
+				}
+				p.Data(c.dir, 1, c.b)
+			}
+			p.Close(capture.FromClient, 1, capture.EndFIN)
+			p.Close(capture.FromServer, 1, capture.EndFIN)
+			if o.sink == nil {
+				t.Fatalf("%x, keys after %d chunks: was not opened", version, after)
+			}
+			for dir := range o.sink.got {
+				got := o.sink.got[dir].String()
+				// They are looked for at once, then ever less often: at twice as many.
+				if n := strings.Count(got, "\n"); n < 300-after || !strings.HasSuffix(got, lines[299]) || after == 0 && n != 300 {
+					t.Errorf("%x, keys after %d chunks, direction %d: %d lines; %v", version, after, dir, n, o.tally)
+				}
+			}
+		}
+	}
+	var k KeyLog
+	file := filepath.Join(t.TempDir(), "keys")
+	k.Follow(file)
+	line := func(b byte) string {
+		return fmt.Sprintf("CLIENT_RANDOM %064x %096x\n", b, b)
+	}
+	known := func(b byte) bool {
+		_, ok := k.of([32]byte{31: b})
+		return ok
+	}
+	if known(1) {
+		t.Error("secrets without a file")
+	}
+	must(t, os.WriteFile(file, []byte(line(1)+line(2)), 0o600))
+	if !known(1) || !known(2) || known(3) {
+		t.Error("secrets of the file")
+	}
+	must(t, os.WriteFile(file, []byte(line(3)), 0o600)) // replaced by a shorter one
+	if !known(1) || !known(3) {
+		t.Error("secrets of the new file")
+	}
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
