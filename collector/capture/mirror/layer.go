@@ -33,8 +33,9 @@ type layer struct {
 	http   http1.Parser
 	h2     *h2.Parser
 	tls    *tls.Parser
-	tried  int    // pieces that told nothing
-	first  []byte // what a client sent that is no request, until the server answers
+	held   [2][]byte // first bytes that are too few to tell anything, by direction
+	tried  int       // pieces that told nothing
+	first  []byte    // what a client sent that is no request, until the server answers
 	begun  pipeline.Time
 }
 
@@ -51,14 +52,50 @@ func (m *Mirror) layer(flow *capture.Flow) uint32 {
 	}
 	l.flow, l.inside, l.speaks, l.closed, l.tried = flow, 0, unknown, 0, 0
 	l.h2, l.tls, l.first = nil, nil, l.first[:0]
+	l.held[0], l.held[1] = l.held[0][:0], l.held[1][:0]
 	return l.self
 }
 
 // inner makes the layer inside a sealed connection that is opened.
 func (m *Mirror) inner(flow *capture.Flow) tls.Reader { return m.layers[m.layer(flow)-1] }
 
+// undecided reports whether the first bytes of a direction are too few to tell what
+// it speaks, although they begin like something: who writes the first bytes one by
+// one hides nothing.
+func undecided(dir capture.Direction, b []byte) bool {
+	switch {
+	case len(b) == 0:
+		return false
+	case dir == capture.FromServer && b[0] == 0: // a SETTINGS frame?
+		return len(b) < 9 && (len(b) < 2 || b[1] == 0) && (len(b) < 4 || b[3] == 4) && (len(b) < 5 || b[4] == 0)
+	case b[0] == 0x16:
+		return len(b) < 6
+	}
+	return dir == capture.FromClient && len(b) < len(prefaceHTTP2) && bytes.HasPrefix(prefaceHTTP2, b)
+}
+
 // Data takes the next bytes of a direction.
 func (l *layer) Data(dir capture.Direction, at pipeline.Time, b []byte) {
+	if len(l.held[dir]) > 0 || l.speaks == unknown && undecided(dir, b) {
+		l.held[dir] = append(l.held[dir], b...)
+		if l.speaks == unknown && undecided(dir, l.held[dir]) {
+			return
+		}
+		l.told(dir, at)
+		return
+	}
+	l.take(dir, at, b)
+}
+
+// told passes on what was held.
+func (l *layer) told(dir capture.Direction, at pipeline.Time) {
+	if b := l.held[dir]; len(b) > 0 {
+		l.held[dir] = b[:0]
+		l.take(dir, at, b)
+	}
+}
+
+func (l *layer) take(dir capture.Direction, at pipeline.Time, b []byte) {
 	if l.speaks == unknown || len(l.first) > 0 && dir == capture.FromServer && l.speaks == speaksTLS {
 		l.sniff(dir, at, b)
 	}
@@ -76,6 +113,7 @@ func (l *layer) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 
 // Gap says that n bytes are missing.
 func (l *layer) Gap(dir capture.Direction, at pipeline.Time, n int64) {
+	l.told(dir, at)
 	switch l.speaks {
 	case unknown:
 		l.flow.MidStream = true // its beginning is lost
@@ -93,6 +131,7 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	if l.closed&(1<<dir) != 0 {
 		return
 	}
+	l.told(dir, at)
 	switch l.speaks {
 	case speaksHTTP1:
 		l.http.Close(dir, at, end)
@@ -145,7 +184,7 @@ func (l *layer) sniff(dir capture.Direction, at pipeline.Time, b []byte) {
 			is = speaksOther
 		}
 	}
-	l.begin(is, answered, is == speaksHTTP2 && (l.flow.MidStream || l.tried > 0) && !bytes.HasPrefix(b, prefaceHTTP2[:14]))
+	l.begin(is, answered, is == speaksHTTP2 && (l.flow.MidStream || l.tried > 0) && !bytes.HasPrefix(b, prefaceHTTP2))
 }
 
 // begin makes the parser of a protocol. answered says that what the client sent was
@@ -179,7 +218,7 @@ var prefaceHTTP2 = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 func speaks(dir capture.Direction, b []byte, mid bool) protocol {
 	switch {
-	case len(b) >= 14 && bytes.HasPrefix(prefaceHTTP2, b[:min(len(b), len(prefaceHTTP2))]):
+	case bytes.HasPrefix(b, prefaceHTTP2):
 		return speaksHTTP2
 	case tls.Looks(b, mid):
 		return speaksTLS

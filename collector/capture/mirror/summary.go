@@ -22,7 +22,8 @@ type Summary struct {
 
 func (s *Summary) add(m *Mirror, f *packet.File) {
 	s.Packets, s.Segments, s.Streams, s.Tally = m.Packets(), m.Segments(), m.Streams, m.Tally
-	s.Hidden.join(&m.hidden)
+	s.Hidden = hidden{}
+	s.Hidden.join(&m.hidden) // a copy: m goes on
 	if f != nil {
 		s.Skipped, s.Damages = f.Skipped, f.Damages
 	}
