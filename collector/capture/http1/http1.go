@@ -20,6 +20,7 @@ const (
 	maxHead     = 64 << 10 // a header block
 	maxLine     = 8 << 10  // a chunk's size line with its extensions
 	maxWaiting  = 256      // requests without a response, of one connection
+	maxStalled  = 8        // changes of state without a byte
 	maxTunneled = 16 << 10 // bytes behind a CONNECT that was not answered yet
 )
 
@@ -112,7 +113,11 @@ func (p *Parser) Reset(env *Env, flow *capture.Flow) {
 // Data takes the next bytes of a direction.
 func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 	s := &p.sides[dir]
-	for len(b) > 0 && !p.dead {
+	if s.closed {
+		p.env.Tally.Add(capture.LossMessage, int64(len(b)))
+		return
+	}
+	for stalled := 0; len(b) > 0 && !p.dead; {
 		n := 0
 		switch s.state {
 		case stateHead:
@@ -137,6 +142,13 @@ func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 			return
 		}
 		b = b[n:]
+		if stalled++; n > 0 {
+			stalled = 0
+		} else if stalled > maxStalled { // no state leads there; but it would be for ever
+			p.env.Tally.Add(capture.LossMessage, int64(len(b)))
+			p.lose(s)
+			return
+		}
 	}
 	if p.dead {
 		p.env.Tally.Add(capture.LossMemory, int64(len(b)))
@@ -146,7 +158,7 @@ func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 // Gap says that n bytes are missing; n < 0: nobody knows how many.
 func (p *Parser) Gap(dir capture.Direction, at pipeline.Time, n int64) {
 	s := &p.sides[dir]
-	if p.dead {
+	if p.dead || s.closed {
 		return
 	}
 	switch s.state {
@@ -243,6 +255,12 @@ func (p *Parser) head(dir capture.Direction, s *side, at pipeline.Time, b []byte
 			return skip
 		}
 		s.begun = at
+		if c := &p.sides[capture.FromClient]; dir == capture.FromServer && len(c.buf) > 0 && p.ancient(capture.FromClient, c, c.buf) {
+			whole := c.buf // it came in pieces
+			c.buf, c.seen = c.buf[:0], 0
+			p.charge(-int64(len(whole)))
+			p.message09(c, c.begun, whole)
+		}
 		if !p.begins(dir, b) {
 			return p.foreign(dir, s, b)
 		}

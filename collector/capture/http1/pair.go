@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+
 	"weir/collector/capture"
 	"weir/pipeline"
 )
@@ -250,7 +252,7 @@ func (p *Parser) partial(dir capture.Direction, s *side, at pipeline.Time) {
 			return
 		}
 	}
-	p.message(dir, s, at, b)
+	p.message(dir, s, at, b[:bytes.LastIndexByte(b, '\n')+1])
 	if s.at != nil {
 		s.at.cut(dir)
 		p.finish(dir, s, at)
