@@ -210,6 +210,9 @@ func (p *Parser) endBlock(dir capture.Direction, at pipeline.Time, b []byte) {
 	if s == nil {
 		return
 	}
+	if missing > 0 || err != nil {
+		s.cut(p.dir)
+	}
 	p.headed(s, at, size)
 	if of.typ == frameHeaders && of.flags&flagEndStream != 0 && p.find(of.stream) == s {
 		p.ended(s, dir, at)

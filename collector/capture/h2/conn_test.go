@@ -335,7 +335,7 @@ func TestMiddleOfConnection(t *testing.T) {
 	r.Data(capture.FromServer, 4, s.take())
 	r.closeBoth(t)
 	// The first authority and agent were named before.
-	r.want(t, "3 GET /3 404 0/0 ", "5 GET b.example/5 200 0/0 ")
+	r.want(t, "3 GET /3 404 0/0 request-cut,response-cut", "5 GET b.example/5 200 0/0 request-cut")
 	if r.tally.Events[capture.LossHPACK] < 2 || r.tally.Bytes[capture.LossResync] != 31+7 {
 		t.Errorf("counted %v", r.tally)
 	}

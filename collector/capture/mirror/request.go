@@ -43,6 +43,7 @@ type converter struct {
 const (
 	rejectNoRequest collector.Reject = "no_request" // only the response was seen
 	rejectUnheard   collector.Reject = "unheard"    // the server had closed already
+	rejectUnnamed   collector.Reject = "unnamed"    // HTTP/2: the path was named before the capture began, or in a gap
 )
 
 // add puts t into the batch.
@@ -56,6 +57,10 @@ func (c *converter) add(t *capture.Transaction, number int64) {
 		return
 	}
 	q, r := &t.Request, &t.Response
+	if method := q.Get(capture.TextMethod); t.Version == capture.HTTP2 && (method == "" || method != "CONNECT" && !q.Has(capture.TextTarget)) {
+		c.batch.Reject(rejectUnnamed, number, method+" of "+q.Get(capture.TextHost))
+		return
+	}
 	x := &c.x
 	*x = collector.Exchange{
 		Client: c.address(t.Client),

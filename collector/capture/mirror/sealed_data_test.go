@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,12 @@ func openings(t *testing.T, name string) map[tuple]opening {
 // readPackets runs a capture file through a Mirror.
 func readPackets(t *testing.T, name string, cfg Config) *Mirror {
 	t.Helper()
+	return readSome(t, name, cfg, func() bool { return true })
+}
+
+// readSome is readPackets of those packets for which keep is true.
+func readSome(t *testing.T, name string, cfg Config, keep func() bool) *Mirror {
+	t.Helper()
 	f, err := collector.OpenBinary(name, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skipf("the capture suites are not here: %v", err)
@@ -75,7 +82,9 @@ func readPackets(t *testing.T, name string, cfg Config) *Mirror {
 		if err = packets.Next(&p); err != nil {
 			break
 		}
-		m.Packet(&p)
+		if keep() {
+			m.Packet(&p)
+		}
 	}
 	if !errors.Is(err, io.EOF) {
 		t.Fatalf("%s: %v", name, err)
@@ -268,22 +277,70 @@ type shopLine struct {
 	Cipher    string `json:"ssl_cipher"`
 }
 
-// TestShopOpened opens the shop's connections with its clients' key log and
-// compares each exchange with the server's own log.
-func TestShopOpened(t *testing.T) {
-	dir := filepath.Join(shared, "tools_shop")
+// shopKeys are the secrets of the shop's clients.
+func shopKeys(t *testing.T) *tls.KeyLog {
+	t.Helper()
 	keys := &tls.KeyLog{}
-	log, err := collector.OpenBinary(filepath.Join(dir, "tls_keys.log.gz"), nil)
+	log, err := collector.OpenBinary(filepath.Join(shared, "tools_shop", "tls_keys.log.gz"), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skipf("the shop's capture is not here: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer log.Close()
 	if err := keys.Read(log); err != nil {
 		t.Fatal(err)
 	}
-	log.Close()
+	return keys
+}
+
+// TestShopLoss takes packets away at random: what is given out as whole must be
+// what is there without loss, and no memory may be kept.
+func TestShopLoss(t *testing.T) {
+	keys := shopKeys(t)
+	read := func(name string, lose int) (whole map[string]int, all int, m *Mirror) {
+		whole = map[string]int{}
+		chance := rand.New(rand.NewPCG(7, uint64(lose)))
+		m = readSome(t, filepath.Join(shared, "tools_shop", name), Config{Keys: keys, Memory: 4 << 20, Emit: func(x *capture.Transaction) {
+			all++
+			if x.Flags&(capture.NoRequest|capture.NoResponse|capture.RequestCut|capture.ResponseCut) != 0 {
+				return
+			}
+			q := &x.Request
+			whole[fmt.Sprintf("%v %v:%d %s %s%s %q %d %d/%d", x.Version, x.Client, x.ClientPort, q.Get(capture.TextMethod), q.Get(capture.TextHost),
+				q.Get(capture.TextTarget), q.Get(capture.TextAgent), x.Status, q.BodyBytes, x.Response.BodyBytes)]++
+		}}, func() bool { return chance.IntN(100) >= lose })
+		return whole, all, m
+	}
+	want, _, _ := read("traffic.pcap.gz", 0)
+	total := 0
+	for _, n := range want {
+		total += n
+	}
+	for _, lose := range []int{1, 30} {
+		got, all, m := read("traffic.pcap.gz", lose)
+		whole, wrong := 0, 0
+		for line, n := range got {
+			whole += n
+			if n > want[line] && strings.HasPrefix(line, "HTTP/2") { // HTTP/1 has no numbers that join request and response
+				if wrong++; wrong < 5 {
+					t.Errorf("%d %% lost: read %d times, was there %d times: %s", lose, n, want[line], line)
+				}
+			}
+		}
+		t.Logf("%d %% lost: %d exchanges, %d whole of %d, %d wrong; %v", lose, all, whole, total, wrong, m.Tally.Events)
+		if lose == 1 && whole < total*8/10 {
+			t.Errorf("%d %% lost: %d of %d are whole", lose, whole, total)
+		}
+	}
+}
+
+// TestShopOpened opens the shop's connections with its clients' key log and
+// compares each exchange with the server's own log.
+func TestShopOpened(t *testing.T) {
+	dir := filepath.Join(shared, "tools_shop")
+	keys := shopKeys(t)
 	got := map[string]int{}
 	unanswered := 0
 	counts := map[capture.Version]int{}
