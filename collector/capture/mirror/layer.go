@@ -93,6 +93,18 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	if l.closed&(1<<dir) != 0 {
 		return
 	}
+	l.end(dir, at, end)
+	if l.closed |= 1 << dir; l.closed != 3 {
+		return
+	}
+	if l.tls != nil && l.tls.Opened() {
+		l.m.Streams.Opened++
+	}
+	l.m.free = append(l.m.free, l.self)
+}
+
+// end tells the parser that a direction ended.
+func (l *layer) end(dir capture.Direction, at pipeline.Time, end capture.End) {
 	switch l.speaks {
 	case speaksHTTP1:
 		l.http.Close(dir, at, end)
@@ -101,13 +113,6 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	case speaksTLS:
 		l.tls.Close(dir, at, end)
 	}
-	if l.closed |= 1 << dir; l.closed != 3 {
-		return
-	}
-	if l.tls != nil && l.tls.Opened() {
-		l.m.Streams.Opened++
-	}
-	l.m.free = append(l.m.free, l.self)
 }
 
 // How many pieces may tell nothing: of a connection that began before the capture any
@@ -146,6 +151,11 @@ func (l *layer) sniff(dir capture.Direction, at pipeline.Time, b []byte) {
 		}
 	}
 	l.begin(is, answered)
+	for dir := range capture.Direction(2) {
+		if l.closed&(1<<dir) != 0 {
+			l.end(dir, at, capture.EndFIN) // before anybody was there to be told
+		}
+	}
 }
 
 // begin makes the parser of a protocol. answered says that what the client sent was
