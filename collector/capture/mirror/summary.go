@@ -26,8 +26,9 @@ func (s *Summary) add(m *Mirror, f *packet.File) {
 	}
 }
 
-// Lines says it in sentences, the main one first.
-func (s *Summary) Lines() []string {
+// Lines says it in sentences, the main one first. detectors are those that see
+// requests: sealed ones they do not.
+func (s *Summary) Lines(detectors ...string) []string {
 	st := &s.Streams
 	out := []string{fmt.Sprintf("%d packets, %d connections (HTTP/1 %d, HTTP/2 %d, TLS %d, QUIC %d, other %d), %d exchanges",
 		s.Packets.Packets, s.Segments.Connections, st.HTTP1, st.HTTP2, st.TLS, st.QUIC, st.Other, st.Exchanges)}
@@ -43,22 +44,27 @@ func (s *Summary) Lines() []string {
 	if len(parts) > 0 {
 		out = append(out, "not read: "+strings.Join(parts, ", "))
 	}
-	if line := s.blind(); line != "" {
+	if line := s.blind(detectors); line != "" {
 		out = append(out, line)
 	}
 	return out
 }
 
 // blind says what sealed connections hide.
-func (s *Summary) blind() string {
+func (s *Summary) blind(detectors []string) string {
 	st := &s.Streams
 	sealed := st.TLS - st.Opened + st.QUIC
-	all := st.HTTP1 + st.HTTP2 + st.TLS + st.QUIC
-	if sealed == 0 {
+	// What is inside a connection that a key opened was counted, too.
+	all := st.HTTP1 + st.HTTP2 + st.TLS + st.QUIC - st.Opened
+	if sealed <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d): their requests are seen by no detector. Capture behind whatever ends TLS, or give the keys.",
-		sealed, all, sealed*100/all, st.TLS-st.Opened, st.QUIC)
+	who := "no detector sees their requests"
+	if len(detectors) > 0 {
+		who += " (" + strings.Join(detectors, ", ") + ")"
+	}
+	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d): %s. Capture behind whatever ends TLS, or give the keys with --keylog.",
+		sealed, all, sealed*100/max(all, 1), st.TLS-st.Opened, st.QUIC, who)
 }
 
 // join adds what another worker read.
