@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -68,7 +69,7 @@ func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source,
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.registry.MustRegister(&packetMetrics{name: src.name, live: live})
+	s.metrics.packets.add(src.name, live)
 	src.start = func() {
 		s.log.Info("reading packets", zap.String("source", src.name), zap.String("filter", c.Capture.Filter))
 		live.Start()
@@ -77,7 +78,7 @@ func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source,
 	src.close = func() error {
 		err := live.Close()
 		sum := live.Summary()
-		for _, line := range sum.Lines() {
+		for _, line := range sum.Lines(detectorNames()...) {
 			s.log.Info(line, zap.String("source", src.name))
 		}
 		return err
@@ -131,41 +132,66 @@ func readKeyLog(path string) (*tls.KeyLog, error) {
 	return keys, nil
 }
 
-// packetMetrics tells of a live capture whenever it is asked.
+// packetMetrics tells of the live captures whenever it is asked.
 type packetMetrics struct {
-	name string
-	live *mirror.Live
+	mu   sync.Mutex
+	live map[string]*mirror.Live // by source
+}
+
+func (m *packetMetrics) add(source string, live *mirror.Live) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.live == nil {
+		m.live = map[string]*mirror.Live{}
+	}
+	m.live[source] = live
+}
+
+// packetDescs are the metrics of captures.
+type packetDescs struct{ packets, exchanges, connections, open, lost, lostBytes *prometheus.Desc }
+
+func describePackets() packetDescs {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, append([]string{"source"}, labels...), nil)
+	}
+	return packetDescs{
+		packets:     desc("weir_capture_packets_total", "Packets that a capture has read."),
+		exchanges:   desc("weir_capture_exchanges_total", "Requests and responses found in packets."),
+		connections: desc("weir_capture_connections_total", "Connections that a capture has seen, by what they speak.", "protocol"),
+		open:        desc("weir_capture_open_connections", "TCP connections in memory."),
+		lost:        desc("weir_capture_lost_total", "Packets, segments or messages that a capture did not read, by reason.", "reason"),
+		lostBytes:   desc("weir_capture_lost_bytes_total", "Bytes that a capture did not read, by reason.", "reason"),
+	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *packetMetrics) Describe(ch chan<- *prometheus.Desc) {
-	ch <- m.desc("weir_capture_packets_total", "Packets that a capture has read.")
-}
-
-func (m *packetMetrics) desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, labels, prometheus.Labels{"source": m.name})
+	d := describePackets()
+	for _, one := range []*prometheus.Desc{d.packets, d.exchanges, d.connections, d.open, d.lost, d.lostBytes} {
+		ch <- one
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *packetMetrics) Collect(ch chan<- prometheus.Metric) {
-	sum := m.live.Summary()
-	count := func(d *prometheus.Desc, n int64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := describePackets()
+	for source, live := range m.live {
+		sum := live.Summary()
+		count := func(d *prometheus.Desc, n int64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{source}, labels...)...)
+		}
+		count(d.packets, sum.Packets.Packets)
+		count(d.exchanges, sum.Streams.Exchanges)
+		for r := range capture.Reason(capture.Reasons) {
+			count(d.lost, sum.Tally.Events[r], r.String())
+			count(d.lostBytes, sum.Tally.Bytes[r], r.String())
+		}
+		st := &sum.Streams
+		for name, n := range map[string]int64{"http1": st.HTTP1, "http2": st.HTTP2, "tls": st.TLS, "quic": st.QUIC, "other": st.Other} {
+			count(d.connections, n, name)
+		}
+		ch <- prometheus.MustNewConstMetric(d.open, prometheus.GaugeValue, float64(sum.Segments.Open), source)
 	}
-	count(m.desc("weir_capture_packets_total", "Packets that a capture has read."), sum.Packets.Packets)
-	count(m.desc("weir_capture_exchanges_total", "Requests and responses found in packets."), sum.Streams.Exchanges)
-	events := m.desc("weir_capture_lost_total", "Packets, segments or messages that a capture did not read, by reason.", "reason")
-	bytes := m.desc("weir_capture_lost_bytes_total", "Bytes that a capture did not read, by reason.", "reason")
-	for r := range capture.Reason(capture.Reasons) {
-		count(events, sum.Tally.Events[r], r.String())
-		count(bytes, sum.Tally.Bytes[r], r.String())
-	}
-	streams := m.desc("weir_capture_connections_total", "Connections that a capture has seen, by what they speak.", "protocol")
-	for _, p := range []struct {
-		name string
-		n    int64
-	}{{"http1", sum.Streams.HTTP1}, {"http2", sum.Streams.HTTP2}, {"tls", sum.Streams.TLS}, {"quic", sum.Streams.QUIC}, {"other", sum.Streams.Other}} {
-		count(streams, p.n, p.name)
-	}
-	ch <- prometheus.MustNewConstMetric(m.desc("weir_capture_open_connections", "TCP connections in memory."), prometheus.GaugeValue, float64(sum.Segments.Open))
 }

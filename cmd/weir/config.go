@@ -55,7 +55,7 @@ type collectConfig struct {
 	SampleRate float64  `yaml:"sample_rate,omitempty"` // share of the traffic that the source shows; 0 all
 	Dedupe     string   `yaml:"dedupe,omitempty"`      // request_id
 
-	keyLog string // of captures, by --keylog
+	keyLog string `yaml:"-"` // of captures, by --keylog
 }
 
 type detectorConfig struct {

@@ -113,7 +113,7 @@ type tally struct {
 func (t *tally) capture(name string, r reader) {
 	if c, ok := r.(*mirror.Reader); ok {
 		sum := c.Summary()
-		for _, line := range sum.Lines() {
+		for _, line := range sum.Lines(detectorNames()...) {
 			t.packets = append(t.packets, name+": "+line)
 		}
 	}

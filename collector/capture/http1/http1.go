@@ -20,6 +20,7 @@ const (
 	maxHead     = 64 << 10 // a header block
 	maxLine     = 8 << 10  // a chunk's size line with its extensions
 	maxWaiting  = 256      // requests without a response, of one connection
+	oneSided    = 16       // of these, when the server was never heard
 	maxStalled  = 8        // changes of state without a byte
 	maxTunneled = 16 << 10 // bytes behind a CONNECT that was not answered yet
 )

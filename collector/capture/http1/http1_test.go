@@ -181,12 +181,12 @@ func TestBounds(t *testing.T) {
 	if len(got) > 0 || tally.Bytes[capture.LossMessage] == 0 {
 		t.Errorf("an endless header gave %v, %d bytes counted", got, tally.Bytes[capture.LossMessage])
 	}
-	var many []step
+	many := steps(c(get), s(ok))
 	for range 1000 {
 		many = append(many, c(get))
 	}
 	got, tally = play(t, false, 1<<20, steps(many, fin()))
-	if len(got) != maxWaiting || tally.Events[capture.LossUnpaired] == 0 {
+	if len(got) != maxWaiting+1 || tally.Events[capture.LossUnpaired] == 0 {
 		t.Errorf("%d requests wait, %d counted beyond", len(got), tally.Events[capture.LossUnpaired])
 	}
 }

@@ -70,6 +70,10 @@ func (env *Env) put(e *exchange) {
 
 // push makes the exchange of a request that begins; nil when too many wait.
 func (p *Parser) push(s *side) *exchange {
+	if r := &p.sides[capture.FromServer]; len(p.queue) >= oneSided && !r.any && p.queue[0].sent && !p.queue[0].answered {
+		p.queue[0].t.Flags |= capture.NoResponse // the capture shows this direction alone
+		p.emit(p.queue[0], s.begun)
+	}
 	if len(p.queue) >= maxWaiting {
 		return nil
 	}
@@ -83,7 +87,6 @@ func (p *Parser) push(s *side) *exchange {
 	if p.sides[capture.FromServer].closed {
 		e.t.Flags |= capture.AfterClose
 	}
-	_ = s
 	return e
 }
 
@@ -129,7 +132,6 @@ func (p *Parser) match(s *side, at pipeline.Time) *exchange {
 	e := p.add()
 	e.orphan, e.sent = true, true
 	e.t.Flags |= capture.NoRequest
-	_ = s
 	return e
 }
 

@@ -132,6 +132,18 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 		return
 	}
 	l.told(dir, at)
+	l.end(dir, at, end)
+	if l.closed |= 1 << dir; l.closed != 3 {
+		return
+	}
+	if l.tls != nil {
+		l.m.sealed(&Sealed{Flow: l.flow, Opened: l.tls.Opened(), Retry: l.tls.Retry, Sides: [2]tls.Features{*l.tls.Features(0), *l.tls.Features(1)}})
+	}
+	l.m.free = append(l.m.free, l.self)
+}
+
+// end tells the parser that a direction ended.
+func (l *layer) end(dir capture.Direction, at pipeline.Time, end capture.End) {
 	switch l.speaks {
 	case speaksHTTP1:
 		l.http.Close(dir, at, end)
@@ -140,13 +152,6 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	case speaksTLS:
 		l.tls.Close(dir, at, end)
 	}
-	if l.closed |= 1 << dir; l.closed != 3 {
-		return
-	}
-	if l.tls != nil {
-		l.m.sealed(&Sealed{Flow: l.flow, Opened: l.tls.Opened(), Retry: l.tls.Retry, Sides: [2]tls.Features{*l.tls.Features(0), *l.tls.Features(1)}})
-	}
-	l.m.free = append(l.m.free, l.self)
 }
 
 // How many pieces may tell nothing: of a connection that began before the capture any
@@ -185,6 +190,11 @@ func (l *layer) sniff(dir capture.Direction, at pipeline.Time, b []byte) {
 		}
 	}
 	l.begin(is, answered, is == speaksHTTP2 && (l.flow.MidStream || l.tried > 0) && !bytes.HasPrefix(b, prefaceHTTP2))
+	for dir := range capture.Direction(2) {
+		if l.closed&(1<<dir) != 0 {
+			l.end(dir, at, capture.EndFIN) // before anybody was there to be told
+		}
+	}
 }
 
 // begin makes the parser of a protocol. answered says that what the client sent was

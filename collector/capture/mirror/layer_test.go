@@ -251,7 +251,7 @@ func TestOpenedLayers(t *testing.T) {
 			var s Summary
 			s.add(m, nil)
 			s.add(m, nil) // a live capture does it again and again
-			if line := s.blind(); len(got) != 0 || !strings.Contains(line, `1 of 1 connections (100 %) are sealed (TLS 1, QUIC 0; "shop.example" 1)`) {
+			if line := s.blind(nil); len(got) != 0 || !strings.Contains(line, `1 of 1 connections (100 %) are sealed (TLS 1, QUIC 0; "shop.example" 1)`) {
 				t.Errorf("read %q; %s", got, line)
 			}
 		}

@@ -96,19 +96,22 @@ func (m *Mirror) quicDone(c *quic.Connection) {
 	m.sealed(&s)
 }
 
-// blind says what sealed connections hide.
-func (s *Summary) blind() string {
+// blind says what sealed connections hide, and from whom.
+func (s *Summary) blind(detectors []string) string {
 	st := &s.Streams
 	closed := st.TLS - st.Opened // what a key opened counts as what is inside
 	sealed := closed + st.QUIC
-	if sealed == 0 {
+	if sealed <= 0 {
 		return ""
 	}
 	all := st.HTTP1 + st.HTTP2 + sealed
-	names := ""
+	names, who := "", ""
 	if most := s.Hidden.most(); most != "" {
 		names = "; " + most
 	}
-	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d%s), with %d bytes and some %d requests in them that no detector sees. Capture behind whatever ends TLS, or give its keys (--keylog).",
-		sealed, all, sealed*100/all, closed, st.QUIC, names, s.Hidden.Bytes, s.Hidden.Turns)
+	if len(detectors) > 0 {
+		who = " (" + strings.Join(detectors, ", ") + ")"
+	}
+	return fmt.Sprintf("blind: %d of %d connections (%d %%) are sealed (TLS %d, QUIC %d%s): no detector sees their requests%s, some %d in %d bytes. Capture behind whatever ends TLS, or give the keys with --keylog.",
+		sealed, all, sealed*100/all, closed, st.QUIC, names, who, s.Hidden.Turns, s.Hidden.Bytes)
 }

@@ -29,8 +29,9 @@ func (s *Summary) add(m *Mirror, f *packet.File) {
 	}
 }
 
-// Lines says it in sentences, the main one first.
-func (s *Summary) Lines() []string {
+// Lines says it in sentences, the main one first. detectors are those that see
+// requests: sealed ones they do not.
+func (s *Summary) Lines(detectors ...string) []string {
 	st := &s.Streams
 	out := []string{fmt.Sprintf("%d packets, %d connections (HTTP/1 %d, HTTP/2 %d, TLS %d, QUIC %d, other %d), %d exchanges",
 		s.Packets.Packets, s.Segments.Connections, st.HTTP1, st.HTTP2, st.TLS, st.QUIC, st.Other, st.Exchanges)}
@@ -46,7 +47,7 @@ func (s *Summary) Lines() []string {
 	if len(parts) > 0 {
 		out = append(out, "not read: "+strings.Join(parts, ", "))
 	}
-	if line := s.blind(); line != "" {
+	if line := s.blind(detectors); line != "" {
 		out = append(out, line)
 	}
 	return out
