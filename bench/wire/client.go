@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,14 +17,25 @@ import (
 
 // runClient sends n requests over keep-alive connections: gets of several sizes,
 // compressed or not, bodies with a length, in chunks and gzipped, logins, HEAD.
-func runClient(address string, n, workers int, h2c bool) error {
+func runClient(o *options) error {
+	address := o.client
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	errs := make(chan error, workers)
+	errs := make(chan error, o.workers)
 	var protocols http.Protocols
-	protocols.SetHTTP1(!h2c)
-	protocols.SetUnencryptedHTTP2(h2c)
-	for range workers {
+	protocols.SetHTTP1(!o.h2)
+	protocols.SetHTTP2(o.h2 && o.tls)
+	protocols.SetUnencryptedHTTP2(o.h2 && !o.tls)
+	config, scheme := &tls.Config{}, "http"
+	if o.tls {
+		log, err := os.OpenFile(o.keys, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		config, scheme = &tls.Config{InsecureSkipVerify: true, KeyLogWriter: log}, "https"
+	}
+	for range o.workers {
 		wg.Go(func() {
 			dialer := &net.Dialer{}
 			client := &http.Client{
@@ -30,16 +43,16 @@ func runClient(address string, n, workers int, h2c bool) error {
 					DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 						return dialer.DialContext(ctx, "tcp", address)
 					},
-					DisableCompression: true, MaxIdleConnsPerHost: 1, Protocols: &protocols,
+					DisableCompression: true, MaxIdleConnsPerHost: 1, Protocols: &protocols, TLSClientConfig: config,
 				},
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			}
 			for {
 				i := next.Add(1)
-				if i > int64(n) {
+				if i > int64(o.n) {
 					return
 				}
-				if err := exchange(client, address, int(i)); err != nil {
+				if err := exchange(client, scheme+"://"+address, int(i)); err != nil {
 					errs <- err
 					return
 				}
@@ -51,7 +64,7 @@ func runClient(address string, n, workers int, h2c bool) error {
 	return <-errs
 }
 
-func exchange(client *http.Client, address string, i int) error {
+func exchange(client *http.Client, server string, i int) error {
 	method, path := "GET", []string{"/small.html", "/page.html", "/api/v1/orders/", "/gone/", "/moved/", "/large.bin"}[i%23%6]
 	var body io.Reader
 	header := http.Header{"User-Agent": {fmt.Sprintf("wire/%d", i%7)}}
@@ -87,7 +100,7 @@ func exchange(client *http.Client, address string, i int) error {
 		header.Set("Expect", "100-continue")
 		method, path, body = "PUT", "/api/v1/doc", strings.NewReader(strings.Repeat("x", i%3000))
 	}
-	r, err := http.NewRequest(method, "http://"+address+path+"?"+query, body)
+	r, err := http.NewRequest(method, server+path+"?"+query, body)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"weir/collector"
 	"weir/collector/capture/mirror"
+	"weir/collector/capture/tls"
 	"weir/pipeline"
 )
 
@@ -32,7 +33,7 @@ type record struct {
 }
 
 // readLog reads the server's log.
-func readLog(name string, h2c bool) (map[string]record, error) {
+func readLog(name string, h2 bool) (map[string]record, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func readLog(name string, h2c bool) (map[string]record, error) {
 			return nil, fmt.Errorf("%w: %s", err, lines.Bytes())
 		}
 		r.Path, _, _ = strings.Cut(r.Path, "?")
-		if r.Path == "/api/v1/doc" && !h2c {
+		if r.Path == "/api/v1/doc" && !h2 {
 			r.Bytes -= int64(len("HTTP/1.1 100 Continue\r\n\r\n")) // nginx counts it to the body
 		}
 		if _, twice := all[r.ID]; twice {
@@ -83,10 +84,20 @@ func plain() collector.Identify {
 	}
 }
 
+// follow reads a key log, which the client may still write; nil for "".
+func follow(keyLog string) *tls.KeyLog {
+	if keyLog == "" {
+		return nil
+	}
+	keys := &tls.KeyLog{}
+	keys.Follow(keyLog)
+	return keys
+}
+
 // readFile reads a capture file.
-func readFile(ctx context.Context, name string) (map[string]record, error) {
+func readFile(ctx context.Context, name, keyLog string) (map[string]record, error) {
 	all := map[string]record{}
-	r := mirror.NewReader(mirror.ReaderConfig{Path: name, NewIdentify: plain})
+	r := mirror.NewReader(mirror.ReaderConfig{Path: name, NewIdentify: plain, Keys: follow(keyLog)})
 	defer r.Close()
 	for {
 		b, err := r.Next(ctx)
@@ -112,9 +123,9 @@ type live struct {
 	done chan error
 }
 
-func captureLive(p place, workers int) (*live, error) {
+func captureLive(p place, o *options) (*live, error) {
 	l, err := mirror.OpenLive(mirror.LiveConfig{
-		Source: "wire", SourceID: 1, Interface: p.device, Filter: p.filter, Workers: workers, Buffer: 64 << 20, NewIdentify: plain,
+		Source: "wire", SourceID: 1, Interface: p.device, Filter: p.filter, Workers: o.captures, Buffer: 64 << 20, NewIdentify: plain, Keys: follow(o.keys),
 	})
 	if err != nil {
 		return nil, err

@@ -4,7 +4,8 @@
 //
 //	wire -n 200000                         over loopback
 //	wire -n 50000 -vxlan                   through a VXLAN tunnel between network namespaces
-//	wire -h2c                              HTTP/2 in clear
+//	wire -h2                               HTTP/2 in clear
+//	wire -tls -h2                          under TLS, with the client's key log
 //
 // It needs nginx and tcpdump, and root to capture.
 package main
@@ -25,12 +26,14 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 16, "connections of the client")
 	flag.IntVar(&o.captures, "captures", 1, "goroutines that capture")
 	flag.BoolVar(&o.vxlan, "vxlan", false, "through a VXLAN tunnel between network namespaces")
-	flag.BoolVar(&o.h2c, "h2c", false, "HTTP/2 in clear, with prior knowledge")
+	flag.BoolVar(&o.h2, "h2", false, "HTTP/2; in clear with prior knowledge")
+	flag.BoolVar(&o.tls, "tls", false, "under TLS")
+	flag.StringVar(&o.keys, "keys", "", "as a client: write the TLS secrets there")
 	flag.StringVar(&o.client, "client", "", "be the client of this address")
 	flag.Parse()
 	var err error
 	if o.client != "" {
-		err = runClient(o.client, o.n, o.workers, o.h2c)
+		err = runClient(&o)
 	} else {
 		err = run(&o)
 	}
@@ -42,8 +45,8 @@ func main() {
 
 type options struct {
 	n, workers, captures int
-	vxlan, h2c           bool
-	client               string
+	vxlan, h2, tls       bool
+	client, keys         string
 }
 
 func run(o *options) (err error) {
@@ -59,12 +62,15 @@ func run(o *options) (err error) {
 		}
 		defer p.close()
 	}
-	server, err := startServer(dir, p, o.h2c)
+	if o.tls {
+		o.keys = filepath.Join(dir, "keys.log")
+	}
+	server, err := startServer(dir, p, o)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
-	live, err := captureLive(p, o.captures)
+	live, err := captureLive(p, o)
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func run(o *options) (err error) {
 		return err
 	}
 	start := time.Now()
-	if err := p.inClient(os.Args[0], "-client", p.address, "-n", fmt.Sprint(o.n), "-workers", fmt.Sprint(o.workers), fmt.Sprintf("-h2c=%v", o.h2c)); err != nil {
+	if err := p.inClient(os.Args[0], "-client", p.address, "-n", fmt.Sprint(o.n), "-workers", fmt.Sprint(o.workers), fmt.Sprintf("-h2=%v", o.h2), fmt.Sprintf("-tls=%v", o.tls), "-keys="+o.keys); err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
 	fmt.Printf("%d transactions in %.1f s\n", o.n, time.Since(start).Seconds())
@@ -87,14 +93,14 @@ func run(o *options) (err error) {
 	if err := server.stop(); err != nil {
 		return err
 	}
-	logged, err := readLog(filepath.Join(dir, "access.json"), o.h2c)
+	logged, err := readLog(filepath.Join(dir, "access.json"), o.h2)
 	if err != nil {
 		return err
 	}
 	for _, line := range summary.Lines() {
 		fmt.Println("live:", line)
 	}
-	filed, err := readFile(context.Background(), pcap)
+	filed, err := readFile(context.Background(), pcap, o.keys)
 	if err != nil {
 		return err
 	}

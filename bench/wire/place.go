@@ -2,8 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,14 +127,14 @@ http {
 // frontConf speaks HTTP/2 in front of what serverConf says: so that bodies are read,
 // which a client does not send any more once it has the answer.
 const frontConf = `  server {
-    listen ADDRESS http2;
+    listen ADDRESS http2SEAL;
     location / { proxy_pass http://unix:DIR/behind.sock; proxy_set_header Host $http_host; proxy_redirect off; }
   }
   server {
     access_log off; gzip off;
 `
 
-func startServer(dir string, p place, h2c bool) (*process, error) {
+func startServer(dir string, p place, o *options) (*process, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "www"), 0o755); err != nil {
 		return nil, err
 	}
@@ -140,12 +146,19 @@ func startServer(dir string, p place, h2c bool) (*process, error) {
 			return nil, err
 		}
 	}
-	conf, listen := serverConf, p.address
-	if h2c {
+	conf, listen, seal := serverConf, p.address, ""
+	if o.tls {
+		if err := writeCertificate(dir); err != nil {
+			return nil, err
+		}
+		seal = fmt.Sprintf(" ssl; ssl_certificate %s/cert.pem; ssl_certificate_key %s/key.pem", dir, dir)
+		listen += seal
+	}
+	if o.h2 {
 		conf = strings.Replace(conf, "  server {\n", frontConf, 1)
 		listen = "unix:" + dir + "/behind.sock"
 	}
-	conf = strings.NewReplacer("DIR", dir, "ADDRESS", p.address, "LISTEN", listen, "REPEAT", strings.Repeat("weir sees ", 60)).Replace(conf)
+	conf = strings.NewReplacer("DIR", dir, "ADDRESS", p.address, "SEAL", seal, "LISTEN", listen, "REPEAT", strings.Repeat("weir sees ", 60)).Replace(conf)
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o644); err != nil {
 		return nil, err
@@ -163,6 +176,26 @@ func startServer(dir string, p place, h2c bool) (*process, error) {
 	}
 	_ = s.stop()
 	return nil, fmt.Errorf("nginx does not answer: %s", s.out)
+}
+
+// writeCertificate makes the server's.
+func writeCertificate(dir string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), DNSNames: []string{"shop.example"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600),
+		os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
 }
 
 func startDump(p place, pcap string) (*process, error) {
