@@ -45,8 +45,9 @@ type Parser struct {
 	conf    *Config
 	flow    *capture.Flow
 	half    [2]half
-	streams []*stream // by id
-	lingers int       // of them, streams that were reset behind their response
+	streams []*stream     // by id
+	lingers int           // of them, streams that were reset behind their response
+	oldest  pipeline.Time // of these, when the first was
 
 	// The header block that is being read.
 	dir     capture.Direction
@@ -321,7 +322,9 @@ func (p *Parser) reset(dir capture.Direction, at pipeline.Time, id, code uint32)
 		// The rest of the request is of no interest (RFC 9113, 8.1), but may be on
 		// its way.
 		if s.reset == pipeline.NoTime {
-			s.reset = at
+			if s.reset = at; p.lingers == 0 {
+				p.oldest = at
+			}
 			p.lingers++
 		}
 		return
@@ -341,11 +344,21 @@ func (p *Parser) reset(dir capture.Direction, at pipeline.Time, id, code uint32)
 
 // expire gives out what was waited for long enough.
 func (p *Parser) expire(at pipeline.Time) {
+	if at-p.oldest <= lingering {
+		return
+	}
+	p.oldest = at
 	for i := 0; i < len(p.streams); {
-		if s := p.streams[i]; s.reset != pipeline.NoTime && at-s.reset > lingering {
+		s := p.streams[i]
+		if s.reset == pipeline.NoTime {
+			i++
+			continue
+		}
+		if at-s.reset > lingering {
 			p.give(s)
 			continue
 		}
+		p.oldest = min(p.oldest, s.reset)
 		i++
 	}
 }

@@ -74,12 +74,12 @@ const (
 	extPSK           = 41
 	extVersions      = 43
 	extECH           = 0xfe0d
-	extALPSOld       = 0x4469
 	maxExtensions    = 256 // clients send 10 to 25
 	helloHeader      = 2 + 32
 	handshakeHeader  = 4
 	typeClientHello  = 1
 	typeServerHello  = 2
+	typeExtensions   = 8 // EncryptedExtensions
 	typeKeyUpdate    = 24
 	typeFinished     = 20
 	versionTLS13     = 0x0304

@@ -75,7 +75,9 @@ type opener struct {
 
 	head  [handshakeHeader]byte // of the handshake message that is running
 	nhead int
-	left  int // bytes of it still to come
+	left  int    // bytes of it still to come
+	words []byte // of EncryptedExtensions
+	alpn  string // what they say
 
 	plain []byte // what Open wrote, kept for reuse
 }
@@ -227,7 +229,9 @@ func (p *Parser) open(dir capture.Direction, at pipeline.Time) {
 	case !ok:
 		p.conf.Tally.Add(capture.LossRecord, int64(h.size))
 	case typ == helloType:
-		o.handshake(plain)
+		if o.handshake(plain); o.alpn != "" {
+			p.hello.ALPN = o.alpn
+		}
 	case typ == dataType && len(plain) > 0:
 		if p.inner == nil {
 			p.inner = p.conf.Inner(p.flow)
@@ -310,6 +314,26 @@ func (o *opener) try(k *keyed, seq uint64, head [recordHead]byte, body []byte) (
 	return plain[len(plain)-1], plain[:len(plain)-1], true
 }
 
+// maxExtensionsSize is how much is read of EncryptedExtensions: they take some ten
+// bytes.
+const maxExtensionsSize = 1024
+
+// chosen is the protocol that EncryptedExtensions name, "" if none.
+func chosen(body []byte) string {
+	c := cursor{b: body}
+	for exts := (cursor{b: c.vec16()}); len(exts.b) > 0; {
+		typ, inside := exts.u16(), cursor{b: exts.vec16()}
+		if exts.bad {
+			break
+		}
+		if typ == extALPN {
+			names := cursor{b: inside.vec16()}
+			return string(names.vec8())
+		}
+	}
+	return ""
+}
+
 // handshake walks over messages inside records: Finished ends the handshake's
 // keys, KeyUpdate the running ones.
 func (o *opener) handshake(b []byte) {
@@ -328,12 +352,17 @@ func (o *opener) handshake(b []byte) {
 			o.left = int(o.head[1])<<16 | int(o.head[2])<<8 | int(o.head[3])
 		}
 		n := min(o.left, len(b))
+		if o.head[0] == typeExtensions && len(o.words)+n <= maxExtensionsSize {
+			o.words = append(o.words, b[:n]...)
+		}
 		o.left -= n
 		b = b[n:]
 		if o.left > 0 {
 			return
 		}
 		switch {
+		case o.head[0] == typeExtensions:
+			o.alpn, o.words = chosen(o.words), nil
 		case o.head[0] == typeFinished && o.next != nil:
 			o.use(o.next)
 			o.next = nil

@@ -63,11 +63,16 @@ func TestOpen(t *testing.T) {
 		t.Helper()
 		var keys bytes.Buffer
 		client.InsecureSkipVerify, client.KeyLogWriter = true, &keys
-		chunks, state := talk(t, client, &gotls.Config{Certificates: []gotls.Certificate{cert}}, lines...)
+		client.NextProtos = []string{"h2", "http/1.1"}
+		chunks, state := talk(t, client, &gotls.Config{Certificates: []gotls.Certificate{cert}, NextProtos: []string{"http/1.1"}}, lines...)
 		for _, n := range []int{1 << 20, 1, 1460} {
 			o := newOpening(t, keys.String())
-			p := New(&o.conf, &capture.Flow{})
+			var flow capture.Flow
+			p := New(&o.conf, &flow)
 			feed(p, chunks, n)
+			if flow.Hello.ALPN != "http/1.1" { // with TLS 1.3 it is sealed
+				t.Errorf("%s by %d: ALPN %q", name, n, flow.Hello.ALPN)
+			}
 			if o.sink == nil {
 				t.Fatalf("%s by %d: was not opened; %v", name, n, o.tally)
 			}
