@@ -448,13 +448,17 @@ func reasonList(m map[string]int64) string {
 
 func (a *analysis) explainRejects() {
 	t := &a.tally
+	if t.parsed == 0 && t.lines == 0 && len(t.packets) > 0 {
+		fmt.Fprintln(a.stderr, "weir analyze: there is no request in the packets that weir can read")
+		return
+	}
 	if t.parsed == 0 {
 		fmt.Fprintf(a.stderr, "weir analyze: none of the %d lines could be read%s\n", t.lines, reasonList(t.reasons))
 	}
 	for i, s := range t.samples {
 		fmt.Fprintf(a.stderr, "  rejected %s:%d (%s): %s\n", t.names[i], s.Line, s.Reason, s.Text)
 	}
-	if t.parsed == 0 {
+	if t.parsed == 0 && len(t.packets) == 0 {
 		fmt.Fprintln(a.stderr, "Give --format NAME, or --log-format with the log_format line of your server.")
 	}
 }

@@ -90,7 +90,12 @@ func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source,
 func (s *service) dropPrivileges(sources []*source) error {
 	for _, src := range sources {
 		if src.cfg != nil && src.cfg.Capture != nil {
-			return packet.DropPrivileges()
+			err := packet.DropPrivileges()
+			if errors.Is(err, packet.ErrPartly) {
+				s.log.Warn("the right to capture stays", zap.Error(err))
+				return nil
+			}
+			return err
 		}
 	}
 	return nil

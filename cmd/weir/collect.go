@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/collector"
+	"weir/collector/capture/mirror"
 	"weir/pipeline"
 	"weir/storage"
 )
@@ -101,6 +102,13 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 			return nil, err
 		}
 		src.path = path
+	}
+	if mirror.IsCapture(src.path) {
+		src.packets = true
+		s.log.Info("reading packets", zap.String("source", name))
+		r := src.open(s.id, s.workers, nil)
+		src.next, src.release, src.close = r.Next, r.Release, r.Close
+		return src, nil
 	}
 	f, chosen, err := c.format(func() ([][]byte, error) { return collector.Head(src.path) }, true)
 	if errors.Is(err, collector.ErrEmpty) || errors.Is(err, os.ErrNotExist) {

@@ -152,6 +152,19 @@ func (m *Message) Header(name, value []byte) {
 	}
 }
 
+// Answer is Header for a response, of which fewer values are kept, and no order.
+func (m *Message) Answer(name, value []byte) {
+	m.Headers++
+	switch len(name) {
+	case len("server"), len("location"), len("set-cookie"), len("grpc-status"), len("content-type"), len("content-encoding"):
+	default:
+		return
+	}
+	if t, _ := headerOf(name); t != texts && m.spans[t].n == 0 {
+		m.Set(t, value)
+	}
+}
+
 // Trailer takes a header that came behind the body.
 func (m *Message) Trailer(name, value []byte) {
 	if t, _ := headerOf(name); t == TextGRPCStatus || t == TextGRPCMessage {
@@ -180,6 +193,25 @@ func (m *Message) Size() int { return cap(m.text) + cap(m.Prefix) }
 // headerOf tells which value a header is, texts for none, and whether its place
 // in the order says something about the client program.
 func headerOf(name []byte) (Text, bool) {
+	// Most are written like this, and most say nothing here.
+	switch string(name) {
+	case "Accept", "Accept-Encoding", "Connection", "Cache-Control", "accept", "accept-encoding", "cache-control":
+		return texts, true
+	case "Host":
+		return TextHost, true
+	case "User-Agent":
+		return TextAgent, true
+	case "Cookie":
+		return TextCookie, false
+	case "Referer":
+		return TextReferer, false
+	case "Content-Type":
+		return TextContentType, false
+	case "Accept-Language":
+		return TextLanguage, true
+	case "Content-Length", "Transfer-Encoding":
+		return texts, false
+	}
 	var buf [24]byte
 	if len(name) > len(buf) {
 		return texts, true

@@ -36,7 +36,7 @@ type converter struct {
 	inflate capture.Inflater
 	x       collector.Exchange
 	client  pipeline.Address // the last one, with its text
-	text    []byte
+	text    string
 }
 
 // Rejects of exchanges.
@@ -103,9 +103,8 @@ func (c *converter) add(t *capture.Transaction, number int64) {
 
 // address writes a as text; the same client mostly comes again.
 func (c *converter) address(a pipeline.Address) string {
-	if a != c.client || len(c.text) == 0 {
-		c.client = a
-		c.text = a.Addr().AppendTo(c.text[:0])
+	if a != c.client || c.text == "" {
+		c.client, c.text = a, a.Addr().String()
 	}
-	return string(c.text)
+	return c.text
 }
