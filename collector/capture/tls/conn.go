@@ -15,6 +15,7 @@ const (
 	// maxRecord is the longest record body: 2^14 bytes and what sealing may add
 	// (RFC 5246, 6.2.3).
 	maxRecord  = 1<<14 + 2048
+	maxName    = 255 // bytes of a server name, as DNS has it
 	recordHead = 5
 	recordCCS  = 20
 	alertType  = 21
@@ -322,7 +323,7 @@ func (p *Parser) client(c *ClientHello) {
 // FillClient sets what a ClientHello tells.
 func FillClient(dst *capture.Hello, c *ClientHello, t Transport) {
 	dst.JA3, dst.JA4 = c.JA3(), c.JA4(t)
-	dst.SNI = string(bytes.ToLower(c.ServerName))
+	dst.SNI = string(bytes.ToLower(c.ServerName[:min(len(c.ServerName), maxName)]))
 	dst.QUIC = t == QUIC
 	if dst.ALPN == "" {
 		dst.ALPN = string(c.ALPN)
