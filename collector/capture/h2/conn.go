@@ -344,7 +344,12 @@ func (p *Parser) Close(dir capture.Direction, _ pipeline.Time, end capture.End) 
 	if h.closed {
 		return
 	}
-	h.closed, h.end = true, end
+	h.closed = true
+	if end == capture.EndReset {
+		for _, s := range p.streams {
+			s.t.Flags |= capture.ResetByClient << dir
+		}
+	}
 	p.dropBlock(h)
 	h.hpack.close()
 	if !p.half[dir.Other()].closed {

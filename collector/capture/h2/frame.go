@@ -144,7 +144,6 @@ type half struct {
 	seeking bool  // out of step with the frames
 	lossy   bool  // bytes were missed: streams may be that nobody has seen begin
 	closed  bool
-	end     capture.End
 
 	head
 	left int  // bytes of the payload still to come

@@ -295,7 +295,7 @@ func FuzzInitial(f *testing.F) {
 		table.Datagram(flow, 1, sealed)
 		table.Datagram(flow, 2, sealed[:len(sealed)-min(int(cut), len(sealed))])
 		table.Datagram(flow, 3, payload) // unsealed: the header is the fuzzer's
-		table.Datagram(back(flow), 4, seal(t, version, 1, dcid, dcid, 0, nil, payload, 0))
+		table.Datagram(back(flow), 4, seal(t, version, 1, dcid, dcid, 0, nil, payload, 100))
 		if memory.Used > memory.Max {
 			t.Fatalf("%d bytes are used", memory.Used)
 		}
