@@ -33,6 +33,7 @@ type Book struct {
 	actors    map[pipeline.Principal]*actor
 	scan      *scan // today's background scanning, nil none
 	more      *more // today's overflow, nil none
+	excuses   []excuse
 	stats     Stats
 }
 
@@ -62,6 +63,7 @@ type Stats struct {
 	Open, Resolved, ScanMembers int
 	Findings, Revisions         int64
 	Ignored                     int64 // findings below review level without an incident
+	Excused                     int64 // incidents that a notice explained
 	Folded                      int64 // incidents not followed because of MaxOpen
 	Forgotten                   int64 // resolved incidents dropped because of MaxResolved
 }
@@ -91,6 +93,8 @@ func (b *Book) Take(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Alert 
 	g.Time = max(g.Time, b.now)
 	dst = b.Advance(dst, g.Time)
 	b.stats.Findings++
+	dst = b.pardon(dst, &g)
+	b.excused(&g)
 	p := placeOf(&g)
 	if inc := b.open[p]; inc != nil {
 		return b.update(dst, inc, &g)

@@ -16,6 +16,7 @@ const (
 	maxText      = 1000
 	maxWord      = 256
 	maxSignals   = 32
+	maxShares    = 16
 	maxAddresses = 16
 	maxAffected  = 100
 	maxAccounts  = 256
@@ -66,6 +67,11 @@ func clean(f *pipeline.Finding) pipeline.Finding {
 		o.Basis = "unknown"
 	}
 
+	g.Shares = slices.Clone(f.Shares[:min(len(f.Shares), maxShares)])
+	for i := range g.Shares {
+		e := &g.Shares[i].Endpoint
+		e.Method, e.Host, e.Template = word(e.Method), word(e.Host), text(e.Template)
+	}
 	g.Signals = slices.Clone(f.Signals[:min(len(f.Signals), maxSignals)])
 	for i := range g.Signals {
 		s := &g.Signals[i]

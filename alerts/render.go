@@ -58,7 +58,8 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
 	}
 	if len(inc.Owned) > 0 && !f.Wide {
-		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), f.Truncated || inc.OwnedMore
+		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), inc.OwnedMore || f.Truncated && len(f.Accounts) > 0
+		a.Outcome.Objects, a.Outcome.Succeeded = inc.OwnedAll, ptr(&inc.OwnedAll)
 	}
 	if open {
 		a.Status = "open"
@@ -146,10 +147,16 @@ func scoreOf(f *pipeline.Finding) pipeline.AlertScore {
 
 const endpointSignal = "failures_over_usual"
 
+// oddsMargin is ln 2.5, what the odds of an e-value are lowered by. In a day chance
+// has many chances, and evidence that is clipped at zero and halves with age is no
+// exact e-value: measured over clean clients, up to two and a half times one in
+// e^score of them come as far (docs/detection.md, Calibration).
+const oddsMargin = pipeline.Nats(960_801)
+
 func score(n pipeline.Nats) pipeline.AlertScore {
 	return pipeline.AlertScore{
 		Nats: nats(n), PageAt: nats(pipeline.PageAt), ReviewAt: nats(pipeline.ReviewAt),
-		Odds: pipeline.AlertOdds{OneIn: float64(oneIn(n)), Unit: "client-day", Basis: "bound"},
+		Odds: pipeline.AlertOdds{OneIn: float64(oneIn(n - oddsMargin)), Unit: "client-day", Basis: "bound"},
 	}
 }
 

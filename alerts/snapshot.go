@@ -22,6 +22,7 @@ type snapshot struct {
 	Actors    []*actor      `json:"actors"`
 	Scan      *scanState    `json:"scan"`
 	More      *moreState    `json:"more"`
+	Excuses   []excuse      `json:"excuses,omitempty"`
 	Stats     Stats         `json:"stats"`
 }
 
@@ -44,7 +45,7 @@ type moreState struct {
 // Snapshot returns the state as canonical bytes: equal states give equal bytes.
 func (b *Book) Snapshot() ([]byte, error) {
 	s := snapshot{
-		Schema: bookSchema, Now: b.now, Forgotten: b.forgotten, Stats: b.stats,
+		Schema: bookSchema, Now: b.now, Forgotten: b.forgotten, Excuses: b.excuses, Stats: b.stats,
 		Open: append([]*incident{}, b.due.list...), Resolved: []*memory{}, Actors: make([]*actor, 0, len(b.actors)),
 	}
 	slices.SortFunc(s.Open, func(x, y *incident) int {
@@ -94,7 +95,7 @@ func Restore(cfg Config, versions pipeline.AlertVersions, data []byte) (*Book, e
 		return nil, fmt.Errorf("read snapshot of incidents: schema %q, want %q", s.Schema, bookSchema)
 	}
 	b := NewBook(cfg, versions)
-	b.now, b.forgotten, b.stats = s.Now, s.Forgotten, s.Stats
+	b.now, b.forgotten, b.excuses, b.stats = s.Now, s.Forgotten, s.Excuses, s.Stats
 	for i, inc := range s.Open {
 		if inc == nil || b.open[inc.Place] != nil {
 			return nil, fmt.Errorf("read snapshot of incidents: open incident %d is empty or twice there", i)

@@ -1,8 +1,6 @@
 package collector
 
 import (
-	"bytes"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -40,7 +38,6 @@ type Batch struct {
 	source   string
 	sourceID uint64
 	identify Identify
-	logins   *pipeline.LoginRules
 	f        Fields
 	c        *chunk
 	rejects  rejects
@@ -52,12 +49,9 @@ type Batch struct {
 	given map[*pipeline.Block]*chunk
 }
 
-// NewBatch returns an empty Batch of the source called name. logins may be nil.
-func NewBatch(name string, sourceID uint64, identify Identify, logins *pipeline.LoginRules) *Batch {
-	if logins == nil {
-		logins = &pipeline.LoginRules{}
-	}
-	b := &Batch{source: name, sourceID: sourceID, identify: identify, logins: logins, given: map[*pipeline.Block]*chunk{}}
+// NewBatch returns an empty Batch of the source called name.
+func NewBatch(name string, sourceID uint64, identify Identify) *Batch {
+	b := &Batch{source: name, sourceID: sourceID, identify: identify, given: map[*pipeline.Block]*chunk{}}
 	b.c = b.chunk()
 	return b
 }
@@ -95,7 +89,7 @@ func (b *Batch) Reject(r Reject, number int64, text string) {
 func (b *Batch) Add(x *Exchange) {
 	b.lines++
 	f := &b.f
-	f.exchange(x, b.logins)
+	f.exchange(x)
 	b.c.add(f, x.Time, x.Number, b.identify)
 }
 
@@ -135,7 +129,7 @@ func (b *Batch) Release(block *pipeline.Block) {
 }
 
 // exchange fills f from x.
-func (f *Fields) exchange(x *Exchange, logins *pipeline.LoginRules) {
+func (f *Fields) exchange(x *Exchange) {
 	f.reset()
 	f.Time, f.HasTime = x.Time, true
 	f.Method, f.Protocol = f.raw(x.Method), x.Protocol
@@ -163,7 +157,7 @@ func (f *Fields) exchange(x *Exchange, logins *pipeline.LoginRules) {
 		f.storeApplication(slotGRPC, view(x.GRPCStatus), false)
 	}
 	if len(x.RequestBody) > 0 {
-		f.requestBody(x, logins)
+		f.readBody(f.Path, x.RequestBody, nil)
 	}
 	if len(x.ResponseBody) > 0 && (f.Operation != "" || isGraphQL(f.Path)) {
 		f.responseBody(x.ResponseBody)
@@ -194,93 +188,6 @@ func (f *Fields) raw(s string) string {
 		}
 	}
 	return str(f.Scratch[from:len(f.Scratch):len(f.Scratch)])
-}
-
-// requestBody reads what a body says of the operation, and of who logs in.
-func (f *Fields) requestBody(x *Exchange, logins *pipeline.LoginRules) {
-	form := strings.Contains(x.RequestType, "form-urlencoded")
-	if !form {
-		if op := operationOfBody(x.RequestBody); op != "" {
-			f.Operation = f.raw(op)
-		}
-	}
-	_, asks := logins.Endpoint(f.Method, f.Path)
-	if !asks && !pipeline.LoginOperation(f.Operation) {
-		return
-	}
-	if form {
-		f.LoginUser = f.raw(formLogin(x.RequestBody, &f.Scratch))
-		return
-	}
-	p := jsonParser{root: loginMembers, stop: slots}
-	if i := skipSpace(x.RequestBody, 0); i < len(x.RequestBody) && x.RequestBody[i] == '{' {
-		p.object(x.RequestBody, i+1, p.root, 0)
-	}
-	if v := p.vals[slotLogin]; len(v.b) > 0 {
-		f.LoginUser = f.text(v.b, v.escaped)
-	}
-}
-
-// loginNames are the members and fields that name the account of a login, the
-// better first.
-const loginNames = `username user_name userName login email e-mail e_mail mail user userid user_id uid account account_name
-	accountname login_name loginname user_login log identifier identity phone phone_number mobile msisdn handle name`
-
-// loginMembers knows them in a JSON body, at its top and one object below. It is
-// never written.
-var loginMembers = makeLoginMembers()
-
-func makeLoginMembers() *jsonNode {
-	root := &jsonNode{}
-	for _, wrap := range [...]string{"", "user.", "data.", "variables.", "variables.input.", "credentials.", "auth.", "login.", "account.",
-		"params.", "data.attributes.", "input.", "session."} {
-		for i, name := range strings.Fields(loginNames) {
-			root.add(wrap+name, slotLogin, uint8(i+1))
-		}
-	}
-	return root
-}
-
-// formLogin returns the account of a form, its escapes undone into scratch.
-func formLogin(b []byte, scratch *[]byte) string {
-	best, rank := "", len(loginNames)
-	for n := 0; n < 64 && len(b) > 0; n++ {
-		var pair []byte
-		pair, b, _ = bytes.Cut(b, []byte{'&'})
-		name, value, _ := bytes.Cut(pair, []byte{'='})
-		if len(value) == 0 || len(name) > 64 {
-			continue
-		}
-		var buf [64]byte
-		low := str(appendLower(buf[:0], name))
-		if i := strings.LastIndexByte(low, '['); i > 0 { // user[email]
-			low = strings.TrimSuffix(low[i+1:], "]")
-		} else if i := strings.Index(low, "%5b"); i > 0 {
-			low = strings.TrimSuffix(low[i+3:], "%5d")
-		}
-		for i, known := range strings.Fields(loginNames) {
-			if i < rank && low == known {
-				best, rank = str(value), i
-			}
-		}
-	}
-	if best == "" || strings.IndexAny(best, "%+") < 0 {
-		return best
-	}
-	from := len(*scratch)
-	for i := 0; i < len(best); i++ {
-		c := best[i]
-		if c == '+' {
-			c = ' '
-		} else if c == '%' && i+2 < len(best) {
-			if v, ok := hex(view(best[i+1:]), 2); ok {
-				c = byte(v)
-				i += 2
-			}
-		}
-		*scratch = append(*scratch, c)
-	}
-	return str((*scratch)[from:len(*scratch):len(*scratch)])
 }
 
 // answerMembers knows what says in a body that the application failed. It is never

@@ -737,6 +737,9 @@ func (e *loginEndpoint) ended(k *knot, s *pipeline.Signal) {
 			return
 		}
 	default:
+		if e.Notice.Since != 0 && at-e.Notice.Told >= brokenQuiet {
+			e.notice(k, s, e.Notice.Words) // it goes on
+		}
 		return // it was told, or explained, when it began
 	}
 	for i := range e.Campaigns {

@@ -367,9 +367,11 @@ func (e *loginEndpoint) words(f *pipeline.Finding, c *campaign, m *party) {
 // notice tells a common cause.
 func (e *loginEndpoint) notice(k *knot, s *pipeline.Signal, words string) {
 	w := &e.Watch
-	e.Notice = noticeState{Since: w.rise.onset, Told: k.now, Words: words}
 	who := pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: e.where()}
-	e.Notice.ID = findingID("health", who.Hash(), w.rise.onset)
+	if e.Notice.Since == 0 {
+		e.Notice = noticeState{Since: w.rise.onset, ID: findingID("health", who.Hash(), w.rise.onset)}
+	}
+	e.Notice.Told, e.Notice.Words = k.now, words
 	var c campaign
 	e.attribute(&c)
 	whose := "Logins at " + e.where() + " fail that used to work"
@@ -379,7 +381,7 @@ func (e *loginEndpoint) notice(k *knot, s *pipeline.Signal, words string) {
 	k.emit(pipeline.Finding{
 		ID: e.Notice.ID, Time: k.now, Detector: nameLogins, Level: "endpoint", Who: who, Onset: w.rise.onset, First: w.rise.onset,
 		Last: max(s.Facts.Time, w.rise.onset), FirstSeen: w.rise.onset, Sampled: 1, Endpoint: e.Endpoint,
-		Facts:          pipeline.FindingFacts{Notice: true},
+		Facts:          pipeline.FindingFacts{Notice: true, Excuses: true},
 		Backfill:       s.Request.Flags&pipeline.FlagBackfill != 0,
 		Outcome:        pipeline.Outcome{Requests: w.rise.n, Attempted: w.rise.n, Basis: "status"},
 		Title:          whose,

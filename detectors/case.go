@@ -26,6 +26,7 @@ type dossier struct {
 	Cases     []*caseFile // by detector index; nil where nothing counted
 	Logins    accountList // accounts that it tried to log in at
 	Asked     accountList // accounts that it asked about
+	Reached   reachList   // objects that it was granted
 	Origin    origin
 }
 
@@ -45,6 +46,7 @@ type caseFile struct {
 	Objects   []string
 	Truncated bool
 	Exemplars []pipeline.Exemplar // the first four and the last four
+	Refusals  []refusals          `json:",omitempty"` // by time, at most maxRefusals
 	Backfill  bool
 	// Supersedes is the detector whose case this one took over.
 	Supersedes string
@@ -160,6 +162,7 @@ func (d *dossier) note(i int, r pipeline.Ordered, network string, o *pipeline.Ob
 	if j, ok := slices.BinarySearch(d.Addresses, address); !ok && len(d.Addresses) < maxAddresses {
 		d.Addresses = slices.Insert(d.Addresses, j, address)
 	}
+	c.refuse(o)
 	d.Agents = keep(d.Agents, clean(r.Agent, 160), maxAgents)
 	if r.JA4 != "" {
 		d.JA4 = keep(d.JA4, clean(r.JA4, 64), maxAgents)

@@ -82,6 +82,7 @@ func junctions() []junction {
 		loginTruth{},
 		sizeDrift{},
 		flashCrowd{},
+		endpointBroken{},
 		ownerJunction{},
 		shareJunction{},
 		ledgerJunction{},

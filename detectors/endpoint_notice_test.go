@@ -104,16 +104,17 @@ func TestSizeDrift(t *testing.T) {
 
 // TestNoticeBounds: attackers who make up endpoints fill no memory.
 func TestNoticeBounds(t *testing.T) {
-	drift, crowd := &driftTable{}, &crowdTable{}
+	drift, crowd, broken := &driftTable{}, &crowdTable{}, &brokenTable{}
 	s := contacts(1, 1, time.Second, func(int) int64 { return 100 })[0]
 	s.Sender = 0
 	for i := range uint64(5000) {
 		s.Key = i
 		drift.meet(&knot{}, &s)
 		crowd.meet(&knot{}, &s)
+		broken.meet(&knot{}, &s)
 	}
-	if len(drift.All) != maxNoticed || len(crowd.All) != maxNoticed {
-		t.Errorf("%d and %d endpoints, want %d", len(drift.All), len(crowd.All), maxNoticed)
+	if len(drift.All) != maxNoticed || len(crowd.All) != maxNoticed || len(broken.All) != maxNoticed {
+		t.Errorf("%d, %d and %d endpoints, want %d", len(drift.All), len(crowd.All), len(broken.All), maxNoticed)
 	}
 }
 

@@ -47,6 +47,9 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	if contact(o, &w.sc) {
 		send(pipeline.MeetTemplate, o.Template, contactSignal)
 	}
+	if missed(o, &w.sc) {
+		send(pipeline.MeetTemplate, o.Template, missSignal)
+	}
 	if nats, ok := p.oddReader(o, &w.sc); ok {
 		send(pipeline.MeetTemplate, o.Template, readerSignal)
 		w.told[len(w.told)-1].Value = uint64(uint32(nats)) | uint64(p.crawl.got)<<32

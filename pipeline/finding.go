@@ -73,7 +73,10 @@ type Finding struct {
 	// Supersedes is the detector whose case this one took over when its shape
 	// became known; "" if none.
 	Supersedes string `json:"supersedes"`
-	Wide       bool   `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
+	// Shares are what single endpoints add to the score by refusing: what everybody
+	// is refused, a notice takes out again. In order of Since, at most 16.
+	Shares []EndpointShare `json:"shares,omitempty"`
+	Wide   bool            `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
 }
 
 // Estimate is how many of a campaign's requests were malicious, with a 90 %
@@ -84,12 +87,21 @@ type Estimate struct {
 	High     int64 `json:"high"`
 }
 
+// EndpointShare is what refusals at one endpoint, within some minutes, add to a
+// finding's score.
+type EndpointShare struct {
+	Endpoint    Endpoint `json:"endpoint"`
+	Since, Last Time
+	Nats        Nats `json:"nats"`
+}
+
 // FindingFacts is what severity is decided from.
 type FindingFacts struct {
 	Succeeded     bool `json:"succeeded"`     // success is confirmed, not guessed
 	CanSucceed    bool `json:"can_succeed"`   // a real login or a private object is the target
 	Opportunistic bool `json:"opportunistic"` // internet background: nothing here answered it
 	Notice        bool `json:"notice"`        // context: verified bot, flash crowd, health
+	Excuses       bool `json:"excuses"`       // a notice that the endpoint refuses everybody, from Onset to Last
 }
 
 // FindingSignal is one line of the evidence.

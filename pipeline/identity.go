@@ -188,9 +188,6 @@ func (id Identity) Format(s fmt.State, _ rune) { fmt.Fprint(s, "<secret>") }
 // MarshalText writes "<secret>".
 func (id Identity) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 
-// Logins are the rules by which logins are told.
-func (id *Identity) Logins() *LoginRules { return id.logins }
-
 // Trusted reports whether a is a trusted proxy.
 func (id *Identity) Trusted(a Address) bool { return id.trusted.contains(a) }
 

@@ -1,6 +1,6 @@
 // Package calibrate measures chance: how much evidence clean clients come to
 // whose habits are drawn from the priors of an edition. An e-value of x should be
-// reached on one client-day in x at most; that is what an alert's odds say.
+// reached on one client-day in x / 2.5 at most; that is what an alert's odds say.
 //
 // Clients go straight into a detector's evidence frame, so that millions of days
 // take a minute. What no prior describes is not drawn: word-list paths, crawlers'
@@ -240,32 +240,35 @@ func poissonBand(n float64) (low, high float64) {
 	return low, m * math.Pow(1-1/(9*m)+z/(3*math.Sqrt(m)), 3)
 }
 
-// OddsFrom is the evidence, as a power of ten, from which alerts say odds.
-const OddsFrom = 6
+// OddsFrom is the e-value, as a power of ten, from which on a curve is held to what
+// alerts say: fewer would be no news, and a test of 100,000 client-days still sees it.
+const OddsFrom = 4
+
+// Stated is what alerts say of an e-value of x: one client-day in x / Stated.
+const Stated = 2.5
 
 // Allowed is how far off a curve may be, in decades.
 const Allowed = 0.3
 
-// Excess is how far, in decades, the curve's band lies above one client-day in x,
-// which is what an alert's odds say, from 10^from on, and above what the test
-// promises for all the questions of a day, anywhere, each at the worst x; negative
-// below, minus infinity where nobody came.
-func (v *Curve) Excess(from float64) (odds, bound float64) {
+// Excess is how far, in decades, the curve's band lies above what alerts say, from
+// 10^OddsFrom on, and above what the test promises for all the questions of a day,
+// anywhere, each at the worst x; negative below, minus infinity where nobody came.
+func (v *Curve) Excess() (odds, bound float64) {
 	odds, bound = math.Inf(-1), math.Inf(-1)
 	for _, p := range v.Points() {
 		if p.Low <= 0 {
 			continue
 		}
 		bound = max(bound, math.Log10(p.Low/p.Bound))
-		if p.Log10 >= from {
-			odds = max(odds, math.Log10(p.Low)+p.Log10)
+		if p.Log10 >= OddsFrom {
+			odds = max(odds, math.Log10(p.Low/Stated)+p.Log10)
 		}
 	}
 	return odds, bound
 }
 
-// Off is the worse of Excess from where alerts say odds.
-func (v *Curve) Off() float64 { return max(v.Excess(OddsFrom)) }
+// Off is the worse of Excess.
+func (v *Curve) Off() float64 { return max(v.Excess()) }
 
 // OneIn is the measured counterpart of an alert's odds at 10^log10: one client-day
 // in so many reached it. Where none did it is the least that the band allows.

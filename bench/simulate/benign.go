@@ -48,6 +48,7 @@ func profiles() []profile {
 		{name: "sale-day", about: "buyers in a rush: logins with more errors, search, checkout, sold-out answers", count: 300, crowd: true, visits: 1, at: 10 * time.Hour, length: 6 * time.Hour, curve: homeCurve, script: saleDay},
 		{name: "load-test", about: "an announced load test: one address, a fixed pace, a few endpoints", count: 1, at: 5 * time.Hour, length: time.Minute, curve: flatCurve, script: loadTest},
 		{name: "bad-deploy", about: "a release that breaks one endpoint for everybody; count people have the app open", count: 100, crowd: true, visits: 1, at: 14 * time.Hour, length: 40 * time.Minute, curve: flatCurve, script: badDeploy, prepare: breakEndpoint},
+		{name: "broken-link", about: "a release after which no item is found by anybody, before it and after it all is well; count people go on looking", count: 100, crowd: true, visits: 1, at: 13 * time.Hour, length: 2 * time.Hour, curve: flatCurve, script: brokenLink, prepare: breakItems},
 		{name: "mass-logout", about: "all sessions end at once; count people log in again within minutes, with errors", count: 150, crowd: true, visits: 1, at: 16 * time.Hour, length: 15 * time.Minute, curve: flatCurve, script: massLogout, prepare: endSessions},
 		{name: "price-watch", about: "a partner that reads the same 500 items every six hours, with a key, at an even pace", count: 1, curve: flatCurve, script: priceWatch},
 	}
@@ -700,6 +701,22 @@ func badDeploy(c *client) {
 		n := c.w.site.rank(c.r.Float64())
 		c.get(opItem, n)
 		c.get(opMedia, n)
+	}
+}
+
+// breakItems breaks the items for the second half of the time.
+func breakItems(w *world, g *group) {
+	w.deploys = append(w.deploys, window{g.at + g.len/2, g.at + g.len, opItem, 404})
+}
+
+func brokenLink(c *client) {
+	p := newPerson(c)
+	p.loyal = true
+	c.arrive(&p)
+	c.page(opHome, 0, true, c.w.site.kind == "grpc")
+	for range c.about(30) {
+		c.think(20)
+		c.get(opItem, c.w.site.rank(c.r.Float64()))
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source,
 	live, err := mirror.OpenLive(mirror.LiveConfig{
 		Source: src.name, SourceID: src.id(), Interface: c.Capture.Interface, Filter: c.Capture.Filter,
 		Buffer: int(c.Capture.Buffer.Bytes), SnapLen: c.Capture.SnapLen, Workers: c.Capture.Workers,
-		NewIdentify: identify(s.id), Logins: s.id.Logins(), Keys: keys, Cause: cause.To,
+		NewIdentify: identify(s.id), Keys: keys, Cause: cause.To,
 	})
 	if err != nil {
 		return nil, err

@@ -39,11 +39,14 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File, Push, Syslog and Capture is set.
+// collectConfig is one source: one of File, Push, OTLP, Syslog, Kafka and Capture
+// is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
 	Push      *pushConfig       `yaml:"push"`
+	OTLP      *pushConfig       `yaml:"otlp"`
 	Syslog    *syslogConfig     `yaml:"syslog"`
+	Kafka     *kafkaConfig      `yaml:"kafka"`
 	Capture   *captureConfig    `yaml:"capture"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
@@ -317,7 +320,11 @@ func (s *collectConfig) validate(at string) (errs []error) {
 	}
 	if s.Push != nil {
 		kinds++
-		errs = s.Push.validate(at + ".push")
+		errs = s.Push.validate(at+".push", defaultPush)
+	}
+	if s.OTLP != nil {
+		kinds++
+		errs = append(errs, s.OTLP.validate(at+".otlp", defaultOTLP)...)
 	}
 	if s.Syslog != nil {
 		kinds++
@@ -326,6 +333,10 @@ func (s *collectConfig) validate(at string) (errs []error) {
 	if s.Capture != nil {
 		kinds++
 		errs = append(errs, s.Capture.validate(at+".capture")...)
+	}
+	if s.Kafka != nil {
+		kinds++
+		errs = append(errs, s.Kafka.validate(at+".kafka")...)
 	}
 	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
 		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
@@ -337,15 +348,35 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
-		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push or syslog to be sent lines, or capture to read packets; one of them", at))
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push, otlp or syslog to be sent lines, kafka for a topic of them, or capture to read packets; one of them", at))
 	}
 	return errs
+}
+
+// kind is what kind of source it is.
+func (s *collectConfig) kind() string {
+	switch {
+	case s.Push != nil:
+		return "push"
+	case s.OTLP != nil:
+		return "otlp"
+	case s.Syslog != nil:
+		return "syslog"
+	case s.Kafka != nil:
+		return "kafka"
+	case s.Capture != nil:
+		return "capture"
+	}
+	return "file"
 }
 
 // sourceName is the source as users know it; a file may be a glob.
 func (s *collectConfig) sourceName() string {
 	if s.Push != nil {
-		return "push:" + s.Push.address()
+		return "push:" + s.Push.address(defaultPush)
+	}
+	if s.OTLP != nil {
+		return "otlp:" + s.OTLP.address(defaultOTLP)
 	}
 	if s.Syslog != nil {
 		network, address := s.Syslog.where()
@@ -353,6 +384,9 @@ func (s *collectConfig) sourceName() string {
 	}
 	if s.Capture != nil {
 		return "capture:" + s.Capture.Interface
+	}
+	if s.Kafka != nil {
+		return "kafka:" + s.Kafka.Topic
 	}
 	return s.File
 }

@@ -67,13 +67,13 @@ func (e *evaluation) reportCalibration(p func(string, ...any)) {
 	p("## Calibration\n\n")
 	p("Clean clients, %d client-days for each line, each client watched for %d days. Its habits are drawn once from the priors: the share that misses or fails, ", e.o.clientDays, calibrate.DaysEach)
 	p("how much it does a day; *fitted* priors are learned from the shop's traffic, *shipped* ones are those of a weir that has seen nothing. ")
-	p("Chance must not reach page level, and an e-value of x on one client-day in x at most: that is what an alert's odds say, from 1e%d on. ", calibrate.OddsFrom)
-	p("*Off the odds* is how far the 95 %% band of the curve comes to lie above that, in decades at the worst x, from 1e4 and from 1e%d on; *off the bound* is the same for what the test promises at any x for as many questions as a day answers (symbols / x; – where nobody came). ", calibrate.OddsFrom)
-	p("More than %.1f off the bound or, from 1e%d on, the odds fails the run, and a test of 100,000 client-days. *One in* is how many client-days it takes to reach 1e4 and 1e6, where the odds are one in 10,000 and in 1,000,000; with > nobody did, and the band ends there.\n\n", calibrate.Allowed, calibrate.OddsFrom)
+	p("Chance must not reach page level, and an e-value of x on one client-day in x / %.1f at most: that is what an alert's odds say. ", calibrate.Stated)
+	p("*Off the odds* is how far the 95 %% band of the curve comes to lie above that, in decades at the worst x from 1e%d on; *off the bound* is the same for what the test promises at any x for as many questions as a day answers (symbols / x; – where nobody came). ", calibrate.OddsFrom)
+	p("More than %.1f off either fails the run, and a test of 100,000 client-days. *One in* is how many client-days it takes to reach 1e4 and 1e6, where the odds are one in 4,000 and in 400,000; with > nobody did, and the band ends there.\n\n", calibrate.Allowed)
 	if e.o.out != "" {
 		p("![calibration](%s)\n\n", calibrationPlot)
 	}
-	p("| evidence | priors | client-days | pages | most nats | off the odds, 1e4 on | 1e%d on | off the bound | one in, at 1e4 | one in, at 1e6 | what is drawn |\n|---|---|---|---|---|---|---|---|---|---|---|\n", calibrate.OddsFrom)
+	p("| evidence | priors | client-days | pages | most nats | off the odds | off the bound | one in, at 1e4 | one in, at 1e6 | what is drawn |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	off := func(n float64) string {
 		if math.IsInf(n, 0) {
 			return "–"
@@ -83,9 +83,8 @@ func (e *evaluation) reportCalibration(p func(string, ...any)) {
 	for i := range e.calibrated[0].curves {
 		for _, c := range e.calibrated {
 			v := &c.curves[i]
-			early, bound := v.Excess(4)
-			late, _ := v.Excess(calibrate.OddsFrom)
-			p("| %s | %s | %d | %d | %.1f | %s | %s | %s | %s | %s | %s |\n", v.Name, c.name, v.Days, v.Pages, v.Highest.Float(), off(early), off(late), off(bound), oneIn(v, 4), oneIn(v, 6), v.Says)
+			odds, bound := v.Excess()
+			p("| %s | %s | %d | %d | %.1f | %s | %s | %s | %s | %s |\n", v.Name, c.name, v.Days, v.Pages, v.Highest.Float(), off(odds), off(bound), oneIn(v, 4), oneIn(v, 6), v.Says)
 		}
 	}
 	p("\nWhat no prior describes is not drawn: word-list paths, crawlers' names, size parameters that nobody else sends. ")
@@ -166,7 +165,7 @@ func plotCalibration(of []calibrated) []byte {
 		p("<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"2\"/><text x=\"%d\" y=\"%d\">%s priors</text>\n", x, y-4, x+24, y-4, c.colour, x+30, y, c.name)
 		x += 140
 	}
-	p("<text x=\"%d\" y=\"%d\">across: x; up: share of clean client-days whose highest e-value is at least x, with its 95 %% band; dashed: one in x, what an alert's odds say</text>\n</svg>\n", x, y)
+	p("<text x=\"%d\" y=\"%d\">across: x; up: share of clean client-days whose highest e-value is at least x, with its 95 %% band; dashed: one in x; an alert's odds say x / 2.5</text>\n</svg>\n", x, y)
 	return b.Bytes()
 }
 

@@ -40,7 +40,7 @@ func runInit(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		fmt.Fprint(stderr, initHelp)
 		return exitUsage
 	}
-	ins, notes, problems, cleanup := openInputs(rest, how, stdin)
+	ins, notes, problems, cleanup := openInputs(rest, defaultConfig(), how, stdin)
 	defer cleanup()
 	if len(problems) > 0 {
 		fmt.Fprintf(stderr, "weir init: %v\n", errors.Join(problems...))

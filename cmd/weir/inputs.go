@@ -19,7 +19,8 @@ type input struct {
 	name    string // as given
 	path    string // where it is read; a spooled copy for "-"
 	format  *collector.Format
-	packets bool // a capture file: it has no lines
+	how     collectConfig // of an analysis: what is configured about it
+	packets bool          // a capture file: it has no lines
 	keys    *tls.KeyLog
 }
 
@@ -35,17 +36,18 @@ type reader interface {
 // a capture all is read.
 func (in *input) open(id *pipeline.Identity, workers int, keep func(prefix []byte) bool) reader {
 	if in.packets {
-		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id), Logins: id.Logins(), Keys: in.keys})
+		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id), Keys: in.keys})
 	}
 	return collector.NewReader(collector.ReaderConfig{
 		Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers, Keep: keep,
 	})
 }
 
-// openInputs expands the arguments and decides each input's format. notes are
+// openInputs expands the arguments and decides how each input is read, by the
+// flags and by what cfg says of it. notes are
 // sentences for people; problems are inputs that cannot be read, which do not
 // stop the others.
-func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
+func openInputs(args []string, cfg *config, flags collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
 	cleanup = func() {}
 	names, err := collector.Expand(args)
 	if err != nil {
@@ -61,9 +63,10 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 			}
 			in.path, cleanup = path, func() { _ = done() }
 		}
+		in.how = cfg.read(name, flags)
 		if mirror.IsCapture(in.path) {
 			in.packets = true
-			if in.keys, err = readKeyLog(how.keyLog); err != nil {
+			if in.keys, err = readKeyLog(in.how.keyLog); err != nil {
 				problems = append(problems, err)
 				continue
 			}
@@ -71,7 +74,7 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 			ins = append(ins, in)
 			continue
 		}
-		f, chosen, err := how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
+		f, chosen, err := in.how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -205,6 +208,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 		}
 		r := in.open(id, workers, keep)
 		var d disorder
+		folds := newFold(in.how.Timezone)
 		for {
 			b, err := r.Next(ctx)
 			if err != nil {
@@ -217,6 +221,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 				}
 				continue // the detection pass says what is wrong with the input
 			}
+			folds.fix(b)
 			for i := range b.Requests {
 				d.observe(b.Requests[i].Time)
 				fitter.Add(&b.Requests[i])

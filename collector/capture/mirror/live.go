@@ -29,7 +29,6 @@ type LiveConfig struct {
 	Workers int
 	// NewIdentify makes the Identify that decides who requests belong to.
 	NewIdentify func() collector.Identify
-	Logins      *pipeline.LoginRules
 	Keys        *tls.KeyLog
 	// Cause is how many exchanges of the source were taken in earlier runs.
 	Cause int64
@@ -96,7 +95,7 @@ func OpenLive(cfg LiveConfig) (*Live, error) {
 	if cfg.NewIdentify != nil {
 		identify = cfg.NewIdentify()
 	}
-	l.batch = collector.NewBatch(cfg.Source, cfg.SourceID, identify, cfg.Logins)
+	l.batch = collector.NewBatch(cfg.Source, cfg.SourceID, identify)
 	l.batch.Begin(cfg.Cause)
 	l.convert.batch = l.batch
 	return l, nil

@@ -21,8 +21,7 @@ type ReaderConfig struct {
 	Source string // what blocks call it; Path when empty
 	// NewIdentify makes the Identify that decides who requests belong to.
 	NewIdentify func() collector.Identify
-	Logins      *pipeline.LoginRules // nil: the names that logins have everywhere
-	Keys        *tls.KeyLog          // opens sealed connections; nil: keys in the file alone
+	Keys        *tls.KeyLog // opens sealed connections; nil: keys in the file alone
 }
 
 // IsCapture reports whether a file, plain or compressed, is a capture.
@@ -116,7 +115,7 @@ func (r *Reader) open() error {
 	if r.cfg.NewIdentify != nil {
 		identify = r.cfg.NewIdentify()
 	}
-	r.batch = collector.NewBatch(r.cfg.Source, collector.SourceID(r.cfg.Source), identify, r.cfg.Logins)
+	r.batch = collector.NewBatch(r.cfg.Source, collector.SourceID(r.cfg.Source), identify)
 	r.opened = true
 	r.wg.Go(func() {
 		r.err = r.run(packets)
