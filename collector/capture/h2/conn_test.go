@@ -356,7 +356,7 @@ func TestGaps(t *testing.T) {
 	both := [2][]byte{c.take(), s.take()}
 	const segment = 200
 	for _, lost := range []capture.Direction{capture.FromClient, capture.FromServer} {
-		for from := 0; from < len(both[lost]); from += 37 {
+		for from := 0; from < len(both[lost]); from += 71 {
 			for _, known := range []bool{true, false} {
 				r := newRig(t, false)
 				to := min(from+400, len(both[lost]))
