@@ -3,6 +3,7 @@ package tls
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	gotls "crypto/tls"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/collector/capture"
 	"weir/pipeline"
@@ -107,6 +109,9 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// patience bounds what waits for another program.
+const patience = 30 * time.Second
+
 // TestOpenSSL has another implementation as client, which can be told its suite
 // and to change its keys.
 func TestOpenSSL(t *testing.T) {
@@ -122,7 +127,10 @@ func TestOpenSSL(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		cmd := exec.CommandContext(t.Context(), openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3", "-ciphersuites", suite, "-keylogfile", keyFile)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+		cmd := exec.CommandContext(ctx, openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3", "-ciphersuites", suite, "-keylogfile", keyFile)
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -139,6 +147,7 @@ func TestOpenSSL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		must(t, raw.SetDeadline(time.Now().Add(patience)))
 		var tape tape
 		conn := gotls.Server(taped{raw, &tape}, &gotls.Config{Certificates: []gotls.Certificate{cert}})
 		var said strings.Builder
