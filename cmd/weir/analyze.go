@@ -80,7 +80,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.how.Format, "format", "auto", "")
 	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
 	fs.StringVar(&o.how.Timezone, "tz", "", "")
-	fs.StringVar(&o.how.keyLog, "keylog", environKeyLog(), "")
+	fs.StringVar(&o.how.keyLog, "keylog", "", "")
 	fs.StringVar(&o.output, "output", "text", "")
 	fs.StringVar(&o.config, "c", "", "")
 	fs.Var(&o.learn, "learn", "")
@@ -113,6 +113,12 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	}
 	if o.workers < 1 || o.workers > 256 {
 		return usage("--workers %d: want 1 to 256", o.workers)
+	}
+	if env := os.Getenv("SSLKEYLOGFILE"); o.how.keyLog == "" && env != "" {
+		// Set for other programs, too: it need not be there, or hold keys.
+		if _, err := readKeyLog(env); err == nil {
+			o.how.keyLog = env
+		}
 	}
 	stop, err := startProfile(o.profile)
 	if err != nil {

@@ -101,16 +101,6 @@ func (s *service) dropPrivileges(sources []*source) error {
 	return nil
 }
 
-// environKeyLog is the key log that the environment names, as browsers and curl
-// know it; "" when there is nothing in it, for it is meant for those first.
-func environKeyLog() string {
-	path := os.Getenv("SSLKEYLOGFILE")
-	if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
-		return ""
-	}
-	return path
-}
-
 // maxKeyLog bounds a key log.
 const maxKeyLog = 1 << 30
 

@@ -44,6 +44,7 @@ const (
 const (
 	MaxText        = 8 << 10
 	MaxMessageText = 32 << 10
+	keptText       = 4 << 10
 )
 
 // Message is one half of an exchange. Parsers fill it with Set, Header and Body.
@@ -80,8 +81,12 @@ type span struct{ at, n uint32 }
 // Reset empties m and keeps its memory.
 func (m *Message) Reset() {
 	text, prefix := m.text[:0], m.Prefix[:0]
-	if cap(text) > MaxMessageText {
+	// Few need much, and what is kept for the next one counts in no budget.
+	if cap(text) > keptText {
 		text = nil
+	}
+	if cap(prefix) > keptText {
+		prefix = nil
 	}
 	*m = Message{Start: pipeline.NoTime, End: pipeline.NoTime, Length: -1, text: text, Prefix: prefix}
 }

@@ -139,8 +139,15 @@ func (l *layer) Close(dir capture.Direction, at pipeline.Time, end capture.End) 
 	if l.tls != nil {
 		l.m.sealed(&Sealed{Flow: l.flow, Opened: l.tls.Opened(), Retry: l.tls.Retry, Sides: [2]tls.Features{*l.tls.Features(0), *l.tls.Features(1)}})
 	}
+	l.h2, l.tls = nil, nil
+	if len(l.m.free) > keptLayers {
+		l.http, l.first = http1.Parser{}, nil
+	}
 	l.m.free = append(l.m.free, l.self)
 }
+
+// keptLayers is how many free layers keep their memory: a burst shall not hold it.
+const keptLayers = 1 << 10
 
 // end tells the parser that a direction ended.
 func (l *layer) end(dir capture.Direction, at pipeline.Time, end capture.End) {

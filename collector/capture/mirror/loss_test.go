@@ -11,6 +11,7 @@ import (
 	"weir/collector/capture"
 	"weir/collector/capture/packet"
 	"weir/collector/capture/tcp"
+	"weir/collector/capture/tls"
 	"weir/pipeline"
 )
 
@@ -109,6 +110,35 @@ func TestBrokenCaptures(t *testing.T) {
 		}
 	})
 	f("little memory", Config{Memory: 64 << 10, TCP: tcp.Config{Connections: 64, Held: 8 << 10}}, func(*packet.Packet) bool { return r.IntN(10) > 0 }, func(int, int, *Mirror) {})
+}
+
+// TestKeys opens what the recording has keys for: HTTP/1 and HTTP/2 inside TLS 1.3.
+func TestKeys(t *testing.T) {
+	log, err := collector.OpenBinary(filepath.Join(shared, "tools_shop", "tls_keys.log.gz"), nil)
+	if err != nil {
+		t.Skipf("the recording is not here: %v", err)
+	}
+	defer log.Close()
+	var keys tls.KeyLog
+	if err := keys.Read(log); err != nil {
+		t.Fatal(err)
+	}
+	versions := map[capture.Version]int{}
+	m := New(Config{Keys: &keys, Emit: func(x *capture.Transaction) {
+		if x.Hello != nil && x.Hello.JA4 != "" && x.Status > 0 {
+			versions[x.Version]++
+		}
+	}})
+	eachPacket(t, filepath.Join(shared, "tools_shop", "traffic.pcap.gz"), m.Packet)
+	m.Flush()
+	checkSums(t, "with keys", m)
+	// As tshark decrypts them; see the README there.
+	if h1, h2 := versions[capture.HTTP10]+versions[capture.HTTP11], versions[capture.HTTP2]; h1 != 6379 || h2 != 5277 {
+		t.Errorf("%d exchanges of HTTP/1 and %d of HTTP/2 inside TLS, want 6379 and 5277", h1, h2)
+	}
+	if sealed := m.Streams.TLS - m.Streams.Opened; sealed != 151 {
+		t.Errorf("%d of %d connections stay sealed", sealed, m.Streams.TLS)
+	}
 }
 
 // TestHalfOpenMemory opens a million connections that carry nothing: what is kept of
