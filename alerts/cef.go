@@ -16,7 +16,7 @@ import (
 // cefMessage is the most that msg and the custom strings hold.
 const (
 	cefMessage = 1023
-	cefCustom  = 4000
+	cefCustom  = 1023
 )
 
 // AppendCEF appends a as one line of CEF without the line's end.
@@ -42,7 +42,7 @@ func AppendCEF(dst []byte, a *pipeline.Alert) []byte {
 		e.text("c6a2", ip.String())
 		e.text("c6a2Label", "Source IPv6 Address")
 	}
-	e.text("suser", cut(userOf(a), 1023))
+	e.text("suser", cut(userOf(a), cefMessage))
 	e.text("dhost", a.Endpoint.Host)
 	e.text("requestMethod", a.Endpoint.Method)
 	e.text("request", cut(a.Endpoint.Template, cefMessage))

@@ -77,7 +77,7 @@ func TestValidateTellsAll(t *testing.T) {
 	f(with(hook("")), "alerts.sinks.a.webhook: url: is missing")
 	f(with(SinkConfig{}), "alerts.sinks.a: has 0 kinds")
 	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/x", Timeout: Duration(time.Hour)}}),
-		"alerts.sinks.a.webhook: secret_file: is missing", "alerts.sinks.a.webhook: timeout")
+		"alerts.sinks.a.webhook: timeout", "alerts.sinks.a.webhook: secret_file: is missing")
 	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {}}},
 		"alerts.max_open", "alerts.max_resolved", "alerts.routes[0].match.severity", "alerts.routes[0].match.detector",
 		`alerts.routes[0].to: no sink is named "nobody"`, "alerts.routes[1].to: names no sink")

@@ -60,9 +60,9 @@ type DelivererOptions struct {
 	Metrics prometheus.Registerer
 }
 
-// Deliverer brings stored alerts to sinks, one goroutine a sink, one alert a
-// message, in the order of the feed, at least once: after a crash the last
-// message may come again, under the same id.
+// Deliverer brings stored alerts to sinks, one goroutine a sink, in the order of
+// the feed, at least once: after a crash the last attempt may come again, under the
+// same ids. The revisions of one alert come in their order.
 type Deliverer struct {
 	couriers []*courier
 }
@@ -80,9 +80,13 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 	m := newMetrics(o.Metrics)
 	sinks := o.Sinks
 	if sinks == nil {
+		networks, err := o.Config.Networks()
+		if err != nil {
+			return nil, fmt.Errorf("alerts.allow_networks: %w", err)
+		}
 		sinks = map[string]Sink{}
 		for _, name := range sortedKeys(o.Config.Sinks) {
-			s, err := OpenSink(o.Config.Sinks[name], o.Version)
+			s, err := OpenSink(o.Config.Sinks[name], SinkOptions{Version: o.Version, Networks: networks})
 			if err != nil {
 				return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
 			}
@@ -91,8 +95,10 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 	}
 	d := &Deliverer{}
 	for _, name := range sortedKeys(sinks) {
+		c := o.Config.Sinks[name]
+		batch, pace := c.limits()
 		d.couriers = append(d.couriers, &courier{
-			name: name, sink: sinks[name], cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
+			name: name, sink: sinks[name], batch: batch, pace: pace, pending: map[string][]int64{}, cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
 			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
 		})
 		for _, r := range []string{"sent", "failed", "dead", "skipped"} {

@@ -248,7 +248,7 @@ func mustParseCEF(t *testing.T, a *pipeline.Alert) {
 	if !regexp.MustCompile(`^([0-9]|10)$`).MatchString(c.Header[6]) {
 		t.Errorf("severity %q", c.Header[6])
 	}
-	for key, want := range map[string]string{"externalId": a.ID, "msg": cut(a.Reason, cefMessage), "cs4": cut(a.Labels["service"], cefCustom), "suser": cut(userOf(a), 1023)} {
+	for key, want := range map[string]string{"externalId": a.ID, "msg": cut(a.Reason, cefMessage), "cs4": cut(a.Labels["service"], cefCustom), "suser": cut(userOf(a), cefMessage)} {
 		if c.Extension[key] != plain(want) {
 			t.Errorf("%s %q, want %q", key, c.Extension[key], plain(want))
 		}
