@@ -2,7 +2,6 @@ package alerts
 
 import (
 	"fmt"
-	"time"
 
 	"weir/pipeline"
 )
@@ -24,6 +23,3 @@ func TestAlert(version string, at pipeline.Time) *pipeline.Alert {
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{"verdict": "test"}, Links: map[string]any{}, Silence: map[string]any{}},
 	}
 }
-
-// now is the time of the wall clock, as events have it.
-func now() pipeline.Time { return pipeline.TimeOf(time.Now()) }
