@@ -133,7 +133,7 @@ func readSecret(path string) (string, error) {
 	return s, nil
 }
 
-// caller posts to one host. One goroutine uses it.
+// caller posts to one host. Nothing of it changes: several goroutines may use it.
 type caller struct {
 	url    *url.URL
 	agent  string

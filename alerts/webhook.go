@@ -54,11 +54,18 @@ type WebhookConfig struct {
 	KeyFile  string `yaml:"key_file"`
 	// Timeout bounds one try; 15 s when absent.
 	Timeout Duration `yaml:"timeout"`
+	// Heartbeat is how often a webhook tells that weir lives, and how far it
+	// has come; 0 never:
+	//
+	//	{"type":"weir.heartbeat","timestamp":"…","data":{"schema":"weir.heartbeat/1",…}}
+	Heartbeat Duration `yaml:"heartbeat"`
 }
 
 const (
 	maxSecrets    = 8
 	maxSecretFile = 64 << 10
+	minHeartbeat  = 10 * time.Second
+	maxHeartbeat  = 24 * time.Hour
 )
 
 func (c *WebhookConfig) endpoint() endpointConfig {
@@ -89,6 +96,9 @@ func (c *WebhookConfig) validate() []error {
 			bad("header_files.%s: names no file", name)
 		}
 	}
+	if t := time.Duration(c.Heartbeat); t != 0 && (t < minHeartbeat || t > maxHeartbeat) {
+		bad("heartbeat: %s is not within %s to %s", t, minHeartbeat, maxHeartbeat)
+	}
 	return errs
 }
 
@@ -103,8 +113,9 @@ func reservedHeader(name string) bool {
 	return strings.HasPrefix(strings.ToLower(name), "webhook-")
 }
 
-// webhook is the sink. One goroutine uses it.
+// webhook is the sink. Nothing of it changes: Send and beat may go on at once.
 type webhook struct {
+	every    time.Duration // between heartbeats; 0 none
 	cfg      WebhookConfig
 	call     *caller
 	write    writer
@@ -119,7 +130,7 @@ func newWebhook(c WebhookConfig, w writer, o SinkOptions) (*webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open webhook: %w", err)
 	}
-	h := &webhook{cfg: c, call: call, write: w}
+	h := &webhook{every: time.Duration(c.Heartbeat), cfg: c, call: call, write: w}
 	if c.TemplateFile != "" {
 		if h.template, err = readTemplate(c.TemplateFile); err != nil {
 			return nil, fmt.Errorf("open webhook: %w", err)
@@ -174,7 +185,7 @@ func readSecrets(path string) ([][]byte, error) {
 // Send posts the alerts one by one and stops at the first that fails.
 func (h *webhook) Send(ctx context.Context, batch []pipeline.Alert) error {
 	for i := range batch {
-		if err := h.post(ctx, &batch[i]); err != nil {
+		if err := h.alert(ctx, &batch[i]); err != nil {
 			return fmt.Errorf("post alert to %s: %w", h.call.host(), err)
 		}
 	}
@@ -211,15 +222,37 @@ func (h *webhook) body(a *pipeline.Alert) ([]byte, error) {
 	return h.write.append(nil, a), nil
 }
 
-func (h *webhook) post(ctx context.Context, a *pipeline.Alert) error {
+// alert makes one attempt to deliver a.
+func (h *webhook) alert(ctx context.Context, a *pipeline.Alert) error {
 	body, err := h.body(a)
 	if err != nil {
 		return err
 	}
-	header, err := h.header(revisionOf(a), body)
+	kind := "application/json"
+	if h.template == nil && h.write.format == FormatCEF {
+		kind = "text/plain; charset=utf-8"
+	}
+	return h.post(ctx, revisionOf(a), kind, body)
+}
+
+// beat posts one heartbeat: data is a JSON object. It is not tried again, the next
+// one says more.
+func (h *webhook) beat(ctx context.Context, data []byte) error {
+	now := time.Now().UTC()
+	body := fmt.Appendf(nil, `{"type":"weir.heartbeat","timestamp":%q,"data":%s}`, now.Format(time.RFC3339Nano), data)
+	if err := h.post(ctx, "heartbeat."+strconv.FormatInt(now.UnixNano(), 10), "application/json", body); err != nil {
+		return fmt.Errorf("post heartbeat to %s: %w", h.call.host(), err)
+	}
+	return nil
+}
+
+// post makes one attempt to deliver body under an id.
+func (h *webhook) post(ctx context.Context, id, kind string, body []byte) error {
+	header, err := h.header(id, body)
 	if err != nil {
 		return err
 	}
+	header.Set("Content-Type", kind)
 	ans, err := h.call.post(ctx, h.call.url.String(), header, body, answerRest)
 	if err != nil {
 		return err
@@ -231,10 +264,6 @@ func (h *webhook) post(ctx context.Context, a *pipeline.Alert) error {
 func (h *webhook) header(id string, body []byte) (http.Header, error) {
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	out := http.Header{}
-	out.Set("Content-Type", "application/json")
-	if h.template == nil && h.write.format == FormatCEF {
-		out.Set("Content-Type", "text/plain; charset=utf-8")
-	}
 	out.Set("webhook-id", id)
 	out.Set("webhook-timestamp", now)
 	if h.cfg.SecretFile != "" {

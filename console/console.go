@@ -78,10 +78,12 @@ type RequestFilter struct {
 type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
-	Waits   func(context.Context) []string
-	Metrics prometheus.Gatherer
-	Log     *zap.Logger
-	Host    string // a name it may be called by, beside those of loopback
+	Waits func(context.Context) []string
+	// Blindspots returns what cannot be detected, as the JSON text of the answer.
+	Blindspots func() ([]byte, error)
+	Metrics    prometheus.Gatherer
+	Log        *zap.Logger
+	Host       string // a name it may be called by, beside those of loopback
 }
 
 // What an answer may cost.
@@ -139,6 +141,7 @@ func (c *console) routes() []route {
 		{"/api/v1/alerts", c.api(c.alerts)},
 		{"/api/v1/alerts/{id}", c.api(c.alert)},
 		{"/api/v1/requests", c.api(c.requests)},
+		{"/api/v1/blindspots", c.api(c.blindspots)},
 		{"/api/v1/openapi.json", c.api(document)},
 		{"/metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxAnswering, Timeout: answerWithin})},
 		{"/healthz", http.HandlerFunc(healthy)},
@@ -214,6 +217,13 @@ var openapi []byte
 
 func document(r *http.Request) ([]byte, error) {
 	return openapi, newQuery(r.URL.RawQuery).err()
+}
+
+func (c *console) blindspots(r *http.Request) ([]byte, error) {
+	if err := newQuery(r.URL.RawQuery).err(); err != nil {
+		return nil, err
+	}
+	return c.Blindspots()
 }
 
 // write sends a whole answer, so that HEAD has its length, too.

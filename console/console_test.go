@@ -121,7 +121,8 @@ func (s *fakeStore) Requests(ctx context.Context, f RequestFilter, fn func(r *pi
 func options(s *fakeStore) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_test", Help: "Of a test."}, func() float64 { return 7 }))
-	return Options{Store: s, Waits: func(context.Context) []string { return nil }, Metrics: registry, Log: zap.NewNop()}
+	blindspots := func() ([]byte, error) { return []byte(`{"schema":"weir.blindspots/1"}`), nil }
+	return Options{Store: s, Waits: func(context.Context) []string { return nil }, Blindspots: blindspots, Metrics: registry, Log: zap.NewNop()}
 }
 
 // ask does a request to localhost.
@@ -209,6 +210,8 @@ func TestAnswers(t *testing.T) {
 	f("GET", "/api/v1/alerts/a2", 404, problems, "no alert has this id")
 	f("GET", "/api/v1/alerts/", 404, problems, "there is no")
 	f("GET", "/api/v1/requests", 200, "application/json", "{\"data\":[\n],\"more\":false}\n")
+	f("GET", "/api/v1/blindspots", 200, "application/json", `weir.blindspots/1`)
+	f("GET", "/api/v1/blindspots?detector=x", 400, problems, "detector")
 	f("GET", "/api/v1/openapi.json", 200, "application/json", `"openapi": "3.1.0"`)
 	f("GET", "/", 404, problems, "/api/v1/alerts, ")
 	f("GET", "/api/v2/alerts", 404, problems, "/api/v1/requests")

@@ -211,6 +211,7 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		"/api/v1/alerts":       func(q *query) error { _, err := q.alertFilter(); return err },
 		"/api/v1/requests":     func(q *query) error { _, err := q.requestFilter(); return err },
 		"/api/v1/alerts/{id}":  (*query).err,
+		"/api/v1/blindspots":   (*query).err,
 		"/api/v1/openapi.json": (*query).err,
 	}
 	for path, read := range known {
@@ -292,6 +293,7 @@ func TestDocumentExamples(t *testing.T) {
 				Before, After *int64
 			})
 		},
+		"#/components/schemas/Blindspots": func() any { return new(map[string]any) },
 		"#/components/schemas/RequestList": func() any {
 			return new(struct {
 				Data []Request `json:"data"`

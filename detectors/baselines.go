@@ -80,8 +80,10 @@ type EndpointBaseline struct {
 	Answers401 bool `json:"answers_401,omitempty"`
 	// Truth is what its answers to login attempts mean, where that was learned.
 	Truth []LoginAnswer `json:"login_truth,omitempty"`
-	Near  Prior         `json:"near"`
-	Miss  Prior         `json:"miss"`
+	// Wrong is what a wrong password is answered here, see fitWrong.
+	Wrong LoginAnswer `json:"wrong_password,omitzero"`
+	Near  Prior       `json:"near"`
+	Miss  Prior       `json:"miss"`
 	// Share is how often a first contact with an object here is with another's.
 	Share Prior `json:"share"`
 	// Merged is the share of near ids in the stream of all clients' first contacts.

@@ -229,6 +229,7 @@ func fitShare(sample []share, shipped Prior, scale float64) Prior {
 	}
 	mean := (float64(k*scale) + float64(shipped.Mean()*20)) / (n + 20)
 	mean = min(max(mean, 0.0005), 0.95)
-	a := max(1, uint32(float64(mean*shareSize*256)+0.5))
-	return Prior{Beta: Beta{a, max(1, shareSize*256-min(a, shareSize*256))}, N: int64(len(sample))}
+	size := shareSize(int64(len(sample)))
+	a := max(1, uint32(float64(mean*float64(size)*256)+0.5))
+	return Prior{Beta: Beta{a, max(1, size*256-min(a, size*256))}, N: int64(len(sample))}
 }

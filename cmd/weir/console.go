@@ -15,7 +15,7 @@ import (
 // newServer is the HTTP side of weir run.
 func (s *service) newServer() *http.Server {
 	return console.NewServer(console.Options{
-		Store: consoleStore{s.db}, Waits: s.waits, Metrics: s.metrics.registry, Log: s.log, Host: s.cfg.Console.Host(),
+		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Metrics: s.metrics.registry, Log: s.log, Host: s.cfg.Console.Host(),
 	})
 }
 

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"weir/alerts"
@@ -27,6 +29,7 @@ type detect struct {
 	committed time.Time
 	saved     time.Time
 	savedAt   int64
+	blind     *blindLive
 	uncounted bool // consumed since the last commit
 }
 
@@ -35,6 +38,7 @@ const (
 	detectRecords   = 16
 	commitEvery     = time.Second
 	checkpointEvery = 30 * time.Second
+	largeCheckpoint = 32 << 20 // bytes
 )
 
 // Chunks of a checkpoint beside the shards.
@@ -90,8 +94,18 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.body, err = edition.Encode(); err != nil {
 		return err
 	}
-	d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace)
-	return err
+	if d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace); err != nil {
+		return err
+	}
+	var gauge *prometheus.GaugeVec
+	if d.s.metrics != nil {
+		gauge = d.s.metrics.blind
+	}
+	d.s.status.lateness.Store(int64(edition.Lateness))
+	d.blind = newBlindLive(d.e.set, d.e.smallestShare, gauge)
+	d.e.onBatch = d.blind.observe
+	d.s.blind.Store(d.blind)
+	return nil
 }
 
 func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error {
@@ -263,6 +277,7 @@ func (d *detect) control(c *pipeline.Control) error {
 		return fmt.Errorf("read the edition at position %d: %w", d.position+1, err)
 	}
 	d.body = c.Payload
+	d.s.status.lateness.Store(int64(edition.Lateness))
 	return d.e.setEdition(edition)
 }
 
@@ -287,6 +302,9 @@ func (d *detect) commit(ctx context.Context, out []pipeline.Alert, force bool) e
 		d.s.metrics.alerts.WithLabelValues(out[i].Detector, out[i].Severity, out[i].Change.Kind).Inc()
 	}
 	d.committed, d.uncounted = time.Now(), false
+	if err := d.blind.publish(d.committed); err != nil {
+		return err
+	}
 	st := &d.s.status
 	st.detected.Store(d.position)
 	if d.e.last != pipeline.NoTime {
@@ -341,6 +359,14 @@ func (d *detect) checkpoint(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	size := 0
+	for _, data := range chunks {
+		size += len(data)
+	}
+	if size > largeCheckpoint {
+		clear(chunks)
+		debug.FreeOSMemory() // else the heap grows to half as much again as with them
+	}
 	d.saved, d.savedAt = time.Now(), d.position
 	st := &d.s.status
 	st.keepFrom.Store(d.position + 1)
@@ -383,7 +409,11 @@ func (s *service) firstEdition(ctx context.Context, sources []*source) error {
 	var history []input
 	for _, src := range sources {
 		if st, err := os.Stat(src.path); err == nil && st.Size() > 0 {
-			history = append(history, src.input)
+			in := src.input
+			if src.cfg != nil {
+				in.how = *src.cfg
+			}
+			history = append(history, in)
 		}
 	}
 	if len(history) == 0 {
