@@ -72,10 +72,13 @@ func (e *ItemErrors) Error() string {
 
 // SinkOptions are what every sink needs besides its configuration.
 type SinkOptions struct {
-	Version  string         // of weir, for the User-Agent
-	Networks []netip.Prefix // special networks that sinks may be in
+	Version  string                             // of weir, for the User-Agent
+	Networks []netip.Prefix                     // special networks that sinks may be in
+	Kafka    func(KafkaConfig) (Produce, error) // how topics are written; nil is not at all
 
-	dial func(ctx context.Context, network, address string) (net.Conn, error) // of tests; nil is the network
+	// Of tests; nil is the network.
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // kind is one entry of the catalog.
@@ -129,6 +132,12 @@ func catalog() []kind {
 			used:     func(c *SinkConfig) bool { return c.File != nil },
 			validate: func(c *SinkConfig) []error { return c.File.validate() },
 			open:     func(c *SinkConfig, _ SinkOptions) (Sink, error) { return newFile(*c.File, c.writer()) },
+		},
+		{
+			name: "kafka", format: FormatNative, batch: 100,
+			used:     func(c *SinkConfig) bool { return c.Kafka != nil },
+			validate: func(c *SinkConfig) []error { return c.Kafka.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newKafka(*c.Kafka, c.writer(), o) },
 		},
 		{
 			name: "pagerduty", batch: 1, perMin: 120,

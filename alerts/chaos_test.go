@@ -26,7 +26,7 @@ import (
 	"weir/pipeline"
 )
 
-var chaosAlerts = flag.Int("alerts", 1000, "how many revisions go through each sink's mishaps")
+var chaosAlerts = flag.Int("alerts", 600, "how many revisions go through each sink's mishaps")
 
 // mortal is a store of a process that can be killed: it writes nothing then.
 type mortal struct {

@@ -39,6 +39,7 @@ type SinkConfig struct {
 	Sentinel      *SentinelConfig      `yaml:"sentinel"`
 	Syslog        *SyslogConfig        `yaml:"syslog"`
 	File          *FileConfig          `yaml:"file"`
+	Kafka         *KafkaConfig         `yaml:"kafka"`
 	PagerDuty     *PagerDutyConfig     `yaml:"pagerduty"`
 	Slack         *SlackConfig         `yaml:"slack"`
 

@@ -240,6 +240,7 @@ func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) 
 		}
 		h.attempts++
 		h.note(why)
+		c.down = c.down || errors.Is(why, ErrRefused) // it is no fault of the alert
 		h.next = c.later(h.attempts, why)
 		if spent(h.attempts) && !c.down {
 			return true, c.bury(ctx, h, why)

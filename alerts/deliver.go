@@ -54,8 +54,9 @@ type Store interface {
 type DelivererOptions struct {
 	Config  Config
 	Store   Store
-	Sinks   map[string]Sink // by name; nil opens those of Config
-	Version string          // of weir, for the User-Agent
+	Sinks   map[string]Sink                    // by name; nil opens those of Config
+	Version string                             // of weir, for the User-Agent
+	Kafka   func(KafkaConfig) (Produce, error) // how topics are written; nil is not at all
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
 	// Heartbeat returns what heartbeats say, a JSON object; nil sends none.
@@ -114,7 +115,7 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 		}
 		sinks = map[string]Sink{}
 		for _, name := range sortedKeys(o.Config.Sinks) {
-			s, err := OpenSink(o.Config.Sinks[name], SinkOptions{Version: o.Version, Networks: networks})
+			s, err := OpenSink(o.Config.Sinks[name], SinkOptions{Version: o.Version, Networks: networks, Kafka: o.Kafka})
 			if err != nil {
 				return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
 			}

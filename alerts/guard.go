@@ -29,6 +29,9 @@ func newGuard(o SinkOptions) *guard {
 	if o.dial != nil {
 		g.connect = o.dial
 	}
+	if o.resolve != nil {
+		g.resolve = o.resolve
+	}
 	return g
 }
 
@@ -67,7 +70,7 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 }
 
 func (g *guard) refuse(host string, ip netip.Addr, why string) error {
-	return fmt.Errorf("%s is %s, %s; name the network in alerts.allow_networks if it is meant: %w", host, ip, why, ErrRefused)
+	return ownFault{fmt.Errorf("%s is %s, %s; name the network in alerts.allow_networks if it is meant", host, ip, why)}
 }
 
 func (g *guard) allowed(ip netip.Addr) bool {

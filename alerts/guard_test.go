@@ -9,6 +9,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest/observer"
 
 	"weir/pipeline"
 )
@@ -90,6 +93,32 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	if inside > 0 {
 		t.Errorf("%d requests went where a redirect led", inside)
 	}
+}
+
+// TestNameIntoPrivateNetwork: a sink whose name leads inside is degraded, its alerts
+// wait for as long as it takes, and what to do is said.
+func TestNameIntoPrivateNetwork(t *testing.T) {
+	c := WebhookConfig{URL: "https://siem.example.com/hook", SecretFile: secretFile(t, oldSecret)}
+	s, err := OpenSink(SinkConfig{Webhook: &c}, SinkOptions{
+		resolve: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("10.9.8.7")}, nil
+		},
+		dial: func(context.Context, string, string) (net.Conn, error) { panic("BUG: it connects") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Send(t.Context(), []pipeline.Alert{*last(t, stories()["idwalk"])})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "siem.example.com is 10.9.8.7, in a private network; name the network in alerts.allow_networks") {
+		t.Error(err)
+	}
+	st := newStore(1)
+	deliver(t, st, func(string, int) error { return err }, func(s *sinkFunc, d *Deliverer, _ *observer.ObservedLogs) {
+		s.pass(30 * 24 * time.Hour)
+		if len(st.dead) > 0 || d.Status()[0].State != "degraded" || s.all < 1000 {
+			t.Errorf("dead %v, %+v, %d tries", st.dead, d.Status(), s.all)
+		}
+	})
 }
 
 func TestAllowNetworks(t *testing.T) {

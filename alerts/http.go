@@ -119,19 +119,26 @@ func tlsConfig(caFile, certFile, keyFile string) (*tls.Config, error) {
 func readSecret(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("read secret: %w: %w", err, ErrRefused)
+		return "", ownFault{fmt.Errorf("read secret: %w", err)}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err != nil {
-		return "", fmt.Errorf("read secret: %w: %w", err, ErrRefused)
+		return "", ownFault{fmt.Errorf("read secret: %w", err)}
 	}
 	s := strings.TrimSpace(string(data))
 	if s == "" || len(data) > maxSecret || strings.ContainsAny(s, "\r\n\x00") {
-		return "", fmt.Errorf("read secret %s: want one line of 1 to %d bytes: %w", path, maxSecret, ErrRefused)
+		return "", ownFault{fmt.Errorf("read secret %s: want one line of 1 to %d bytes", path, maxSecret)}
 	}
 	return s, nil
 }
+
+// ownFault is an error before anything was sent: no fault of an alert, so that it
+// counts as ErrRefused.
+type ownFault struct{ error }
+
+func (f ownFault) Is(target error) bool { return target == ErrRefused }
+func (f ownFault) Unwrap() error        { return f.error }
 
 // caller posts to one host. Nothing of it changes: several goroutines may use it.
 type caller struct {

@@ -269,7 +269,7 @@ func (h *webhook) header(id string, body []byte) (http.Header, error) {
 	if h.cfg.SecretFile != "" {
 		secrets, err := readSecrets(h.cfg.SecretFile)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", err, ErrRefused)
+			return nil, ownFault{err}
 		}
 		out.Set("webhook-signature", sign(secrets, id, now, body))
 		if h.cfg.HubSignature {

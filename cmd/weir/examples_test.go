@@ -89,7 +89,7 @@ func tryExample(t *testing.T, text string) (lines, sinks int) {
 	}
 	for name, s := range cfg.Alerts.Sinks {
 		sinks++
-		if _, err := alerts.OpenSink(s, alerts.SinkOptions{Version: version}); err != nil {
+		if _, err := alerts.OpenSink(s, alerts.SinkOptions{Version: version, Kafka: produceTo}); err != nil {
 			t.Errorf("sink %s: %v", name, err)
 		}
 	}

@@ -77,11 +77,15 @@ func TestEveryAlertInEveryFormat(t *testing.T) {
 	}
 	f("sample", 4, at("cmd", "weir", "testdata", "sample.log.gz"))
 	f("tools_shop", 10, at("..", "shared", "data", "tools_shop", "access.json.gz"))
-	for _, scenario := range []string{"tiny-attacks", "saas-attacks"} {
+	scenarios, clients := []string{"tiny-attacks", "saas-attacks"}, "40"
+	if os.Getenv("WEIR_E2E") != "" {
+		scenarios, clients = []string{"shop-attacks", "saas-attacks", "public-attacks", "graphql-attacks", "grpc-attacks"}, "300"
+	}
+	for _, scenario := range scenarios {
 		f(scenario, 5, func(t *testing.T) string {
 			log := filepath.Join(t.TempDir(), "a.json")
 			var out, errs bytes.Buffer
-			args := []string{"simulate", "--quiet", "--scenario", scenario, "--clients", "40", "--out", log, "--labels", filepath.Join(t.TempDir(), "l")}
+			args := []string{"simulate", "--quiet", "--scenario", scenario, "--clients", clients, "--out", log, "--labels", filepath.Join(t.TempDir(), "l")}
 			if code := run(context.Background(), args, nil, &out, &errs); code != exitOK {
 				t.Fatalf("weir simulate: %d %s", code, errs.String())
 			}

@@ -160,7 +160,7 @@ func (c *sinkCommand) test(ctx context.Context, sink string) error {
 	if err != nil {
 		return err
 	}
-	s, err := alerts.OpenSink(c.cfg.Alerts.Sinks[sink], alerts.SinkOptions{Version: version, Networks: networks})
+	s, err := alerts.OpenSink(c.cfg.Alerts.Sinks[sink], alerts.SinkOptions{Version: version, Networks: networks, Kafka: produceTo})
 	if err != nil {
 		return err
 	}
