@@ -220,7 +220,7 @@ func (c *Config) Validate() []error {
 				}
 			}
 			for _, err := range k.validate(&s) {
-				bad("sinks."+name+"."+k.name, "%w", err)
+				errs = append(errs, fmt.Errorf("alerts.sinks.%s.%s.%w", name, k.name, err))
 			}
 		}
 		if n != 1 {

@@ -103,6 +103,9 @@ func verdictTable() []verdictWords {
 // verdictOf is the verdict that triage gave a; ok is false without one.
 func verdictOf(a *pipeline.Alert) (v verdictWords, ok bool) {
 	word, _ := a.Envelope.Triage["verdict"].(string)
+	if word == "benign" {
+		word = "benign_positive"
+	}
 	for _, w := range verdictTable() {
 		if w.word == word {
 			return w, true

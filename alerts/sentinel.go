@@ -131,6 +131,9 @@ func (s *sentinel) row(a *pipeline.Alert) []byte {
 		"Severity": severityOf(a.Severity).word, "Detector": a.Detector, "Title": a.Title, "Reason": a.Reason, "Principal": a.Principal.Value,
 		"SourceIp": src, "Campaign": a.Campaign, "Service": a.Labels["service"], "Tier": a.Tier, "Techniques": strings.Join(a.Attack, ","),
 	}
+	if v, ok := verdictOf(a); ok {
+		o["Classification"] = v.sentinel
+	}
 	full := s.write.append(nil, a)
 	if len(full) > sentinelField {
 		short := *a

@@ -443,22 +443,22 @@ func TestSinkConfigs(t *testing.T) {
 	f(SinkConfig{Webhook: hook, Batch: 5, MaxPerMinute: -1}, ".batch: webhook takes one", ".max_per_minute: ")
 	f(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/", BearerFile: "a", User: "u", PasswordFile: "p", HubSignature: true, CertFile: "c",
 		HeaderFiles: map[string]string{"Host": "x", "a b": "y", "X-Ok": ""}}},
-		".webhook: cert_file", ".webhook: hub_signature", ".webhook: bearer_file", ".webhook: header_files: \"Host\"", ".webhook: header_files.X-Ok", ".webhook: header_files: \"a b\"")
-	f(SinkConfig{Splunk: &SplunkConfig{}}, ".splunk: url: is missing", ".splunk: token_file")
+		".webhook.cert_file", ".webhook.hub_signature", ".webhook.bearer_file", ".webhook.header_files: \"Host\"", ".webhook.header_files.X-Ok", ".webhook.header_files: \"a b\"")
+	f(SinkConfig{Splunk: &SplunkConfig{}}, ".splunk.url: is missing", ".splunk.token_file")
 	f(SinkConfig{Elasticsearch: &ElasticsearchConfig{URL: "https://h", DataStream: "Logs", APIKeyFile: "k", User: "u"}},
-		".elasticsearch: data_stream", ".elasticsearch: api_key_file", ".elasticsearch: user")
-	f(SinkConfig{Sentinel: &SentinelConfig{URL: "https://h", Authority: "ftp://x", Rule: "a/b"}}, ".sentinel: authority: scheme",
-		".sentinel: rule", ".sentinel: stream", ".sentinel: tenant_id", ".sentinel: client_id", ".sentinel: client_secret_file")
-	f(SinkConfig{Syslog: &SyslogConfig{Address: "siem:514", Facility: "loud", Hostname: "a b"}}, ".syslog: address", ".syslog: facility", ".syslog: hostname")
-	f(SinkConfig{Syslog: &SyslogConfig{Address: "tcp://siem"}}, ".syslog: address: has no port")
-	f(SinkConfig{Syslog: &SyslogConfig{Address: "udp://siem:514", CAFile: "x"}}, ".syslog: address: certificates")
+		".elasticsearch.data_stream", ".elasticsearch.api_key_file", ".elasticsearch.user")
+	f(SinkConfig{Sentinel: &SentinelConfig{URL: "https://h", Authority: "ftp://x", Rule: "a/b"}}, ".sentinel.authority: scheme",
+		".sentinel.rule", ".sentinel.stream", ".sentinel.tenant_id", ".sentinel.client_id", ".sentinel.client_secret_file")
+	f(SinkConfig{Syslog: &SyslogConfig{Address: "siem:514", Facility: "loud", Hostname: "a b"}}, ".syslog.address", ".syslog.facility", ".syslog.hostname")
+	f(SinkConfig{Syslog: &SyslogConfig{Address: "tcp://siem"}}, ".syslog.address: has no port")
+	f(SinkConfig{Syslog: &SyslogConfig{Address: "udp://siem:514", CAFile: "x"}}, ".syslog.address: certificates")
 	f(SinkConfig{Syslog: &SyslogConfig{Address: "tls://siem:6514"}, Format: FormatNative, Batch: 10})
-	f(SinkConfig{File: &FileConfig{MaxBytes: 5, MaxAge: 1, Keep: -1}}, ".file: path", ".file: max_bytes", ".file: max_age", ".file: keep")
-	f(SinkConfig{PagerDuty: &PagerDutyConfig{}, Format: FormatECS}, ".format: pagerduty has a form", ".pagerduty: routing_key_file")
-	f(SinkConfig{Slack: &SlackConfig{}}, ".slack: url_file")
+	f(SinkConfig{File: &FileConfig{MaxBytes: 5, MaxAge: 1, Keep: -1}}, ".file.path", ".file.max_bytes", ".file.max_age", ".file.keep")
+	f(SinkConfig{PagerDuty: &PagerDutyConfig{}, Format: FormatECS}, ".format: pagerduty has a form", ".pagerduty.routing_key_file")
+	f(SinkConfig{Slack: &SlackConfig{}}, ".slack.url_file")
 	f(SinkConfig{Kafka: &KafkaConfig{Brokers: []string{"a:9092"}, Topic: "alerts", TLS: &KafkaTLS{}, SASL: &KafkaAccount{"plain", "u", "p"}}, Format: FormatECS})
 	f(SinkConfig{Kafka: &KafkaConfig{Brokers: []string{"a"}, TLS: &KafkaTLS{CertFile: "c"}, SASL: &KafkaAccount{Mechanism: "md5"}}},
-		".kafka: brokers[0]", ".kafka: topic", ".kafka: tls", ".kafka: sasl.mechanism", ".kafka: sasl.user")
-	f(SinkConfig{Kafka: &KafkaConfig{Topic: "t", SASL: &KafkaAccount{"plain", "u", "p"}}}, ".kafka: brokers: is missing", ".kafka: sasl.mechanism: plain shows")
+		".kafka.brokers[0]", ".kafka.topic", ".kafka.tls", ".kafka.sasl.mechanism", ".kafka.sasl.user")
+	f(SinkConfig{Kafka: &KafkaConfig{Topic: "t", SASL: &KafkaAccount{"plain", "u", "p"}}}, ".kafka.brokers: is missing", ".kafka.sasl.mechanism: plain shows")
 	f(SinkConfig{Slack: &SlackConfig{URLFile: "x"}, File: &FileConfig{Path: "y"}}, ": has 2 kinds")
 }
