@@ -79,7 +79,7 @@ func TestEveryFormatIsFuzzed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile(`(?m)^func Fuzz\w+\(f \*testing\.F\) \{ fuzzFormat\(f, "(\w+)"\) \}$`).FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^func Fuzz\w+\(f \*testing\.F\) +\{ fuzzFormat\(f, "(\w+)"\) \}$`).FindAllSubmatch(text, -1) {
 		has[string(m[1])] = true
 	}
 	for _, f := range Formats() {

@@ -20,7 +20,7 @@ import (
 // the names that opentelemetry-proto gives: both must give the same requests.
 
 // otlpWire encodes a value of the JSON encoding as the message called name.
-func otlpWire(t *testing.T, name string, v map[string]any) (out []byte) {
+func otlpWire(t testing.TB, name string, v map[string]any) (out []byte) {
 	t.Helper()
 	fields := map[string]map[string]struct {
 		num  protowire.Number
@@ -83,7 +83,7 @@ func otlpWire(t *testing.T, name string, v map[string]any) (out []byte) {
 }
 
 // otlpBody wraps records, comma by comma, into an export in JSON and protobuf.
-func otlpBody(t *testing.T, kind, records string) (asJSON, asProto []byte) {
+func otlpBody(t testing.TB, kind, records string) (asJSON, asProto []byte) {
 	t.Helper()
 	text := `{"resourceSpans":[{"scopeSpans":[{"spans":[` + records + `]}]}]}`
 	if kind == otlpLogs {
@@ -282,13 +282,12 @@ func TestOTLPFull(t *testing.T) {
 // FuzzOTLP: neither encoding breaks anything, every line of text stands alone,
 // and each line made of attributes is JSON.
 func FuzzOTLP(f *testing.F) {
-	t := &testing.T{}
 	for _, kind := range []string{otlpTraces, otlpLogs} {
 		records := otlpSpan
 		if kind == otlpLogs {
 			records = `{"body":{"stringValue":"a\nb"}},{"body":{"kvlistValue":{"values":[{"key":"a","value":{"kvlistValue":{"values":[]}}}]}}},{"attributes":[{"key":"http.method","value":{"stringValue":"GET"}}]}`
 		}
-		asJSON, asProto := otlpBody(t, kind, records)
+		asJSON, asProto := otlpBody(f, kind, records)
 		f.Add(asJSON, true, kind == otlpLogs)
 		f.Add(asProto, false, kind == otlpLogs)
 	}
@@ -324,8 +323,7 @@ func FuzzOTLP(f *testing.F) {
 
 // BenchmarkOTLP is an export of 512 spans, as SDKs send them, to requests.
 func BenchmarkOTLP(b *testing.B) {
-	t := &testing.T{}
-	asJSON, asProto := otlpBody(t, otlpTraces, strings.Repeat(otlpSpan+",", 511)+otlpSpan)
+	asJSON, asProto := otlpBody(b, otlpTraces, strings.Repeat(otlpSpan+",", 511)+otlpSpan)
 	f, err := Named("otel", ParseOptions{})
 	if err != nil {
 		b.Fatal(err)

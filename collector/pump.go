@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"weir/pipeline"
@@ -71,6 +72,7 @@ type pump struct {
 	identify func() Identify
 	keep     func([]byte) bool
 	timed    bool
+	arrival  func() time.Time // the time of lines that carry none; nil rejects them when timed
 	workers  int
 	limit    int
 
@@ -355,6 +357,8 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	at := pipeline.NoTime
 	if f.HasTime {
 		at = f.Time
+	} else if w.p.arrival != nil {
+		at = pipeline.TimeOf(w.p.arrival())
 	} else if w.p.timed {
 		return RejectTime
 	}

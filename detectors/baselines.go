@@ -76,6 +76,9 @@ type EndpointBaseline struct {
 	Guarded bool `json:"guarded,omitempty"`
 	// Keyed: keys are served here and nobody without a key or an account is.
 	Keyed bool `json:"keyed,omitempty"`
+	// Programs: of the keys that read much here, half and more read what many own, or
+	// come back to hardly anything.
+	Programs bool `json:"programs,omitempty"`
 	// Answers401: a failed login shows in the status here.
 	Answers401 bool `json:"answers_401,omitempty"`
 	// Truth is what its answers to login attempts mean, where that was learned.

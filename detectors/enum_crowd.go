@@ -29,6 +29,7 @@ type crowds struct {
 	Crowds []*crowd // sorted by dimension, then value
 	Told   *toldCrowd
 	Newest int64 // the highest id that was granted
+	Oldest int64 // the lowest, 0 none
 }
 
 // The dimensions of a crowd, narrowest first as a rule; it breaks ties.
@@ -125,6 +126,9 @@ func (sh *sharing) crowd(k *knot, s *pipeline.Signal, e *EndpointBaseline) {
 	newest := id > sh.Crowds.Newest-crowdRing
 	if granted(s.Facts.Status) {
 		sh.Crowds.Newest = max(sh.Crowds.Newest, id)
+		if sh.Crowds.Oldest == 0 || id < sh.Crowds.Oldest {
+			sh.Crowds.Oldest = id
+		}
 	}
 	if newest {
 		return
@@ -255,8 +259,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 	if hit {
 		c.Hits++
 	}
-	null := e.Merged.Beta
-	c.near.observe(null, hit, countScale, now, halfLifeSeconds)
+	c.near.observe(cs.null(e, c), hit, countScale, now, halfLifeSeconds)
 	missNull := k.b.Object.Beta
 	if e.Miss.N >= 20 {
 		missNull = e.Miss.Beta
@@ -286,6 +289,19 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 		}
 		k.wake()
 	}
+}
+
+// null is how often an id is near by chance: as the fit saw it, or, where there are
+// fewer ids than it saw, as often as ids spread evenly over all are.
+func (cs *crowds) null(e *EndpointBaseline, c *crowd) Beta {
+	near := uint64(len(c.Ring)) * (2*8 + 1) << 16 / uint64(max(cs.Newest-cs.Oldest, 1)) // on average, Q16
+	chance := 65536 - halfPower(min(near, 16<<16)*94548>>16)                            // 1 - exp(-near)
+	null := e.Merged.Beta
+	size := uint64(null.A) + uint64(null.B)
+	if a := uint32(chance * size >> 16); a > null.A {
+		null.A, null.B = a, uint32(size)-min(a, uint32(size)-1)
+	}
+	return null
 }
 
 // trace tells who follows the evidence of a contact that is near or missed.

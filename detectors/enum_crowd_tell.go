@@ -38,11 +38,11 @@ func (cs *crowds) tick(k *knot, at pipeline.Time, template uint64) {
 	}
 	for _, c := range cs.Crowds {
 		if able(c) {
-			most = max(most, c.excess(e.Merged.Beta))
+			most = max(most, c.excess(cs.null(e, c)))
 		}
 	}
 	for _, c := range cs.Crowds {
-		if able(c) && 5*c.excess(e.Merged.Beta) >= 4*most && (best == nil || c.Contacts < best.Contacts) {
+		if able(c) && 5*c.excess(cs.null(e, c)) >= 4*most && (best == nil || c.Contacts < best.Contacts) {
 			best = c
 		}
 	}
@@ -63,6 +63,7 @@ func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Ti
 	members, total := c.walkers()
 	on := cf.Endpoint.Method + " " + cf.Endpoint.Template
 	objects, granted := c.handed()
+	merged := Prior{Beta: cs.null(e, c), N: e.Merged.N}
 	f := pipeline.Finding{
 		Time: at, Detector: "enum.object", Level: "campaign", Wide: true, Who: pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: c.Text + " on " + on},
 		Onset: c.Onset, First: c.Onset, Last: c.Last, Endpoint: cf.Endpoint,
@@ -82,7 +83,7 @@ func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Ti
 		n    uint32
 		null Prior
 		nats pipeline.Nats
-	}{{"merged_near_id", c.Hits, e.Merged, c.near.score()}, {"object_miss", c.Missed, pickPrior(e.Miss.N >= 20, e.Miss, k.b.Object), c.miss.score()}} {
+	}{{"merged_near_id", c.Hits, merged, c.near.score()}, {"object_miss", c.Missed, pickPrior(e.Miss.N >= 20, e.Miss, k.b.Object), c.miss.score()}} {
 		if part.nats == 0 {
 			continue
 		}
@@ -92,7 +93,7 @@ func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Ti
 		})
 	}
 	// Bad contacts among all, when ordinary ones are near so often (detection.md 1.3).
-	low, high := c.bad(e.Merged.Beta)
+	low, high := c.bad(merged.Beta)
 	f.Estimate = &pipeline.Estimate{Attempts: (low + high) / 2, Low: low, High: high}
 	if cs.Told.ID == "" {
 		cs.Told.ID = findingID("enum crowd", f.Who.Hash(), c.Onset)
@@ -105,7 +106,7 @@ func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Ti
 		common = "with nothing in common that the log shows"
 	}
 	f.Reason = fmt.Sprintf("%d clients %s asked for %d %s in %s, %d of them next to one another's (ordinary traffic: %.0f %%); no client did enough to show alone.",
-		total, common, c.Contacts, what, span(c.Last.Sub(c.Onset)), c.Hits, 100*e.Merged.Mean())
+		total, common, c.Contacts, what, span(c.Last.Sub(c.Onset)), c.Hits, 100*merged.Mean())
 	f.Next = []string{"Challenge or rate-limit " + pick(c.Dim == crowdAll, "the listed clients", c.Text) + " on " + on, fmt.Sprintf("Check whether the %d granted %s belong to those who got them", granted, what)}
 	f.BenignIf = []string{"a new version of an app that fetches in a row", "a load test from many addresses"}
 	f.WouldNotFireIf = fmt.Sprintf("fewer than %d clients had asked for ids next to one another's", crowdLeast)

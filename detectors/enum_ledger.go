@@ -45,10 +45,46 @@ type ledgerTable struct {
 }
 
 // named is who a principal is, for contacts that are judged later.
+// It is also how much it comes to day by day: who reads many objects every day, and
+// never came under suspicion for it, does its work.
 type named struct {
 	Print uint32
 	Seen  uint32 // hours
 	Who   pipeline.Principal
+	Today uint16 // first contacts of the day of Seen
+	Usual uint16 // on a broad day
+	Days  uint8  // broad days without suspicion
+}
+
+// What makes a day broad, how many of them make a habit, and how many times the
+// usual is no longer it.
+const (
+	broadDay   = readerOwners
+	habitDays  = readerDays
+	habitTimes = 4
+)
+
+// count takes a first contact; calm says that nothing was paged for.
+func (n *named) count(hour uint32, calm bool) {
+	if hour/24 != n.Seen/24 {
+		switch {
+		case !calm:
+			n.Days = 0
+		case n.Today < broadDay:
+		case n.Days == 0:
+			n.Days, n.Usual = 1, n.Today
+		default:
+			n.Days = min(n.Days, 254) + 1
+			n.Usual = uint16((3*uint32(n.Usual) + uint32(n.Today)) / 4)
+		}
+		n.Today = 0
+	}
+	n.Today, n.Seen = bump(n.Today), hour
+}
+
+// habitual reports whether what the principal does today is what it always does.
+func (n *named) habitual() bool {
+	return n.Days >= habitDays && uint32(n.Today) <= habitTimes*uint32(n.Usual)
 }
 
 // ledger is one principal's contacts with objects of others.
@@ -69,11 +105,14 @@ type ledger struct {
 	Share    uint32 // expected on the endpoint, 1/65536
 	Basis    string // what it was compared with
 	Capped   bool
-	Reader   bool      // the edition says that it always read what others own
+	Reader   bool      // it always read what others own, as the edition says or its days
+	Program  bool      // keys are for that here
 	Known    bool      // named by the configuration
 	Owners   []uint32  // sorted
 	Counted  []uint64  // objects, sorted
 	Reached  reachList // granted ones, whoever owns them
+	Told     uint32    // foreign ones when it was last told
+	Loose    uint32    // of the foreign ones, on endpoints of which too little is known
 	Absent   uint32    // others that it asked for and did not get
 	Onset    pipeline.Time
 	Dossier  *dossier
@@ -106,7 +145,7 @@ func (t *ledgerTable) meet(k *knot, s *pipeline.Signal) {
 	late := s.Kind&contactLate == contactLate
 	foreign := s.Kind&contactForeign == contactForeign
 	if !late {
-		t.name(s, print)
+		t.name(s, print, !ok || !t.Ledgers[i].paged())
 	}
 	if !ok {
 		if !foreign {
@@ -130,7 +169,11 @@ func (t *ledgerTable) meet(k *knot, s *pipeline.Signal) {
 			l.Owner = l.Who.Hash()
 		}
 	}
-	l.take(k, s, foreign, late)
+	habit := false
+	if j, ok := t.named(print); ok {
+		habit = t.Names[j].habitual()
+	}
+	l.take(k, s, foreign, late, habit)
 }
 
 // begin gives a new ledger what its principal did before its first contact with
@@ -170,11 +213,11 @@ func (t *ledgerTable) named(print uint32) (int, bool) {
 }
 
 // name remembers who the sender is; the one not seen longest makes room.
-func (t *ledgerTable) name(s *pipeline.Signal, print uint32) {
+func (t *ledgerTable) name(s *pipeline.Signal, print uint32, calm bool) {
 	hour := uint32(max(int64(s.Facts.Time), 0) / 3600e6)
 	i, ok := t.named(print)
 	if ok {
-		t.Names[i].Seen = hour
+		t.Names[i].count(hour, calm)
 		return
 	}
 	if len(t.Names) >= maxNames {
@@ -187,7 +230,7 @@ func (t *ledgerTable) name(s *pipeline.Signal, print uint32) {
 		t.Names = slices.Delete(t.Names, oldest, oldest+1)
 		i, _ = t.named(print)
 	}
-	t.Names = slices.Insert(t.Names, i, named{print, hour, principalOf(s)})
+	t.Names = slices.Insert(t.Names, i, named{Print: print, Seen: hour, Who: principalOf(s), Today: 1})
 }
 
 func (t *ledgerTable) at(print uint32) (int, bool) {
@@ -225,6 +268,8 @@ func (t *ledgerTable) make(print uint32, i int) (int, bool) {
 	return i, true
 }
 
+func (l *ledger) paged() bool { return l.opened() && l.Dossier.Cases[0].Paged }
+
 func (l *ledger) opened() bool { return l.Dossier != nil && l.Dossier.Cases[0].Opened }
 
 // null is what an ordinary principal does on the endpoint, or what this one
@@ -258,7 +303,7 @@ func root(x uint32) uint32 {
 	return r
 }
 
-func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
+func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late, habit bool) {
 	o := &s.Facts
 	now := max(seconds(o.Time), l.share.at)
 	l.share.decay(now, halfLifeSeconds)
@@ -320,7 +365,13 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		return
 	}
 	_, reader := slices.BinarySearchFunc(k.b.Readers, l.Print, func(h uint64, p uint32) int { return compare(h>>32, uint64(p)) })
-	l.Share, l.Basis, l.Capped, l.Reader = share, basis, !known || reader, reader
+	reader = reader || habit
+	e := k.b.endpoint(o.Template)
+	l.Program = l.Who.Kind == pipeline.PrincipalKey && e != nil && e.Programs
+	if !known {
+		l.Loose++
+	}
+	l.Share, l.Basis, l.Capped, l.Reader = share, basis, 2*l.Loose > l.Foreign || reader || l.Program, reader
 	if l.Foreign == 0 {
 		l.Onset = o.Time
 	}
@@ -339,8 +390,11 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		}
 		k.trace(s, Traced{Detector: "enum.object", Owner: owner, Score: l.score(), Counted: true, Late: late})
 	}
-	c.Changed = true
-	l.tell(k)
+	// Whose an object was that it came to days ago is news when there are many more
+	// of them.
+	if c.Changed = c.Changed || !late || l.Foreign >= 2*l.Told; !late || l.Foreign >= 2*l.Told || !c.Opened {
+		l.tell(k)
+	}
 }
 
 // tell emits what is news, or leaves it to the end of the minute.
@@ -421,7 +475,7 @@ func (l *ledger) parts() (share, near pipeline.Nats) {
 	} else {
 		near = min(near, max(share, slowCap-share))
 	}
-	if l.Capped {
+	if l.Capped || l.Granted == 0 {
 		share = min(share, slowCap)
 		near = min(near, slowCap-share)
 	}

@@ -14,6 +14,7 @@ func (l *ledger) finding(k *knot, at pipeline.Time) pipeline.Finding {
 	d := l.Dossier
 	c := d.Cases[0]
 	d.Who, d.Owner = l.Who, l.Owner
+	l.Told = l.Foreign
 	low, high := 0, 0
 	objects, granted, truncated := l.Reached.others()
 	f := pipeline.Finding{
@@ -103,6 +104,8 @@ func (l *ledger) describe(f *pipeline.Finding, c *caseFile) {
 		f.Reason += " The configuration names it as a known client."
 	case l.Reader:
 		f.Reason += " It read what others own before, too: support or a partner does, and a patient thief."
+	case l.Program:
+		f.Reason += " Keys are for programs that read what many own here, as the edition knows them."
 	case l.Capped:
 		f.Reason += " Too little is known of who shares what here for more than a look."
 	}

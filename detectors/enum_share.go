@@ -50,6 +50,7 @@ type sharing struct {
 	Day      uint32
 	K, N     uint32    // contacts that teach, halved at shareESS; K in teachOne
 	Taught   uint32    // principals that taught, not more than one a day each
+	Who      linear256 // they
 	Sharers  []sharer  `json:",omitempty"` // who came to others' objects, sorted by print
 	Turns    [4]uint64 // who taught today, by hash
 	Unjudged int64     // foreign contacts that were not judged: shared here
@@ -159,6 +160,7 @@ func (sh *sharing) teach(who, day uint32, foreign bool, e *EndpointBaseline) {
 	}
 	sh.Turns[at>>62] |= 1 << (at & 63)
 	sh.Taught++
+	sh.Who.add(at)
 	sh.N++
 	if foreign {
 		sh.K += teachOne
@@ -177,7 +179,7 @@ const teachOne = 256
 
 // few reports whether those who read what many others own are no more than a tenth.
 func (sh *sharing) few(e *EndpointBaseline) bool {
-	wide, all := uint32(0), sh.Taught
+	wide, all := uint32(0), uint32(sh.Who.count())
 	for i := range sh.Sharers {
 		if sh.Sharers[i].Objects >= readerOwners {
 			wide++
@@ -227,7 +229,7 @@ func (sh *sharing) share(b *Baselines, e *EndpointBaseline) (share uint32, known
 	}
 	mean := uint64(prior.A) << 16 / (uint64(prior.A) + uint64(prior.B))
 	share = uint32((mean*size + uint64(sh.K)<<16/teachOne) / (size + uint64(sh.N)))
-	return min(max(share, 33), 65535), known || sh.Taught >= shareKnown
+	return min(max(share, 33), 65535), known || sh.Who.count() >= shareKnown
 }
 
 func (t *shareTable) tick(k *knot, at pipeline.Time) {

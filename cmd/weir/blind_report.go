@@ -99,9 +99,9 @@ func (b *blindSpots) gaps() []blindGap {
 }
 
 // everything is the same cost for all detectors.
-func everything(l loses) (list []blindCost) {
+func everything(l loses, attacks string) (list []blindCost) {
 	for _, name := range detectors.Names() {
-		list = append(list, blindCost{detector: name, loses: l})
+		list = append(list, blindCost{name, l, attacks})
 	}
 	return list
 }
@@ -115,19 +115,22 @@ func costs(l loses, names ...string) (list []blindCost) {
 
 // addressGaps: clients that cannot be told apart.
 func (b *blindSpots) addressGaps() (out []blindGap) {
-	worst, told := losesAll, "nobody can be told apart"
-	if b.named*2 > b.requests {
-		worst, told = losesSome, "who changes session, key or user is another client"
+	worst, told, whose := losesAll, "nobody can be told apart", ""
+	switch {
+	case b.named*2 > b.requests:
+		worst, told, whose = losesSome, "who changes session, key or user is another client", "by clients that change them"
+	case b.named*20 > b.requests:
+		worst, told, whose = losesSome, "who has no session, key or user cannot be told apart", "by clients without them"
 	}
 	if b.noAddress*2 > b.requests {
 		out = append(out, blindGap{
-			cause: "address", requests: b.noAddress, of: b.requests, costs: everything(worst), fix: "Log $remote_addr.",
+			cause: "address", requests: b.noAddress, of: b.requests, costs: everything(worst, whose), fix: "Log $remote_addr.",
 			why: fmt.Sprintf("%d of %d requests name no client address: %s", b.noAddress, b.requests, told),
 		})
 	}
 	if who, n, ok := b.crowd.most(b.requests - b.noAddress); ok && n*2 > b.requests {
 		out = append(out, blindGap{
-			cause: "forwarded", requests: n, of: b.requests, costs: everything(worst), unless: "one program sends most of the requests",
+			cause: "forwarded", requests: n, of: b.requests, costs: everything(worst, whose), unless: "one program sends most of the requests",
 			fix: fmt.Sprintf("Log $http_x_forwarded_for, and name the proxy: identity: {trusted_proxies: [%s]}.", who),
 			why: fmt.Sprintf("%d of %d requests come from %s, which has the browsers of many: %s behind it", n, b.requests, who, told),
 		})
@@ -144,12 +147,11 @@ func (b *blindSpots) fieldGaps() (out []blindGap) {
 	if b.noStatus*20 > b.requests {
 		add(b.noStatus, b.requests, "status", "requests have no status: misses and refusals are not seen", "Log $status.",
 			costs(losesAll, "probe.path", "enum.object", "scrape.crawl", "volume.flood", "data.exposure", "auth.takeover", "key.misuse"),
-			[]blindCost{{"auth.stuffing", losesSome, "by many clients"}}, costs(losesTime, "auth.bruteforce", "auth.spraying", "enum.user"))
+			[]blindCost{{"auth.stuffing", losesSome, "by many clients"}}, costs(losesTime, "auth.stuffing", "auth.bruteforce", "auth.spraying", "enum.user"))
 	}
 	if b.noMethod*20 > b.requests {
 		add(b.noMethod, b.requests, "method", "requests have no method: logins and reads cannot be told from others", "Log $request_method, or $request.",
-			costs(losesAll, "scrape.crawl", "auth.bruteforce", "auth.spraying", "enum.user", "auth.takeover"),
-			[]blindCost{{"auth.stuffing", losesSome, "by many clients"}})
+			costs(losesAll, "scrape.crawl", "auth.bruteforce", "auth.spraying", "enum.user", "auth.takeover"), costs(losesSome, "auth.stuffing"), costs(losesTime, "data.exposure"))
 	}
 	if b.noBytes*2 > b.requests {
 		add(b.noBytes, b.requests, "bytes", "answers have no size: what is too large is not seen", "Log $body_bytes_sent.", costs(losesAll, "data.exposure"))
@@ -165,11 +167,11 @@ func (b *blindSpots) fieldGaps() (out []blindGap) {
 	if b.logins >= minBlindRequests && b.noLogin*2 > b.logins {
 		add(b.noLogin, b.logins, "login_user", "logins and resets do not name the account that was tried",
 			"Log it as login_user; only the application knows it: docs/logs.md has how it tells the log.",
-			[]blindCost{{"auth.stuffing", losesSome, "by many clients"}}, costs(losesTime, "auth.spraying", "enum.user"), []blindCost{{"auth.takeover", losesSome, "by passwords that were tried"}})
+			[]blindCost{{"auth.stuffing", losesSome, "by many clients"}}, costs(losesTime, "auth.stuffing", "auth.spraying", "enum.user"), []blindCost{{"auth.takeover", losesSome, "by passwords that were tried"}})
 	}
 	if b.sampled > 0 && b.sampled < 1 {
 		out = append(out, blindGap{
-			cause: "sampling", requests: b.requests, of: b.requests, costs: everything(losesTime), fix: "Log every request.",
+			cause: "sampling", requests: b.requests, of: b.requests, costs: everything(losesTime, ""), fix: "Log every request.",
 			why: fmt.Sprintf("the log shows %g of the requests: counts are those of the sample, and what takes n requests to be seen takes %.0f", b.sampled, 1/b.sampled) + " times n",
 		})
 	}
@@ -199,14 +201,14 @@ func (b *blindSpots) endpointGaps() (out []blindGap) {
 	if b.accounts == 0 {
 		g := blindGap{
 			cause: "user", requests: b.requests, of: b.requests,
-			costs: []blindCost{{"auth.takeover", losesAll, ""}, {"enum.object", losesSome, "on objects of others that are handed out"}},
+			costs: []blindCost{{"enum.object", losesSome, "on objects of others that are handed out"}, {"data.exposure", losesTime, ""}},
 			why:   "no request names a user: whose an object is is not known",
 			fix:   "Log $remote_user, or the account as user.",
 		}
 		if b.named == 0 {
 			g.why = "no request names a user, a key or a session: clients are addresses"
 			g.fix = "Log $remote_user, a session cookie or an API key."
-			g.costs = append(g.costs, blindCost{"key.misuse", losesAll, ""})
+			g.costs = append(g.costs, blindCost{"auth.takeover", losesSome, "by sessions that are stolen"}, blindCost{"key.misuse", losesAll, ""})
 		}
 		out = append(out, g)
 	}

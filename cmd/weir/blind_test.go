@@ -91,7 +91,7 @@ func TestBlindSpots(t *testing.T) {
 		r := blindRequest(i, "POST", "/login", 401)
 		r.Flags |= pipeline.FlagLogin
 		return r
-	}, "40 of 40 logins and resets do not name the account that was tried (in part: auth.stuffing by many clients, auth.takeover by passwords that were tried; later: auth.spraying, enum.user). Log it as login_user")
+	}, "40 of 40 logins and resets do not name the account that was tried (in part: auth.stuffing by many clients, auth.takeover by passwords that were tried; later: auth.stuffing, auth.spraying, enum.user). Log it as login_user")
 	f("no method", 40, func(i int) *pipeline.Request { return blindRequest(i, "", "/", 200) }, "40 of 40 requests have no method")
 	f("no size", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "GET", "/", 200)

@@ -16,6 +16,7 @@ import (
 	"weir/detectors"
 	"weir/pipeline"
 	"weir/storage"
+	"weir/storage/sqlite"
 )
 
 // detect is the stage behind the requests log: it takes records in their order
@@ -319,54 +320,14 @@ func (d *detect) checkpoint(ctx context.Context) error {
 		d.saved = time.Now()
 		return nil
 	}
-	e := d.e
-	chunks := map[uint32][]byte{chunkEdition: d.body}
-	var err error
-	if chunks[chunkMerge], err = e.merge.Snapshot(d.codec); err != nil {
-		return err
-	}
-	if chunks[chunkBook], err = e.book.Snapshot(); err != nil {
-		return err
-	}
-	if chunks[chunkWatch], err = e.watch.AppendState(nil); err != nil {
-		return err
-	}
-	if err := e.set.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
-		chunks[n] = data
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := e.cross.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
-		chunks[chunkCross+n] = data
-		return nil
-	}); err != nil {
-		return err
-	}
-	if e.dedupe != nil {
-		chunks[chunkDedupe] = e.dedupe.AppendState(nil)
-		d.s.status.copies.Store(e.dedupe.Copies())
-	}
-	head, err := json.Marshal(manifest{
-		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
-		Facts: e.factsBody, Dedupe: e.dedupe != nil,
-	})
+	size, err := d.write(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.s.whileFull(ctx, func() error {
-		return d.s.db.WriteCheckpoint(ctx, d.position, head, chunks)
-	}); err != nil {
-		return err
-	}
-	size := 0
-	for _, data := range chunks {
-		size += len(data)
-	}
 	if size > largeCheckpoint {
-		clear(chunks)
-		debug.FreeOSMemory() // else the heap grows to half as much again as with them
+		debug.FreeOSMemory() // else the heap grows to half as much again as with it
 	}
+	e := d.e
 	d.saved, d.savedAt = time.Now(), d.position
 	st := &d.s.status
 	st.keepFrom.Store(d.position + 1)
@@ -379,6 +340,63 @@ func (d *detect) checkpoint(ctx context.Context) error {
 	st.late.Store(late)
 	st.skewed.Store(skewed)
 	return nil
+}
+
+// write writes a checkpoint, a few chunks at a time: the state may be large, and
+// is not in memory a second time. It returns how many bytes that took.
+func (d *detect) write(ctx context.Context) (size int, err error) {
+	e, s := d.e, d.s
+	var cp *sqlite.Checkpoint
+	if err := s.whileFull(ctx, func() (err error) {
+		cp, err = s.db.BeginCheckpoint(ctx, d.position)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	defer cp.Close()
+	put := func(n uint32, data []byte, err error) error {
+		size += len(data)
+		if err == nil && cp.Put(n, data) {
+			err = s.whileFull(ctx, func() error { return cp.Flush(ctx) })
+		}
+		return err
+	}
+	merged, err := e.merge.Snapshot(d.codec)
+	if err := put(chunkMerge, merged, err); err != nil {
+		return size, err
+	}
+	book, err := e.book.Snapshot()
+	if err := put(chunkBook, book, err); err != nil {
+		return size, err
+	}
+	watch, err := e.watch.AppendState(nil)
+	if err := put(chunkWatch, watch, err); err != nil {
+		return size, err
+	}
+	if err := put(chunkEdition, d.body, nil); err != nil {
+		return size, err
+	}
+	all := d.savedAt == 0
+	if err := e.set.Changed(all, func(n uint32, data []byte) error { return put(n, data, nil) }); err != nil {
+		return size, err
+	}
+	if err := e.cross.Changed(all, func(n uint32, data []byte) error { return put(chunkCross+n, data, nil) }); err != nil {
+		return size, err
+	}
+	if e.dedupe != nil {
+		if err := put(chunkDedupe, e.dedupe.AppendState(nil), nil); err != nil {
+			return size, err
+		}
+		s.status.copies.Store(e.dedupe.Copies())
+	}
+	head, err := json.Marshal(manifest{
+		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
+		Facts: e.factsBody, Dedupe: e.dedupe != nil,
+	})
+	if err != nil {
+		return size, err
+	}
+	return size, s.whileFull(ctx, func() error { return cp.Finish(ctx, head) })
 }
 
 // controlEdition is the kind of a control record that carries an edition.

@@ -50,8 +50,8 @@ func TestKafkaAcrossKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	const topic, partitions = "web", 3
-	again(t, ctx, "create the topic", func() error { return cluster.Create(ctx, topic, partitions) })
-	again(t, ctx, "see the partitions", func() error {
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, partitions) })
+	again(ctx, t, "see the partitions", func() error {
 		ids, err := cluster.Partitions(ctx, topic)
 		if err == nil && len(ids) != partitions {
 			err = fmt.Errorf("partitions %v", ids)
@@ -97,7 +97,7 @@ func TestKafkaAcrossKills(t *testing.T) {
 					i += n
 				}
 				tries := 0
-				again(t, ctx, "write", func() error {
+				again(ctx, t, "write", func() error {
 					if tries++; tries > 1 {
 						mu.Lock()
 						for i := range part {
@@ -191,9 +191,9 @@ func TestKafkaSecure(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	const topic = "web"
-	again(t, ctx, "create the topic", func() error { return cluster.Create(ctx, topic, 1) })
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, 1) })
 	log := trafficLog(*killSeed)
-	again(t, ctx, "write", func() error { return cluster.Write(ctx, topic, 0, [][]byte{text(log)}) })
+	again(ctx, t, "write", func() error { return cluster.Write(ctx, topic, 0, [][]byte{text(log)}) })
 	dir := t.TempDir()
 	password := writeFile(t, dir, "password", []byte(services.KafkaPassword+"\n"))
 	for _, mechanism := range kafka.Mechanisms() {
@@ -231,7 +231,7 @@ func TestKafkaSecure(t *testing.T) {
 }
 
 // again does f until it succeeds.
-func again(t *testing.T, ctx context.Context, what string, f func() error) {
+func again(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	for {
 		err := f()
