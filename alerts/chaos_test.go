@@ -26,40 +26,51 @@ import (
 	"weir/pipeline"
 )
 
-var chaosAlerts = flag.Int("alerts", 600, "how many revisions go through each sink's mishaps")
+var (
+	chaosAlerts = flag.Int("alerts", 600, "how many revisions go through each sink's mishaps")
+	chaosSeed   = flag.Uint64("chaosseed", 1, "chooses the mishaps and the kills")
+)
 
-// mortal is a store of a process that can be killed: it writes nothing then.
+// mortal is a store of a process that can be killed: it writes nothing then. It dies
+// by itself at one of its writes, after the sink took what is to be written down.
 type mortal struct {
 	*memoryStore
-	dead atomic.Bool
+	writes atomic.Int64 // left
 }
 
 var errKilled = errors.New("killed")
 
-func (m *mortal) SetSinkCursor(ctx context.Context, sink string, seq int64) error {
-	if m.dead.Load() {
+func (m *mortal) alive() error {
+	if m.writes.Add(-1) < 0 {
 		return errKilled
+	}
+	return nil
+}
+
+func (m *mortal) SetSinkCursor(ctx context.Context, sink string, seq int64) error {
+	if err := m.alive(); err != nil {
+		return err
 	}
 	return m.memoryStore.SetSinkCursor(ctx, sink, seq)
 }
 
 func (m *mortal) SaveRetry(ctx context.Context, sink string, r Retry) error {
-	if m.dead.Load() {
-		return errKilled
+	if err := m.alive(); err != nil {
+		return err
 	}
 	return m.memoryStore.SaveRetry(ctx, sink, r)
 }
 
 func (m *mortal) DropRetry(ctx context.Context, sink string, seq int64) error {
-	if m.dead.Load() {
-		return errKilled
+	if err := m.alive(); err != nil {
+		return err
 	}
 	return m.memoryStore.DropRetry(ctx, sink, seq)
 }
 
 func (m *mortal) DeadLetter(ctx context.Context, sink string, seq int64, reason string, attempts []byte) error {
-	if m.dead.Load() {
-		return errKilled
+	if err := m.alive(); err != nil {
+		return err
 	}
 	return m.memoryStore.DeadLetter(ctx, sink, seq, reason, attempts)
 }
@@ -94,13 +105,14 @@ func through(t *testing.T, cfg SinkConfig, dial *pipeNet, rows []Row, kills bool
 	if err := all.Err(); err != nil {
 		t.Fatal(err)
 	}
-	rng := rand.New(rand.NewPCG(5, 6))
+	rng := rand.New(rand.NewPCG(*chaosSeed, 6))
 	for life := 0; ; life++ {
 		sink, err := OpenSink(cfg, SinkOptions{Version: "1.0", dial: dial.dial})
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := &mortal{memoryStore: st}
+		m.writes.Store(1 + int64(rng.IntN(max(len(rows)/50, 30))))
 		d, err := NewDeliverer(DelivererOptions{Config: all, Store: m, Sinks: map[string]Sink{"siem": sink}, Log: zap.NewNop(), Metrics: prometheus.NewRegistry()})
 		if err != nil {
 			t.Fatal(err)
@@ -114,8 +126,9 @@ func through(t *testing.T, cfg SinkConfig, dial *pipeNet, rows []Row, kills bool
 				calmDown()
 			}
 			lasts = 100 * time.Hour
+			m.writes.Store(1 << 40)
 		}
-		for until := time.Now().Add(lasts); time.Now().Before(until); {
+		for until := time.Now().Add(lasts); time.Now().Before(until) && m.writes.Load() >= 0; {
 			time.Sleep(min(time.Until(until), time.Second)) // the bubble's clock
 			st.mu.Lock()
 			done := st.cursor["siem"] == int64(len(rows)) && len(st.retries) == 0
@@ -123,10 +136,11 @@ func through(t *testing.T, cfg SinkConfig, dial *pipeNet, rows []Row, kills bool
 			if done {
 				cancel()
 				wg.Wait()
+				t.Logf("killed %d times", life)
 				return st
 			}
 		}
-		m.dead.Store(true)
+		m.writes.Store(-1)
 		cancel()
 		wg.Wait()
 		if lasts >= time.Hour {
@@ -206,7 +220,7 @@ func TestSinksThroughMishaps(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rows, poisoned := chaosRows(*chaosAlerts, true)
-				r := newReceiver(1)
+				r := newReceiver(*chaosSeed)
 				r.secrets = []string{oldSecret}
 				if c.name == "webhook" {
 					r.rotate = rotation(t, r, signing)
@@ -251,14 +265,14 @@ func TestSyslogThroughMishaps(t *testing.T) {
 		t.Run(fmt.Sprintf("kills=%t", kills), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rows, _ := chaosRows(*chaosAlerts, false)
-				r := newReceiver(1)
+				r := newReceiver(*chaosSeed)
 				p := newPipeNet()
 				loses := 3
 				if kills {
 					loses = 0
 				}
 				go r.syslogTCP(p, loses)
-				cfg := SinkConfig{Batch: 5, MaxPerMinute: 600, Syslog: &SyslogConfig{Address: "tcp://192.0.2.1:514", Hostname: "gw1"}}
+				cfg := SinkConfig{Batch: 5, MaxPerMinute: 120, Syslog: &SyslogConfig{Address: "tcp://192.0.2.1:514", Hostname: "gw1"}}
 				st := through(t, cfg, p, rows, kills, nil)
 				synctest.Wait()
 				r.mu.Lock()
@@ -284,14 +298,14 @@ func TestFileThroughKills(t *testing.T) {
 	path := filepath.Join(dir, "alerts.ndjson")
 	synctest.Test(t, func(t *testing.T) {
 		rows, _ := chaosRows(*chaosAlerts, false)
-		cfg := SinkConfig{Batch: 20, MaxPerMinute: 600, File: &FileConfig{Path: path, MaxBytes: 200_000, Keep: 1000}}
+		cfg := SinkConfig{Batch: 20, MaxPerMinute: 60, File: &FileConfig{Path: path, MaxBytes: 200_000, Keep: 1000}}
 		st := through(t, cfg, newPipeNet(), rows, true, nil)
 		names, err := filepath.Glob(path + "*")
 		if err != nil || len(names) < 3 {
 			t.Fatalf("files %v: %v", names, err)
 		}
 		slices.SortFunc(names, func(a, b string) int { return age(b) - age(a) })
-		r := newReceiver(1)
+		r := newReceiver(*chaosSeed)
 		for _, name := range names {
 			keys, size := linesOf(t, name)
 			if size > 200_000 {
@@ -329,7 +343,7 @@ func linesOf(t *testing.T, name string) (keys []string, size int) {
 }
 
 func TestChaosIsRough(t *testing.T) {
-	r := newReceiver(1)
+	r := newReceiver(*chaosSeed)
 	seen := map[string]int{}
 	for range 2000 {
 		seen[r.mishap()]++

@@ -255,8 +255,8 @@ func TestKafkaSinkAcrossKills(t *testing.T) {
 	cluster := kafka.Cluster{Brokers: []string{broker.Address()}}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	again(t, ctx, "create the topic", func() error { return cluster.Create(ctx, "alerts", 3) })
-	again(t, ctx, "see the partitions", func() error { _, err := cluster.Partitions(ctx, "alerts"); return err })
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, "alerts", 3) })
+	again(ctx, t, "see the partitions", func() error { _, err := cluster.Partitions(ctx, "alerts"); return err })
 	dir := t.TempDir()
 	password := writeFile(t, dir, "password", []byte(services.KafkaPassword+"\n"))
 	store := filepath.Join(dir, "weir.db")
@@ -279,7 +279,7 @@ alerts: {sinks: {siem: {kafka: {brokers: [%q], topic: alerts, tls: {ca_file: %q}
 		}
 		if step == steps/2 {
 			broker.Kill()
-			again(t, ctx, "start the broker again", broker.Start)
+			again(ctx, t, "start the broker again", broker.Start)
 		}
 	}
 	d.waitReady(t)
