@@ -25,6 +25,9 @@ import (
 type URL string
 
 func (u URL) String() string {
+	if u == "" {
+		return ""
+	}
 	p, err := url.Parse(string(u))
 	if err != nil || p.Host == "" {
 		return "<url>"
