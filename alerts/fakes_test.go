@@ -47,7 +47,6 @@ func (p *pipeNet) Addr() net.Addr { return &net.TCPAddr{} }
 type receiver struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
-	calm    bool     // no mishaps
 	keys    []string // id.revision, in order of arrival
 	wrong   []string // what a faithful server would complain about
 	present map[string]bool
@@ -80,9 +79,6 @@ func isPoison(body []byte) bool { return bytes.Contains(body, []byte("poison")) 
 
 // mishap is what happens to a request: "" nothing.
 func (r *receiver) mishap() string {
-	if r.calm {
-		return ""
-	}
 	if n := r.rng.IntN(100); n < 12 {
 		return []string{"429", "429 later", "500", "503", "hang", "hang taken", "reset", "reset taken", "408", "502", "504", "reset"}[n]
 	}
@@ -232,7 +228,7 @@ func (r *receiver) splunk(w http.ResponseWriter, req *http.Request, body []byte)
 		keys = append(keys, e.Event.Native.String())
 	}
 	r.nextAck++
-	if r.acks[r.nextAck] = keys; !r.calm && r.rng.IntN(20) == 0 {
+	if r.acks[r.nextAck] = keys; r.rng.IntN(20) == 0 {
 		r.acks[r.nextAck] = nil // taken, lost before it was indexed
 	}
 	say(200, 0, fmt.Sprintf(`,"ackId":%d`, r.nextAck))
@@ -261,7 +257,7 @@ func (r *receiver) elastic(w http.ResponseWriter, req *http.Request, body []byte
 			status, kind = 400, "document_parsing_exception"
 		case r.present[action.Create.ID]:
 			status, kind = 409, "version_conflict_engine_exception"
-		case !r.calm && r.rng.IntN(30) == 0:
+		case r.rng.IntN(30) == 0:
 			status, kind = 429, "es_rejected_execution_exception"
 		default:
 			r.take(action.Create.ID)
@@ -288,7 +284,7 @@ func (r *receiver) sentinel(w http.ResponseWriter, req *http.Request, body []byt
 	if want := "/dataCollectionRules/dcr-1/streams/Custom-Weir_CL"; req.URL.Path != want || req.URL.Query().Get("api-version") != "2023-01-01" {
 		r.complain("posted to %s", req.URL)
 	}
-	if got := req.Header.Get("Authorization"); got != fmt.Sprintf("Bearer t%d", r.tokens) || !r.calm && r.rng.IntN(40) == 0 {
+	if got := req.Header.Get("Authorization"); got != fmt.Sprintf("Bearer t%d", r.tokens) || r.rng.IntN(40) == 0 {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -301,7 +297,7 @@ func (r *receiver) sentinel(w http.ResponseWriter, req *http.Request, body []byt
 	if err := json.Unmarshal(body, &rows); err != nil || len(rows) == 0 {
 		r.complain("rows: %v", err)
 	}
-	if len(body) > 1_000_000 || !r.calm && len(rows) > 1 && r.rng.IntN(20) == 0 {
+	if len(body) > 1_000_000 || len(rows) > 1 && r.rng.IntN(20) == 0 {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		return
 	}
