@@ -40,6 +40,8 @@ func commands() []command {
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
+		{"token", "make, list and revoke API tokens", runToken},
+		{"audit", "verify or print who did what with weir", runAudit},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},
 	}
