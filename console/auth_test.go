@@ -47,6 +47,7 @@ func wantRoles() map[string]string {
 		"GET /api/v1/feed/audit":         "admin auditor",
 		"GET /api/v1/feed/audit/stream":  "admin auditor",
 		"GET /api/v1/feed/readers":       "engineer feed admin auditor",
+		"GET /api/v1/decisions":          "analyst engineer feed admin",
 		"POST /api/v1/reveal":            "analyst engineer admin",
 		"GET /api/v1/openapi.json":       "viewer analyst engineer feed admin auditor",
 		"GET /metrics":                   "viewer analyst engineer feed admin",

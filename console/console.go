@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +116,9 @@ type Options struct {
 	// Open says that others than this machine can connect: nobody is served
 	// without a token, and under any name.
 	Open bool
+	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
+	// turns decisions off.
+	NeverBlock func(netip.Prefix) string
 }
 
 // What an answer may cost.
@@ -237,6 +241,7 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit", Admin | Auditor, false, c.feed(feedAudit)},
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
+		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},

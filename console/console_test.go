@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -125,6 +126,9 @@ func options(s *fakeStore) Options {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_test", Help: "Of a test."}, func() float64 { return 7 }))
 	return Options{
 		Store: s, Waits: func(context.Context) []string { return nil }, Metrics: registry, Register: registry, Log: zap.NewNop(), Pepper: &Pepper{key: [32]byte{1}},
+		NeverBlock: func(p netip.Prefix) string {
+			return map[bool]string{true: "it is in never_block"}[p.Contains(netip.MustParseAddr("192.0.2.1"))]
+		},
 		Names: func(token string) (string, bool) { return "name of " + token, token != "u_none" },
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"weir/pipeline"
 )
 
 // Config is the section console of weir.yaml.
@@ -23,6 +25,8 @@ type Config struct {
 	InsecureHTTP  bool       `yaml:"insecure_http,omitempty"`  // admits no TLS off loopback
 	PepperFile    string     `yaml:"pepper_file,omitempty"`    // under which tokens are stored
 	MetricsListen string     `yaml:"metrics_listen,omitempty"` // HOST:PORT for metrics and health without a token
+
+	Decisions *DecisionsConfig `yaml:"decisions,omitempty"`
 }
 
 // TLSConfig is how the listener shows itself, and whom it trusts.
@@ -49,6 +53,11 @@ func (c Config) Validate() error {
 	if c.MetricsListen != "" {
 		_, err := offLoopback("metrics_listen", c.MetricsListen)
 		errs = append(errs, err)
+	}
+	if c.Decisions != nil {
+		if _, err := pipeline.NewNeverBlock(pipeline.IdentityConfig{}, nil, c.Decisions.NeverBlock); err != nil {
+			errs = append(errs, fmt.Errorf("console.decisions.%w", err))
+		}
 	}
 	for _, name := range c.Names {
 		if hostOf(name) == "" || strings.ContainsAny(name, ":/ *") {

@@ -236,9 +236,13 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		"/api/v1/alerts/{id}":  (*query).err,
 		"/api/v1/openapi.json": (*query).err,
 
-		"/api/v1/feed/alerts":        func(q *query) error { _, err := q.feedPageQuery(feedAlerts); return err },
-		"/api/v1/feed/audit":         func(q *query) error { _, err := q.feedPageQuery(feedAudit); return err },
-		"/api/v1/feed/readers":       (*query).err,
+		"/api/v1/feed/alerts":  func(q *query) error { _, err := q.feedPageQuery(feedAlerts); return err },
+		"/api/v1/feed/audit":   func(q *query) error { _, err := q.feedPageQuery(feedAudit); return err },
+		"/api/v1/feed/readers": (*query).err,
+		"/api/v1/decisions": func(q *query) error {
+			q.one("format", "")
+			return q.err()
+		},
 		"/api/v1/feed/alerts/stream": func(q *query) error { _, err := q.feedStreamQuery(feedAlerts); return err },
 		"/api/v1/feed/audit/stream":  func(q *query) error { _, err := q.feedStreamQuery(feedAudit); return err },
 	}
@@ -354,6 +358,7 @@ func TestDocumentExamples(t *testing.T) {
 				Data []readerView `json:"data"`
 			})
 		},
+		"#/components/schemas/DecisionList":  func() any { return new(decisionList) },
 		"#/components/schemas/RevealRequest": func() any { return new(revealRequest) },
 		"#/components/schemas/Revealed": func() any {
 			return new(struct {
@@ -543,6 +548,7 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 	walk("request", d.at("components", "schemas", "Request"), reflect.TypeFor[Request]())
 	walk("heartbeat", d.at("components", "schemas", "Heartbeat"), reflect.TypeFor[heartbeat]())
 	walk("audit entry", d.at("components", "schemas", "AuditEntry"), reflect.TypeFor[AuditEntry]())
+	walk("decision", d.at("components", "schemas", "Decision"), reflect.TypeFor[decision]())
 	walk("reader", d.at("components", "schemas", "ReaderList", "properties", "data"), reflect.TypeFor[[]readerView]())
 	if looked < 100 {
 		t.Errorf("looked at %d members only", looked)

@@ -14,7 +14,7 @@ const (
 	Viewer   Roles = 1 << iota // reads alerts
 	Analyst                    // reads requests, too, and opens names, with a reason
 	Engineer                   // as Analyst; sees who reads the feeds
-	Feed                       // a machine: reads the feed of alerts and decisions, and its own place
+	Feed                       // a machine: reads the feed of alerts, its own place in it, and decisions
 	Admin                      // everything there is, the audit, too
 	Auditor                    // reads the audit and who reads the feeds
 )

@@ -21,11 +21,15 @@ import (
 func (s *service) newServer() *http.Server { return console.NewServer(s.consoleOptions()) }
 
 func (s *service) consoleOptions() console.Options {
-	return console.Options{
+	o := console.Options{
 		Store: consoleStore{s.db}, Waits: s.waits, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
+	if s.never != nil {
+		o.NeverBlock = s.never.Why
+	}
+	return o
 }
 
 // listening are the sockets of the HTTP side.

@@ -106,6 +106,7 @@ type service struct {
 	db      *sqlite.DB
 	keys    *pipeline.PrivacyKeys
 	pepper  *console.Pepper
+	never   *pipeline.NeverBlock // nil while decisions are off
 	id      *pipeline.Identity
 	metrics *metrics
 	labels  map[string]map[string]string // by source
@@ -235,6 +236,11 @@ func (s *service) open(ctx context.Context) error {
 	}
 	for _, note := range s.id.Context().Notes() {
 		s.log.Warn("some of a list does not count", zap.String("reason", note))
+	}
+	if d := s.cfg.Console.Decisions; d != nil && d.Enabled {
+		if s.never, err = pipeline.NewNeverBlock(s.cfg.Identity, s.id.Context(), d.NeverBlock); err != nil {
+			return err
+		}
 	}
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err
