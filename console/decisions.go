@@ -225,6 +225,10 @@ func (c *console) spare(a *pipeline.Alert) (p netip.Prefix, why string) {
 		return p, "how many people are behind it is not known"
 	case people[1] > decisionPeople:
 		return p, fmt.Sprintf("%d to %d people may be behind it", people[0], people[1])
+	case len(a.Context.Agents) > decisionPeople:
+		// Where each person asks twice, a crowd looks like a client that takes
+		// another browser's name every time. A mistake would hit the crowd.
+		return p, "it shows many browsers: one client that changes its name, or many people"
 	}
 	return p, ""
 }

@@ -70,6 +70,10 @@ func TestDecisions(t *testing.T) {
 		f("block ip:203.0.113.7 14400s", func(a *pipeline.Alert) { a.Window.Last = now.Add(48 * time.Hour) })
 		f("spare 203.0.113.7: 2 to 4 people may be behind it", func(a *pipeline.Alert) { a.Context.People = &[2]int{2, 4} })
 		f("spare 203.0.113.7: how many people are behind it is not known", func(a *pipeline.Alert) { a.Context.People = nil })
+		f("spare 203.0.113.7: it shows many browsers: one client that changes its name, or many people", func(a *pipeline.Alert) {
+			a.Context.Agents = []string{"a", "b", "c", "d"}
+		})
+		f(block, func(a *pipeline.Alert) { a.Context.Agents = []string{"a", "b", "c"} })
 		f("spare 203.0.113.7: it does not page by itself", func(a *pipeline.Alert) { a.Tier = "review" })
 		f("spare 192.0.2.1: it is in never_block", func(a *pipeline.Alert) { a.Principal.Value = "192.0.2.1" })
 		f("spare x\ndeny all: it is no address", func(a *pipeline.Alert) { a.Principal.Value = "x\ndeny all" })
