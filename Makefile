@@ -8,7 +8,7 @@ LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 
 export CGO_ENABLED = 0
 
-.PHONY: help build run test race lint fmt golden fuzz bench load sample pgo eval check ci
+.PHONY: help build run test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ test: ## vet and test everything
 
 race: ## test with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+e2e: ## test with real servers and SDKs: Kafka (needs Java 17, and once the network), OpenTelemetry
+	WEIR_E2E=1 $(GO) test ./cmd/weir -run Kafka -count 1 -v
+	cd bench/otlp && $(GO) test -count 1 ./...
+
+services: ## run a Kafka broker for trying things out, until interrupted
+	$(GO) run ./bench/services/run kafka
 
 lint: ## check the style
 	$(LINT) config verify
@@ -49,12 +56,19 @@ load: build ## measure analyze against the yardstick on LINES=2000000 made-up li
 	bin/gen -lines $(LINES) -clients 50000 -o bin/load.log
 	bin/ratio -splitter bin/splitter bin/load.log -- bin/weir analyze --quiet bin/load.log
 
+pushload: build ## push 50,000 lines/s for a minute, kill weir 5 times, look for every acknowledged line
+	$(GO) build -buildvcs=false -o bin/ ./bench/pushload
+	bin/pushload -weir bin/weir
+
 pgo: load ## record the profile that builds are optimized by
 	@set -e; for i in 1 2 3 4 5 6; do bin/weir analyze --quiet --cpuprofile bin/cpu$$i.pprof bin/load.log >/dev/null; done
 	$(GO) tool pprof -proto bin/cpu?.pprof > cmd/weir/default.pgo
 
 eval: build ## measure detection on simulated traffic into docs/detection.md
 	bin/weir eval --out docs/detection.md
+
+senders: build ## compare what real servers (nginx, HAProxy, Apache, Caddy, rsyslog) were sent with what weir stored
+	$(GO) run ./bench/senders -weir bin/weir
 
 sample: ## make the sample log again
 	$(GO) run ./bench/gen -lines 3000 -clients 140 -seed 20260302 -span 2h -start 2026-03-02T09:00:00Z -o cmd/weir/testdata/sample.log.gz

@@ -58,6 +58,8 @@ type DelivererOptions struct {
 	Version string          // of weir, for the User-Agent
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
+	// Heartbeat returns what heartbeats say, a JSON object; nil sends none.
+	Heartbeat func() []byte
 }
 
 // Deliverer brings stored alerts to sinks, one goroutine a sink, one alert a
@@ -65,6 +67,32 @@ type DelivererOptions struct {
 // message may come again, under the same id.
 type Deliverer struct {
 	couriers []*courier
+	beats    []*heartbeat
+}
+
+// heartbeat tells one webhook that weir lives.
+type heartbeat struct {
+	hook *webhook
+	data func() []byte
+	log  *zap.Logger
+}
+
+func (b *heartbeat) run(ctx context.Context) {
+	tick := time.NewTicker(b.hook.every)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := b.hook.beat(ctx, b.data())
+		if err != nil && ctx.Err() == nil && !failing {
+			b.log.Warn("a heartbeat is not taken", zap.Error(err))
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // SinkStatus is how a sink does.
@@ -95,6 +123,9 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 			name: name, sink: sinks[name], cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
 			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
 		})
+		if hook, ok := sinks[name].(*webhook); ok && hook.every > 0 && o.Heartbeat != nil {
+			d.beats = append(d.beats, &heartbeat{hook: hook, data: o.Heartbeat, log: o.Log.With(zap.String("sink", name))})
+		}
 		for _, r := range []string{"sent", "failed", "dead", "skipped"} {
 			m.total.WithLabelValues(name, r)
 		}
@@ -108,6 +139,9 @@ func (d *Deliverer) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, c := range d.couriers {
 		wg.Go(func() { c.run(ctx) })
+	}
+	for _, b := range d.beats {
+		wg.Go(func() { b.run(ctx) })
 	}
 	wg.Wait()
 }

@@ -55,6 +55,7 @@ type incident struct {
 	// whichever finding is the incident's now.
 	Owned     []string `json:"owned,omitempty"`
 	OwnedMore bool     `json:"owned_more,omitempty"`
+	OwnedAll  int64    `json:"owned_all,omitempty"` // how many there are
 
 	Severity  int  `json:"severity"` // the highest so far: a route that took the opening takes the end too
 	Tier      int  `json:"tier"`
@@ -211,7 +212,7 @@ func (inc *incident) regrade(f *pipeline.Finding) {
 	takesOver := f.Supersedes != "" && f.Supersedes == inc.Finding.Detector
 	inc.gather(f)
 	if f.Wide && len(f.Objects) > 0 {
-		inc.Owned, inc.OwnedMore = f.Objects, f.Truncated
+		inc.Owned, inc.OwnedMore, inc.OwnedAll = f.Objects, f.Truncated, f.Outcome.Objects
 	}
 	if stronger || takesOver || same {
 		inc.Finding = *f

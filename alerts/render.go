@@ -58,7 +58,8 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
 	}
 	if len(inc.Owned) > 0 && !f.Wide {
-		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), f.Truncated || inc.OwnedMore
+		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), inc.OwnedMore || f.Truncated && len(f.Accounts) > 0
+		a.Outcome.Objects, a.Outcome.Succeeded = inc.OwnedAll, ptr(&inc.OwnedAll)
 	}
 	if open {
 		a.Status = "open"

@@ -49,6 +49,11 @@ type WebhookConfig struct {
 	CAFile string `yaml:"ca_file"`
 	// Timeout bounds one try; 15 s when absent.
 	Timeout Duration `yaml:"timeout"`
+	// Heartbeat is how often a webhook tells that weir lives, and how far it
+	// has come; 0 never:
+	//
+	//	{"type":"weir.heartbeat","timestamp":"…","data":{"schema":"weir.heartbeat/1",…}}
+	Heartbeat Duration `yaml:"heartbeat"`
 }
 
 // URL is an address whose path and query may be a secret: it prints without
@@ -74,6 +79,8 @@ const (
 	maxSecrets     = 8
 	maxSecretFile  = 64 << 10
 	maxRetryAfter  = 24 * time.Hour
+	minHeartbeat   = 10 * time.Second
+	maxHeartbeat   = 24 * time.Hour
 )
 
 func (c *WebhookConfig) validate() []error {
@@ -102,6 +109,9 @@ func (c *WebhookConfig) validate() []error {
 	if t := time.Duration(c.Timeout); t != 0 && (t < time.Second || t > time.Minute) {
 		bad("timeout: %s is not within 1s to 1m", t)
 	}
+	if t := time.Duration(c.Heartbeat); t != 0 && (t < minHeartbeat || t > maxHeartbeat) {
+		bad("heartbeat: %s is not within %s to %s", t, minHeartbeat, maxHeartbeat)
+	}
 	return errs
 }
 
@@ -110,8 +120,9 @@ func loopback(host string) bool {
 	return err == nil && a.IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
-// webhook is the sink. One goroutine uses it.
+// webhook is the sink. Nothing of it changes: Send and beat may go on at once.
 type webhook struct {
+	every   time.Duration // between heartbeats; 0 none
 	url     string
 	host    string // all of the address that may be printed
 	agent   string
@@ -148,7 +159,7 @@ func newWebhook(c WebhookConfig, version string) (*webhook, error) {
 		timeout = webhookTimeout
 	}
 	return &webhook{
-		url: string(c.URL), host: u.Scheme + "://" + u.Host, agent: "weir/" + version, secrets: secrets, hub: c.HubSignature,
+		every: time.Duration(c.Heartbeat), url: string(c.URL), host: u.Scheme + "://" + u.Host, agent: "weir/" + version, secrets: secrets, hub: c.HubSignature,
 		client: &http.Client{
 			Timeout: timeout,
 			Transport: &http.Transport{
@@ -204,7 +215,7 @@ func readSecrets(path string) ([][]byte, error) {
 // Send posts the alerts one by one and stops at the first that fails.
 func (h *webhook) Send(ctx context.Context, batch []pipeline.Alert) error {
 	for i := range batch {
-		if err := h.post(ctx, &batch[i]); err != nil {
+		if err := h.post(ctx, revisionOf(&batch[i]), payload(&batch[i])); err != nil {
 			return fmt.Errorf("post alert to %s: %w", h.host, err)
 		}
 	}
@@ -229,13 +240,24 @@ func payload(a *pipeline.Alert) []byte {
 	return append(AppendJSON(b, a), '}')
 }
 
-func (h *webhook) post(ctx context.Context, a *pipeline.Alert) error {
-	body := payload(a)
+// beat posts one heartbeat: data is a JSON object. It is not tried again, the next
+// one says more.
+func (h *webhook) beat(ctx context.Context, data []byte) error {
+	now := time.Now().UTC()
+	body := fmt.Appendf(nil, `{"type":"weir.heartbeat","timestamp":%q,"data":%s}`, now.Format(time.RFC3339Nano), data)
+	if err := h.post(ctx, "heartbeat."+strconv.FormatInt(now.UnixNano(), 10), body); err != nil {
+		return fmt.Errorf("post heartbeat to %s: %w", h.host, err)
+	}
+	return nil
+}
+
+// post makes one attempt to deliver body under an id.
+func (h *webhook) post(ctx context.Context, id string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("make request: %w", pipeline.ErrPermanent)
 	}
-	id, now := revisionOf(a), strconv.FormatInt(time.Now().Unix(), 10)
+	now := strconv.FormatInt(time.Now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", h.agent)
 	req.Header.Set("webhook-id", id)

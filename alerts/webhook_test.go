@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"go.uber.org/zap"
 
 	"weir/pipeline"
 )
@@ -247,4 +249,49 @@ func TestNoSecretInErrors(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	f(slow.URL, ctx)
+}
+
+// TestWebhookHeartbeat: it comes at once and again, signed like an alert, and a
+// refusal stops neither the next nor the alerts.
+func TestWebhookHeartbeat(t *testing.T) {
+	wh, err := standardwebhooks.NewWebhook(newSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 16)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if err := wh.Verify(body, r.Header); err != nil {
+			t.Errorf("the reference library refuses us: %v", err)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		got <- r.Header.Get("webhook-id") + " " + string(body)
+	}))
+	defer srv.Close()
+	hook := openHook(t, srv.URL, func(c *WebhookConfig) { c.Heartbeat = Duration(minHeartbeat) }).(*webhook)
+	if hook.every != minHeartbeat {
+		t.Fatalf("every %s", hook.every)
+	}
+	hook.every = 20 * time.Millisecond
+	n := 0
+	b := &heartbeat{hook: hook, log: zap.NewNop(), data: func() []byte { n++; return fmt.Appendf(nil, `{"n":%d}`, n) }}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go b.run(ctx)
+	seen := map[string]bool{}
+	for i := 1; i <= 3; i++ {
+		id, body, _ := strings.Cut(<-got, " ")
+		var v struct {
+			Type      string
+			Timestamp time.Time
+			Data      struct{ N int }
+		}
+		if err := json.Unmarshal([]byte(body), &v); err != nil || v.Type != "weir.heartbeat" || v.Data.N != i || v.Timestamp.IsZero() {
+			t.Errorf("heartbeat %d: %s: %v", i, body, err)
+		}
+		if seen[id] {
+			t.Errorf("the id %s is used twice", id)
+		}
+		seen[id] = true
+	}
 }

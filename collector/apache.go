@@ -180,12 +180,11 @@ func (d directive) value() (op, error) {
 			return op{slot: slotSession}, nil
 		}
 		return op{}, nil
-	case "e":
-		if header == "unique_id" {
-			return op{slot: slotRequestID}, nil
-		}
-		return op{}, nil
-	case "n", "x", "o", "f", "^ti", "^to", "^FB", "^FU":
+	case "e", "n":
+		return op{slot: namedSlot(header)}, nil
+	case "o":
+		return op{slot: answerSlot(header)}, nil
+	case "x", "f", "^ti", "^to", "^FB", "^FU":
 		return op{}, nil
 	case "c":
 		if header == "" {

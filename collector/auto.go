@@ -32,7 +32,18 @@ func detect(sample [][]byte, opt ParseOptions, inside bool) Detection {
 	lines := make([][]byte, 0, min(len(sample), detectLines))
 	for _, l := range sample[:min(len(sample), detectLines)] {
 		l, _ = admit(l)
-		if l = bytes.TrimRight(l, "\r\n"); len(bytes.TrimSpace(l)) > 0 {
+		if l = bytes.TrimRight(l, "\r\n"); len(bytes.TrimSpace(l)) == 0 {
+			continue
+		}
+		n := len(lines)
+		if l[0] == '[' {
+			for e := range elements(l) {
+				if lines = append(lines, e); len(lines)-n == 4 {
+					break
+				}
+			}
+		}
+		if n == len(lines) {
 			lines = append(lines, l)
 		}
 	}

@@ -94,6 +94,10 @@ type Format struct {
 	// where before is what it must have read before data: a header that names
 	// the columns, the beginning of a record. It may reuse before.
 	Carry func(before, data []byte) []byte
+
+	// Arrays says that a line may be a JSON array of objects, each a line of the
+	// format.
+	Arrays bool
 }
 
 // ParseOptions is what a user may say about a format.

@@ -48,6 +48,8 @@ func describe(f *Fields) string {
 	add("ja4", f.JA4)
 	add("id", f.RequestID)
 	add("operation", f.Operation)
+	add("body", f.Body)
+	add("variables", f.Variables)
 	add("location", f.Location)
 	if f.Known {
 		add("app", fmt.Sprint(f.application.Status))

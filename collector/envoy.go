@@ -148,10 +148,7 @@ func envoyValue(name, arg string) (op, error) {
 		}
 		return op{}, nil
 	case "RESP":
-		if strings.EqualFold(arg, "location") {
-			return op{slot: slotLocation}, nil
-		}
-		return op{}, nil
+		return op{slot: answerSlot(strings.ToLower(arg))}, nil
 	case "TLS_JA3_FINGERPRINT":
 		return op{slot: slotJA3, kind: kindToken}, nil
 	case "TLS_JA4_FINGERPRINT":

@@ -131,6 +131,9 @@ func OpenFile(name string, stdin io.Reader) (*File, error) {
 	return f, nil
 }
 
+// OpenBinary is OpenFile without a look at the content: of inputs that are no lines.
+func OpenBinary(name string, stdin io.Reader) (*File, error) { return openStream(name, stdin) }
+
 // openStream is OpenFile without a look at the content.
 func openStream(name string, stdin io.Reader) (*File, error) {
 	f := &File{name: name, size: -1}
@@ -236,6 +239,9 @@ func (f *File) Name() string { return f.name }
 
 // Size is the file's size as stored, or -1 for a stream.
 func (f *File) Size() int64 { return f.size }
+
+// Damage explains an error of Read; before is how many lines or records were read.
+func (f *File) Damage(err error, before int64) error { return f.damage(err, before) }
 
 // Read reads uncompressed bytes. Errors other than io.EOF are to be explained
 // with damage.

@@ -1,8 +1,10 @@
 package collector
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -54,10 +56,7 @@ func (f *Follower) begin(now time.Time) bool {
 		g.at.history = g.size
 	}
 	if f.cfg.Format.Carry != nil && at.offset > 0 && p.packed == nil {
-		// The header of a file that was read in part stands at its beginning.
-		head := make([]byte, min(at.offset, headerBytes))
-		n, _ := p.file.ReadAt(head, 0)
-		f.pump.carry = f.cfg.Format.Carry(nil, head[:n])
+		f.pump.carry = priorLines(p.file, at.offset, f.cfg.Format.Carry)
 	}
 	f.seg, f.resume, f.tries = g, nil, 0
 	f.settled()
@@ -205,3 +204,27 @@ func (f *Follower) successorName() (name string, passed []error) {
 	}
 	return f.path, passed
 }
+
+// priorLines is what a parser must have read of a file before offset: the header
+// stands at its beginning, what is open right before.
+func priorLines(file io.ReaderAt, offset int64, carry func(before, data []byte) []byte) []byte {
+	head := make([]byte, min(offset, headerBytes))
+	n, _ := file.ReadAt(head, 0)
+	if int64(n) < offset {
+		n = bytes.LastIndexByte(head[:n], '\n') + 1
+	}
+	out := carry(nil, head[:n])
+	from := max(int64(n), offset-tailBytes)
+	tail := make([]byte, offset-from)
+	if n, _ = file.ReadAt(tail, from); n == 0 {
+		return out
+	}
+	if tail = tail[:n]; from == offset-tailBytes {
+		tail = tail[bytes.IndexByte(tail, '\n')+1:]
+	}
+	return carry(out, tail)
+}
+
+// tailBytes is how much before the place to go on at is looked at for what was
+// open there.
+const tailBytes = 256 << 10

@@ -181,32 +181,27 @@ func gatewayLines() map[string]string {
 	}
 }
 
-func FuzzGateways(f *testing.F) {
-	fuzzLines(f)
-	for _, l := range gatewayLines() {
-		f.Add([]byte(l))
-	}
-	formats := Formats()
-	f.Fuzz(func(t *testing.T, line []byte) {
-		for _, c := range formats {
-			check(t, c, line)
-		}
-	})
-}
-
 // Where the lines of a log are cut makes no difference to what is read.
 func FuzzCarry(f *testing.F) {
 	f.Add([]byte(modSecurityRecord+modSecurityRecord), 100)
 	f.Add([]byte("---abCD12---A--\n[10/Oct/2025:13:55:36 +0200] id 203.0.113.7 1 h 80\n---abCD12---B--\nGET / HTTP/1.1\n---abCD12---Z--\n"), 40)
 	f.Add([]byte("#Date: 2025-02-06\n#Fields: time c-ip cs-method cs-uri-stem sc-status\n12:14:14 203.0.113.7 GET /b 200\n#Fields: date\n"), 60)
 	f.Add([]byte("#separator \\x09\n#fields\tts\tid.orig_h\tmethod\turi\n1738844054.6\t203.0.113.7\tGET\t/\n"), 50)
-	formats := []Format{modSecurityFormat(ParseOptions{}), iisFormat(ParseOptions{}), cloudFrontFormat(ParseOptions{}), zeekColumnsFormat(ParseOptions{})}
+	f.Add([]byte("2025-10-10T11:55:37.1Z stdout P {\"method\"\n2025-10-10T11:55:37.1Z stderr P a\n2025-10-10T11:55:37.1Z stdout F :\"GET\",\"path\":\"/a\"}\n2025-10-10T11:55:37.1Z stderr F b\n"), 50)
+	f.Add([]byte(`{"log":"`+strings.Repeat("x", dockerPiece)+`","stream":"stdout"}`+"\n"+`{"log":"y\n","stream":"stdout"}`+"\n"), 20000)
+	formats := []Format{
+		modSecurityFormat(ParseOptions{}), iisFormat(ParseOptions{}), cloudFrontFormat(ParseOptions{}), zeekColumnsFormat(ParseOptions{}),
+		dockerFormat(ParseOptions{}), criFormat(ParseOptions{}),
+	}
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
 		if cut < 0 || cut > len(text) {
 			return
 		}
 		cut = bytes.LastIndexByte(text[:cut], '\n') + 1
 		for _, c := range formats {
+			if bytes.Count(text, []byte("\n")) >= pieceLines {
+				break // further back nobody looks for pieces
+			}
 			read := func(p Parser, data []byte) (out []string) {
 				eachLine(data, func(line []byte, _ int) bool {
 					var f Fields

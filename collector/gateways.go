@@ -115,6 +115,7 @@ func withJSON(f Format, ps []preset, name string, opt ParseOptions) Format {
 		text := f.New
 		prefix := f.ClientPrefix
 		f.New = func() Parser { return &textOrJSON{text: text(), json: j.New()} }
+		f.Arrays = true
 		f.ClientPrefix = func(line []byte) []byte {
 			if len(line) > 0 && line[0] == '{' {
 				return j.ClientPrefix(line)

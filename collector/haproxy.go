@@ -242,7 +242,12 @@ func haproxyLayout(text string) (*layout, error) {
 			if quoted {
 				b.literal('"')
 			}
-			b.value(haproxyValue(name), text[i:i+n], i+1)
+			o := haproxyValue(name)
+			switch o.slot {
+			case slotRequest, slotTarget, slotPath, slotQuery:
+				b.hash = b.hash || name[0] != '[' // samples are written as they are
+			}
+			b.value(o, text[i:i+n], i+1)
 			if quoted {
 				b.literal('"')
 			}
@@ -326,6 +331,8 @@ func haproxyValue(name string) op {
 		return op{kind: kindNumber}
 	case "ft", "f", "b", "s", "tsc", "ts", "rc", "TR", "Tw", "Tc", "Tr", "Td", "Th", "Ti", "Tq", "CC", "CS", "fi", "si", "sp", "H", "sslc", "sslv", "o":
 		return op{kind: kindToken}
+	case "[res.hdr(location)]", "[res.hdr(x-log-user)]", "[res.hdr(x-log-login)]":
+		return op{slot: answerSlot(name[len("[res.hdr(") : len(name)-2])}
 	case "ID", "[unique-id]":
 		return op{slot: slotRequestID, kind: kindToken}
 	case "[http_auth_user]":

@@ -71,6 +71,10 @@ func TestCompileHAProxy(t *testing.T) {
 	f(`log-format %ci\ [%T]\ %HM\ %HU\ %ST`, `2001:db8::7 [06/Feb/2025:12:14:14 +0000] GET /a?b=1 200`, `time=2025-02-06T12:14:14Z remote=2001:db8::7 method=GET path=/a query=b=1 status=200`)
 	f(`%ci:%cp %Ts %{+Q}[capture.req.hdr(0)] %[req.hdr(host)] "%[req.hdr(User-Agent)]" %HM %HP%HQ %[var(txn.user)] %ID`,
 		`2001:db8::7:443 1738844054 "x" Shop.Example "curl/8 (x)" GET /a?b=1 ann 7f`, `time=2025-02-06T12:14:14Z remote=2001:db8::7 host=shop.example method=GET path=/a query=b=1 agent=curl/8 (x) user=ann id=7f`)
+	// The request's own bytes come as #22; a sample's as they are.
+	f(`%ci [%tr] %ST "%HM" %{+Q}HU`, `203.0.113.7 [06/Feb/2025:12:14:14.655] 200 "GET" "/a#22b?c=#23"`, `time=2025-02-06T12:14:14.655Z remote=203.0.113.7 method=GET path=/a"b query=c=# status=200`)
+	f(`%ci [%tr] %ST "%HM" "%[url]"`, `203.0.113.7 [06/Feb/2025:12:14:14.655] 200 "GET" "/a#22b"`, `time=2025-02-06T12:14:14.655Z remote=203.0.113.7 method=GET path=/a#22b status=200`)
+	f(`%ci [%tr] %ST %HM %HU "%[res.hdr(x-log-user)]" "%[res.hdr(x-log-login)]"`, `203.0.113.7 [06/Feb/2025:12:14:14.655] 200 GET /a "ann" "bob"`, `time=2025-02-06T12:14:14.655Z remote=203.0.113.7 method=GET path=/a status=200 user=ann login=bob`)
 	for format, want := range map[string]string{
 		`%ci %[src`:   "column 5",
 		`%ci %{+Q`:    "column 5",

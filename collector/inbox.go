@@ -14,9 +14,9 @@ import (
 	"weir/pipeline"
 )
 
-// inbox stands between those who receive lines from senders (Push, Syslog) and
+// inbox stands between those who receive lines (Push, Syslog, Records) and
 // the one who reads blocks. Its Cause counts bytes of lines as received, joined
-// over all senders, its Cursor how many lines these were.
+// over all senders, its Cursor how many lines these were, but for Records.
 //
 // One goroutine calls Next and Close; the rest is for any.
 type inbox struct {
@@ -170,15 +170,19 @@ func (q *inbox) piece() *pipeline.Block {
 	n := b.Cause.To - b.Cause.From
 	b.Cause = pipeline.CauseRange{From: q.pos, To: q.pos + n}
 	q.pos += n
-	shift := q.count + 1 - (pc.line - b.Rejects.Lines)
-	for i := range b.Requests {
-		b.Requests[i].Line += shift
+	if len(c.places) > 0 {
+		c.place(pc)
+	} else {
+		shift := q.count + 1 - (pc.line - b.Rejects.Lines)
+		for i := range b.Requests {
+			b.Requests[i].Line += shift
+		}
+		for i := range b.Rejects.Sample {
+			b.Rejects.Sample[i].Line += shift
+		}
+		q.count += b.Rejects.Lines
+		pc.cursor = binary.AppendUvarint(pc.cursor[:0], uint64(q.count))
 	}
-	for i := range b.Rejects.Sample {
-		b.Rejects.Sample[i].Line += shift
-	}
-	q.count += b.Rejects.Lines
-	pc.cursor = binary.AppendUvarint(pc.cursor[:0], uint64(q.count))
 	b.Cursor = pc.cursor
 	q.last = append(q.last[:0], pc.cursor...)
 	q.lines.Add(b.Rejects.Lines)

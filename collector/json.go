@@ -25,7 +25,7 @@ import (
 // forwarded_std real_ip method host path query request protocol agent referer
 // status bytes duration (or duration_ms, _us, _ns) user subject api_key session
 // cookies login_user authorization ja3 ja4 request_id blocked operation request_body
-// location grpc_status graphql_errors error_code.
+// graphql_variables location grpc_status graphql_errors error_code.
 func CompileJSON(opt ParseOptions) (Format, error) {
 	root := jsonRoot()
 	fields := make([]string, 0, len(opt.Map))
@@ -62,6 +62,7 @@ func jsonFormat(root *jsonNode, opt ParseOptions) Format {
 	return Format{
 		Name:     "json",
 		Describe: "one JSON object a line; members by their common names or a map",
+		Arrays:   true,
 		New: func() Parser {
 			return &jsonParser{root: root, clock: newClock(opt.Location)}
 		},
@@ -83,8 +84,12 @@ func jsonClient(root *jsonNode, line []byte) []byte {
 // jsonDepth is how deep weir looks for members; what lies deeper is skipped.
 const jsonDepth = 8
 
-// jsonMemos is how many members of a line are guessed.
-const jsonMemos = 256
+// jsonMemos is how many members of a line are guessed, and jsonGuesses how many
+// guesses there are for each: logs of one program have lines of several kinds.
+const (
+	jsonMemos   = 256
+	jsonGuesses = 2
+)
 
 // jsonKey is the longest name of a member that means anything.
 const jsonKey = 128
@@ -94,7 +99,7 @@ type jsonParser struct {
 	where []string // of a preset: the values of slotWhere that are requests
 	clock clock
 	stop  slot // end the scan when this one is found
-	memos []jsonMemo
+	memos [][jsonGuesses]jsonMemo
 	n     int    // members seen in this line
 	seen  uint64 // slots found in this line
 	vals  [slots]jsonValue
@@ -236,7 +241,11 @@ func (p *jsonParser) key(b []byte, i int, node *jsonNode) (*jsonNode, int) {
 	n := p.n
 	p.n++
 	if n < len(p.memos) {
-		m := &p.memos[n]
+		m := &p.memos[n][0]
+		if end := i + len(m.key); m.in == node && end < len(b) && b[end] == '"' && string(b[i:end]) == string(m.key) {
+			return m.what, end + 1
+		}
+		m = &p.memos[n][1]
 		if end := i + len(m.key); m.in == node && end < len(b) && b[end] == '"' && string(b[i:end]) == string(m.key) {
 			return m.what, end + 1
 		}
@@ -249,6 +258,28 @@ func (p *jsonParser) key(b []byte, i int, node *jsonNode) (*jsonNode, int) {
 	if len(key) > jsonKey || bytes.IndexByte(key, '\\') >= 0 {
 		return nil, end + 1
 	}
+	return p.learn(n, key, node), end + 1
+}
+
+// named is key for a name that stands in a value: it is found already.
+func (p *jsonParser) named(name []byte, node *jsonNode) *jsonNode {
+	n := p.n
+	p.n++
+	if n < len(p.memos) {
+		for k := range p.memos[n] {
+			if m := &p.memos[n][k]; m.in == node && string(name) == string(m.key) {
+				return m.what
+			}
+		}
+	}
+	if len(name) == 0 || len(name) > jsonKey {
+		return nil
+	}
+	return p.learn(n, name, node)
+}
+
+// learn looks key up and remembers it as the n-th of a line.
+func (p *jsonParser) learn(n int, key []byte, node *jsonNode) *jsonNode {
 	var buf [jsonKey]byte
 	what := node.kids[string(appendLower(buf[:0], key))]
 	if what != nil && what.upper != nil && key[0]-'A' < 26 {
@@ -256,12 +287,13 @@ func (p *jsonParser) key(b []byte, i int, node *jsonNode) (*jsonNode, int) {
 	}
 	if p.stop == slotNone && n < jsonMemos {
 		for len(p.memos) <= n {
-			p.memos = append(p.memos, jsonMemo{})
+			p.memos = append(p.memos, [jsonGuesses]jsonMemo{})
 		}
 		m := &p.memos[n]
-		m.key, m.in, m.what = append(m.key[:0], key...), node, what
+		m[0], m[1] = m[1], m[0]
+		m[0].key, m[0].in, m[0].what = append(m[0].key[:0], key...), node, what
 	}
-	return what, end + 1
+	return what
 }
 
 // value reads one value at i and returns the index behind it, or -1.
@@ -282,16 +314,21 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 		}
 		return end + 1
 	case '{':
+		if what != nil && what.whole() {
+			return p.container(what, b, i)
+		}
 		if what != nil && what.kids != nil && depth+1 < jsonDepth {
 			return p.object(b, i+1, what, depth+1)
 		}
 		return skipContainer(b, i)
 	case '[':
-		end := skipContainer(b, i)
-		if end >= 0 && what != nil && what.pairs {
-			p.pairs(b[:end], i+1, what)
-			return end
+		if what != nil && what.whole() {
+			return p.container(what, b, i)
 		}
+		if what != nil && what.pairs {
+			return p.pairs(b, i+1, what)
+		}
+		end := skipContainer(b, i)
 		if end >= 0 && what != nil && what.slot != slotNone {
 			if what.slot == slotForwarded || what.slot == slotAppErrors {
 				p.keep(what, b[i:end], false)
@@ -329,6 +366,23 @@ func (p *jsonParser) value(b []byte, i int, what *jsonNode, depth int) int {
 	return end
 }
 
+// whole tells whether the value is kept as it stands when it is an object or a
+// list: a body that the log writes as JSON.
+func (n *jsonNode) whole() bool { return n.slot == slotBody || n.slot == slotVariables }
+
+func (p *jsonParser) container(what *jsonNode, b []byte, i int) int {
+	end := skipContainer(b, i)
+	switch {
+	case end >= 0:
+		if p.keep(what, b[i:end], false) {
+			return -1
+		}
+	case p.stop == slots: // a body that was cut off
+		p.keep(what, b[i:], false)
+	}
+	return end
+}
+
 // keep remembers a value unless a better name's is there; it reports whether
 // the scan should end.
 func (p *jsonParser) keep(what *jsonNode, v []byte, quoted bool) bool {
@@ -360,101 +414,6 @@ func tokenSubject(b []byte) []byte {
 		p.object(b, i+1, p.root, 0)
 	}
 	return p.vals[slotSubject].b
-}
-
-// pairs reads an array of objects that hold a name and a value, from behind its
-// '['; headers are often written like that. skipContainer has checked it.
-func (p *jsonParser) pairs(b []byte, i int, what *jsonNode) {
-	for range maxElements {
-		for i < len(b) && b[i] != '{' {
-			if b[i] == ']' {
-				return
-			}
-			i++
-		}
-		end := skipContainer(b, i)
-		if end < 0 {
-			return
-		}
-		var name, value []byte
-		quoted := false
-		for i++; i < end; {
-			if i = skipSpace(b, i); i >= end || b[i] != '"' {
-				break
-			}
-			e := stringEnd(b, i+1)
-			if e < 0 {
-				return
-			}
-			key := b[i+1 : e]
-			if i = skipSpace(b, e+1); i >= end || b[i] != ':' {
-				return
-			}
-			i = skipSpace(b, i+1)
-			v, q, next := scalar(b[:end], i)
-			if next < 0 {
-				return
-			}
-			switch string(key) {
-			case "name", "key", "Name", "Key":
-				name = v
-			case "value", "Value":
-				value, quoted = v, q
-			}
-			if i = skipSpace(b, next); i < end && b[i] == ',' {
-				i++
-			}
-		}
-		i = end
-		if len(name) == 0 || len(name) > jsonKey {
-			continue
-		}
-		var buf [jsonKey]byte
-		if kid := what.kids[string(appendLower(buf[:0], name))]; kid != nil && kid.slot != slotNone {
-			p.keep(kid, value, quoted)
-		}
-	}
-}
-
-// scalar returns the value at i: the inside of a string, a number, or what the
-// first member of an object holds, and the index behind it, or -1.
-func scalar(b []byte, i int) (v []byte, quoted bool, next int) {
-	if i >= len(b) {
-		return nil, false, -1
-	}
-	switch b[i] {
-	case '"':
-		e := stringEnd(b, i+1)
-		if e < 0 {
-			return nil, false, -1
-		}
-		return b[i+1 : e], true, e + 1
-	case '[':
-		return nil, false, skipContainer(b, i)
-	case '{':
-		end := skipContainer(b, i)
-		if end < 0 {
-			return nil, false, -1
-		}
-		if j := skipSpace(b, i+1); b[j] == '"' {
-			if e := stringEnd(b, j+1); e >= 0 {
-				if j = skipSpace(b, e+1); b[j] == ':' {
-					if j = skipSpace(b, j+1); b[j] != '{' {
-						v, quoted, _ = scalar(b[:end], j)
-					}
-				}
-			}
-		}
-		return v, quoted, end
-	}
-	end := i
-	for end < len(b) && b[end] != ',' && b[end] != '}' && b[end] > ' ' && b[end] != ']' {
-		end++
-	}
-	if v = b[i:end]; !isNumber(v) {
-		v = nil
-	}
-	return v, false, end
 }
 
 // isOneOf tells whether b is one of words, which are in lower case.

@@ -2,6 +2,8 @@ package collector
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -156,4 +158,77 @@ func TestJSONNames(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestJSONArrays: a line may be an array of objects; each is a request, however
+// blocks are cut.
+func TestJSONArrays(t *testing.T) {
+	object := func(i int) string {
+		return fmt.Sprintf(`{"time":"2026-03-02T10:00:00Z","ip":"203.0.113.7","method":"GET","path":"/a[]{}","status":200,"bytes":%d}`, i)
+	}
+	var log strings.Builder
+	n := 0
+	for i := range 600 {
+		if i%3 == 0 {
+			log.WriteString(object(n) + "\n")
+			n++
+			continue
+		}
+		var list []string
+		for range 1 + i%97 {
+			list = append(list, object(n))
+			n++
+		}
+		log.WriteString("[" + strings.Join(list, " , ") + "] \n")
+	}
+	d := Detect(linesOf([]byte(log.String())[:20000]), ParseOptions{})
+	if d.Format == nil || d.Format.Name != "json" {
+		t.Fatalf("detected as %+v", d)
+	}
+	path := filepath.Join(t.TempDir(), "x.json")
+	if err := os.WriteFile(path, []byte(log.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, workers := range []int{1, 4} {
+		r := NewReader(ReaderConfig{Path: path, Format: d.Format, Timed: true, Workers: workers})
+		got, lines := 0, int64(0)
+		for {
+			b, err := r.Next(t.Context())
+			if err != nil {
+				break
+			}
+			if len(b.Requests) > blockRequests || len(b.Rejects.Reason) > 0 {
+				t.Fatalf("a block of %d requests, rejected %v", len(b.Requests), b.Rejects.Reason)
+			}
+			for i := range b.Requests {
+				if int(b.Requests[i].Bytes) != got {
+					t.Fatalf("request %d is number %d", got, b.Requests[i].Bytes)
+				}
+				got++
+			}
+			lines += b.Rejects.Lines
+			r.Release(b)
+		}
+		r.Close()
+		if got != n || lines != 600 {
+			t.Errorf("%d requests of %d lines, want %d of 600", got, lines, n)
+		}
+	}
+	f := func(line string, want ...string) {
+		t.Helper()
+		var got []string
+		for e := range elements([]byte(line)) {
+			got = append(got, string(e))
+		}
+		if strings.Join(got, "|") != strings.Join(want, "|") {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+	f(`[{"a":1},{"b":[{}]}]`, `{"a":1}`, `{"b":[{}]}`)
+	f(`[ {"a":"]}"} ]  `, `{"a":"]}"}`)
+	f(`[{"a":1}`)
+	f(`[{"a":1}] x`)
+	f(`[1,2]`)
+	f(`[]`)
+	f(`[`)
 }

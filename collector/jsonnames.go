@@ -156,9 +156,9 @@ func jsonNames() []jsonName {
 		{slotRequestID, `request_id http.request.id x-request-id x_request_id http_x_request_id requestid req_id
 			request.id trace_id rayid correlation_id`},
 		{slotOperation, `graphql_operation graphql.operation.name operation_name operationname graphql_operation_name
-			jsonrpc_method rpc_method rpc.method grpc_method http_x_apollo_operation_name http_x_graphql_operation
-			request_body.operationname`},
-		{slotBody, `request_body http.request.body.content requestbody`},
+			jsonrpc_method rpc_method rpc.method grpc_method http_x_apollo_operation_name http_x_graphql_operation`},
+		{slotBody, `request_body http.request.body.content http.request.body requestbody request.body req_body`},
+		{slotVariables, `graphql_variables graphql.variables operation_variables operationvariables variables`},
 		{slotLocation, `sent_http_location upstream_http_location http.response.header.location resp_headers.location
 			redirect_location`},
 		{slotGRPC, `grpc_status rpc.grpc.status_code grpc_status_number grpc_status_code sent_http_grpc_status
@@ -225,6 +225,7 @@ func jsonFields() []jsonName {
 		{slotRequestID, "request_id"},
 		{slotOperation, "operation"},
 		{slotBody, "request_body"},
+		{slotVariables, "graphql_variables"},
 		{slotLocation, "location"},
 		{slotGRPC, "grpc_status"},
 		{slotAppErrors, "graphql_errors"},
@@ -262,6 +263,36 @@ func headerSlot(name string) slot {
 		return slotJA3
 	case "x-ja4", "ja4", "x-ja4-fingerprint", "cloudfront-viewer-ja4-fingerprint":
 		return slotJA4
+	}
+	return slotNone
+}
+
+// answerSlot returns what a header of the answer means, by its name in lower
+// case with '-'. x-log-user and x-log-login are how an application tells the log
+// who is logged in and which account a login tried (docs/logs.md).
+func answerSlot(name string) slot {
+	switch name {
+	case "location":
+		return slotLocation
+	case "grpc-status":
+		return slotGRPC
+	case "x-log-user":
+		return slotUser
+	case "x-log-login":
+		return slotLogin
+	}
+	return slotNone
+}
+
+// namedSlot returns what a variable of a server's configuration means that an
+// operator named like a field: user, api_key, session and their like.
+func namedSlot(name string) slot {
+	switch name {
+	case "user", "subject", "api_key", "api_key_id", "session", "login_user", "ja3", "ja4", "request_id":
+		s, _ := jsonField(name)
+		return s
+	case "unique_id":
+		return slotRequestID
 	}
 	return slotNone
 }

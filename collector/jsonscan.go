@@ -1,6 +1,9 @@
 package collector
 
-import "bytes"
+import (
+	"bytes"
+	"iter"
+)
 
 // isScalar tells whether v is a JSON literal or negative number, or what nginx
 // leaves where a value is missing.
@@ -65,4 +68,23 @@ func skipContainer(b []byte, i int) int {
 		}
 	}
 	return -1
+}
+
+// elements are the objects of an array of objects; nothing if b is not one.
+func elements(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		i := skipSpace(b, 0)
+		if i >= len(b) || b[i] != '[' || skipContainer(b, i) != len(bytes.TrimRight(b, " \t\r")) {
+			return
+		}
+		for i = skipSpace(b, i+1); i < len(b) && b[i] == '{'; {
+			end := skipContainer(b, i)
+			if end < 0 || !yield(b[i:end]) {
+				return
+			}
+			if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
+		}
+	}
 }

@@ -46,6 +46,7 @@ type layout struct {
 	ops    []op
 	tail   []byte // literal text behind the last value
 	raw    bool   // the server escapes nothing
+	hash   bool   // HAProxy: the request has bytes written as #22
 	order  []int  // ops to store, the better later
 	client int    // op that names the client, or -1
 }
@@ -243,6 +244,9 @@ func (p *layoutParser) parse(f *Fields, line []byte) Reject {
 		if r := f.store(s, v, escaped); r != "" {
 			return r
 		}
+	}
+	if p.hash {
+		f.undoHash()
 	}
 	if p.stamp.set {
 		t, ok := p.stamp.time(&p.clock)

@@ -209,8 +209,7 @@ func nginxValue(name string) op {
 	case "ssl_ja4", "http_ssl_ja4", "ja4":
 		return op{slot: slotJA4}
 	case "user", "api_key", "api_key_id", "session", "login_user":
-		s, _ := jsonField(name)
-		return op{slot: s}
+		return op{slot: namedSlot(name)}
 	case "sent_http_grpc_status", "upstream_trailer_grpc_status", "upstream_http_grpc_status", "sent_trailer_grpc_status":
 		return op{slot: slotGRPC}
 	case "sent_http_location", "upstream_http_location":
@@ -232,7 +231,12 @@ func nginxValue(name string) op {
 	if header, ok := strings.CutPrefix(name, "http_"); ok {
 		return op{slot: headerSlot(strings.ReplaceAll(strings.ToLower(header), "_", "-"))}
 	}
-	if strings.HasPrefix(name, "upstream_") && !strings.HasPrefix(name, "upstream_http_") && !strings.HasPrefix(name, "upstream_cookie_") {
+	for _, prefix := range [...]string{"sent_http_", "upstream_http_"} {
+		if header, ok := strings.CutPrefix(name, prefix); ok {
+			return op{slot: answerSlot(strings.ReplaceAll(header, "_", "-"))}
+		}
+	}
+	if strings.HasPrefix(name, "upstream_") && !strings.HasPrefix(name, "upstream_cookie_") {
 		return op{kind: kindList}
 	}
 	return op{}

@@ -15,11 +15,14 @@ import (
 //	$request_body                                           GraphQL, JSON-RPC
 //	$sent_http_location                                     where a login leads
 //
-// A body is read for the operation's name and kept nowhere.
+// A body is read for what body.go says and kept nowhere.
 
 // application is what a line says of the application behind the endpoint.
 type application struct {
-	Operation string // GraphQL operation, JSON-RPC or RPC method; of the body or a member of its own
+	Operation string // GraphQL operation, JSON-RPC or RPC method, where a member of its own has it
+	Body      string // of the request, as logged
+	Variables string // of a GraphQL request, a JSON object
+	content   Body   // what was read of it
 	Location  string // where the answer redirects to
 	Known     bool   // the line says whether the application failed
 	Status    uint16 // 0 it did not, else the status that the failure amounts to
@@ -27,12 +30,19 @@ type application struct {
 
 // storeApplication takes the values that only say something together.
 func (f *Fields) storeApplication(s slot, b []byte, escaped bool) {
+	if s == slotBody || s == slotVariables {
+		if escaped {
+			b, f.Scratch = bodyText(f.Scratch, b)
+		}
+		if s == slotBody {
+			f.Body = str(b)
+		} else {
+			f.Variables = str(b)
+		}
+		return
+	}
 	v := f.text(b, escaped)
 	switch s {
-	case slotBody:
-		if op := operationOfBody(view(v)); op != "" {
-			f.Operation = op
-		}
 	case slotOperation:
 		// A sentence or a path is some tracer's name for the request.
 		if v != "" && strings.IndexByte(v, ' ') < 0 && v[0] != '/' {
@@ -54,8 +64,11 @@ func (f *Fields) storeApplication(s slot, b []byte, escaped bool) {
 // apply puts what the line says of the application into r, before identity is
 // decided.
 func (f *Fields) apply(r *pipeline.Request) {
-	if f.Operation == "" && isGraphQL(f.Path) {
-		f.Operation = queryOperation(f.Query)
+	if f.Body != "" || f.Variables != "" {
+		f.readBody(r.Path, view(f.Body), view(f.Variables))
+	}
+	if f.Query != "" && isGraphQL(f.Path) {
+		f.readQuery(r.Path)
 	}
 	// A gRPC path is the method already.
 	if isOperation(f.Operation) && !strings.HasSuffix(f.Path, f.Operation) {
@@ -64,6 +77,46 @@ func (f *Fields) apply(r *pipeline.Request) {
 	if f.Known {
 		r.SetApp(f.application.Status)
 	}
+}
+
+// readBody takes what the body says. A member of the log's own that names the
+// operation comes first, but a login is one under any name.
+func (f *Fields) readBody(path string, body, variables []byte) {
+	f.content, f.Scratch = ReadBody(f.Scratch, path, f.Operation, body, variables)
+	if op := f.content.Operation; op != "" && (f.Operation == "" || pipeline.LoginOperation(op)) {
+		f.Operation = op
+	}
+	f.BodyUser = f.content.User
+}
+
+// readQuery reads a GraphQL request by GET as if it had come in a body.
+func (f *Fields) readQuery(path string) {
+	var document, variables string
+	rest := f.Query
+	for n := 0; n < 64 && rest != ""; n++ {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		switch name, v, _ := strings.Cut(pair, "="); {
+		case name == "operationName" && f.Operation == "":
+			f.Operation = v
+		case name == "query":
+			document = f.decoded(v, '%')
+		case name == "variables":
+			variables = f.decoded(v, '%')
+		}
+	}
+	if f.content.Object != "" || document == "" && variables == "" {
+		return
+	}
+	r := bodyReader{path: path, op: f.Operation, variables: view(variables), left: bodyLooks, class: noObject, scratch: f.Scratch}
+	r.document(view(document))
+	if r.class == noObject {
+		r.walkVariables()
+	}
+	if r.class != noObject {
+		f.content.Object = r.object()
+	}
+	f.Scratch = r.scratch
 }
 
 // applyLocation tells from a redirect whether a login failed.
@@ -116,13 +169,13 @@ func containsFold(s, word string) bool {
 }
 
 // isOperation reports whether s can name an operation: up to 128 printable bytes
-// without spaces.
+// without spaces or a '#'.
 func isOperation(s string) bool {
 	if s == "" || len(s) > jsonKey {
 		return false
 	}
 	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == pipeline.ObjectMark {
 			return false
 		}
 	}
@@ -136,18 +189,6 @@ func isGraphQL(path string) bool {
 	last := strings.TrimSuffix(path, "/")
 	last = last[strings.LastIndexByte(last, '/')+1:]
 	return last == "graphql" || last == "gql"
-}
-
-// queryOperation reads the operation of a GraphQL request by GET.
-func queryOperation(query string) string {
-	for n := 0; n < 64 && query != ""; n++ {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		if v, ok := strings.CutPrefix(pair, "operationName="); ok {
-			return v
-		}
-	}
-	return ""
 }
 
 // grpcStatus is what a gRPC status amounts to, by its number or its name; 0 is
@@ -248,33 +289,8 @@ func appError(v string) uint16 {
 // written.
 var bodyMembers = &jsonNode{kids: map[string]*jsonNode{
 	"operationname": {slot: slotOperation}, "query": {slot: slotQuery}, "jsonrpc": {slot: slotProtocol}, "method": {slot: slotMethod},
+	"variables": {slot: slotVariables}, "params": {slot: slotBody},
 }}
-
-// operationOfBody returns the operation that a GraphQL or JSON-RPC body asks
-// for, of a list the first; nil for any other body. The body may be cut off.
-func operationOfBody(b []byte) string {
-	i := skipSpace(b, 0)
-	if i < len(b) && b[i] == '[' {
-		i = skipSpace(b, i+1)
-	}
-	if i >= len(b) || b[i] != '{' {
-		return ""
-	}
-	p := jsonParser{root: bodyMembers, stop: slots}
-	p.object(b, i+1, p.root, 0)
-	op, query := p.vals[slotOperation].b, p.vals[slotQuery].b
-	if p.vals[slotProtocol].b != nil {
-		op = p.vals[slotMethod].b
-	} else if field, login := rootField(query); login || len(op) == 0 {
-		// What a client calls its operation is its own affair; a login is one
-		// under any name.
-		op = field
-	}
-	if len(op) == 0 || len(op) > jsonKey || bytes.IndexByte(op, '\\') >= 0 {
-		return ""
-	}
-	return str(op)
-}
 
 // rootField returns the name of a GraphQL document's operation, or of its first
 // field where it has none or that one logs somebody in.
@@ -304,7 +320,18 @@ func rootField(query []byte) (name []byte, login bool) {
 	if len(kind) > 0 {
 		name, end = word(skip(end))
 	}
-	open := bytes.IndexByte(query[end:], '{')
+	if end = skip(end); end < len(query) && query[end] == '(' { // the variables' types
+		for depth := 0; end < len(query); end++ {
+			if c := query[end]; c == '(' {
+				depth++
+			} else if c == ')' {
+				if depth--; depth == 0 {
+					break
+				}
+			}
+		}
+	}
+	open := bytes.IndexByte(query[min(end, len(query)):], '{')
 	if open < 0 {
 		return name, false
 	}

@@ -20,6 +20,7 @@ func (f Format) application(t *testing.T, line string) string {
 		r.Flags |= pipeline.FlagLogin
 	}
 	fields.applyLocation(&r)
+	fields.content.Apply(&r)
 	return fmt.Sprintf("%s#%s %d told=%t", r.Path, r.Operation, r.Answer(), r.Flags&pipeline.FlagAppStatus != 0)
 }
 
@@ -53,9 +54,9 @@ func TestApplicationInJSON(t *testing.T) {
 	f(`"grpc_status":"PERMISSION_DENIED"`, "/graphql# 403 told=true")
 	f(`"grpc_status":13`, "/graphql# 500 told=true")
 	f(`"request_body":{"operationName":"GetOrder","query":"x"}`, "/graphql#GetOrder 200 told=false")
-	f(`"request_body":"{\"operationName\":\"GetOrder\",\"query\":\"query GetOrder { order(id:1){id} }\"}"`, "/graphql#GetOrder 200 told=false")
+	f(`"request_body":"{\"operationName\":\"GetOrder\",\"query\":\"query GetOrder { order(id:1){id} }\"}"`, "/graphql#order#1 200 told=false")
 	f(`"request_body":"{\"query\":\"query Mine { me{id} }\"}"`, "/graphql#Mine 200 told=false")
-	f(`"request_body":"{\"query\":\"{ a: user(id:1){id} }\"}"`, "/graphql#user 200 told=false")
+	f(`"request_body":"{\"query\":\"{ a: user(id:1){id} }\"}"`, "/graphql#user#1 200 told=false")
 	f(`"request_body":"{\"query\":\"mutation($n:String){\\n login(name:$n){token} }\"}"`, "/graphql#login 200 told=false")
 	f(`"request_body":"{\"operationName\":\"GetHome\",\"query\":\"mutation GetHome { signIn(name:1){token} }\"}"`, "/graphql#signIn 200 told=false")
 	f(`"request_body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"user.login\",\"params\":[]}"`, "/graphql#user.login 200 told=false")
@@ -102,14 +103,11 @@ func TestApplicationInNginx(t *testing.T) {
 	f(`"POST /graphql HTTP/2.0" 200 - "-" "{\x22operationName\x22:\x22GetOrder\x22}"`, "/graphql#GetOrder 200 told=false")
 }
 
-func FuzzOperationOfBody(f *testing.F) {
-	for _, s := range []string{`{"operationName":"a"}`, `[{"jsonrpc":"2.0","method":"m"}]`, `{"query":"mutation { a: login(x:1) }"}`, `{"query":"query A`, `{"query":"\\`} {
-		f.Add([]byte(s), s)
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{"NOT_FOUND", `[{"extensions":{"code":"FORBIDDEN"}}]`, "-32601", "/login?error"} {
+		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, body []byte, v string) {
-		if op := operationOfBody(body); len(op) > jsonKey {
-			t.Errorf("an operation of %d bytes", len(op))
-		}
+	f.Fuzz(func(t *testing.T, v string) {
 		if s := appError(v); s != 0 && (s < 400 || s > 599) {
 			t.Errorf("%q amounts to %d", v, s)
 		}

@@ -130,6 +130,7 @@ func (p preset) format(opt ParseOptions) Format {
 	return Format{
 		Name:     p.name,
 		Describe: p.describe,
+		Arrays:   true,
 		New: func() Parser {
 			return &jsonParser{root: p.root, where: p.where, clock: newClock(opt.Location)}
 		},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"weir/pipeline"
@@ -13,6 +14,9 @@ import (
 
 // blockRequests is the most requests a block holds.
 const blockRequests = 4096
+
+// maxArray is the most elements of an array in a line that are read.
+const maxArray = 1024
 
 // Identify decides who a request belongs to: it fills Address, Forwarded,
 // Owner, Kind, Flags, Account, Key, Session and LoginUser of r from f. It may
@@ -35,6 +39,7 @@ type chunk struct {
 
 	delivery *delivery // of an inbox: who waits for it
 	reserved int64     // of an inbox: the memory counted for it
+	places   []place   // of Records: where each line is from
 
 	requests []pipeline.Request
 	pieces   []*piece // made once and reused; used says how many count
@@ -47,7 +52,7 @@ func (c *chunk) reset(offset, line int64) {
 	c.data = c.data[:0]
 	c.offset, c.end, c.line, c.lines, c.seg, c.used = offset, offset, line, 0, nil, 0
 	c.brought, c.carry = false, c.carry[:0]
-	c.delivery, c.reserved = nil, 0
+	c.delivery, c.reserved, c.places = nil, 0, c.places[:0]
 }
 
 // piece is one block of a chunk.
@@ -67,6 +72,7 @@ type pump struct {
 	identify func() Identify
 	keep     func([]byte) bool
 	timed    bool
+	arrival  func() time.Time // the time of lines that carry none; nil rejects them when timed
 	workers  int
 	limit    int
 
@@ -175,6 +181,9 @@ func (p *pump) put(c *chunk) {
 	if cap(c.tail) > 4*chunkSize {
 		c.tail = nil
 	}
+	if cap(c.data) > 4*chunkSize {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if cap(c.data) == smallChunk {
@@ -242,17 +251,31 @@ func (w *worker) parse(c *chunk) {
 	}
 	first, from, number, start := 0, c.offset, c.line, c.line
 	pc := c.piece()
+	cut := func(at int) {
+		to := c.offset + int64(at)
+		w.close(c, pc, first, pipeline.CauseRange{From: from, To: to}, number-start, number)
+		first, from, start = len(c.requests), to, number
+		pc = c.piece()
+	}
+	at := 0 // where the line begins
 	eachLine(c.data, func(line []byte, next int) bool {
-		if err := w.line(c, line, number); err != nil {
+		var err error
+		if w.p.format.Arrays && len(line) > 0 && line[0] == '[' {
+			if len(c.requests)-first > blockRequests-maxArray {
+				cut(at)
+			}
+			err = w.array(c, line, number)
+		} else {
+			err = w.line(c, line, number)
+		}
+		if err != nil {
 			pc.rejects.add(err, line, number)
 		}
 		number++
 		if len(c.requests)-first == blockRequests && next < len(c.data) {
-			to := c.offset + int64(next)
-			w.close(c, pc, first, pipeline.CauseRange{From: from, To: to}, number-start, number)
-			first, from, start = len(c.requests), to, number
-			pc = c.piece()
+			cut(next)
 		}
+		at = next
 		return true
 	})
 	w.close(c, pc, first, pipeline.CauseRange{From: from, To: c.end}, number-start, number)
@@ -293,6 +316,27 @@ func (w *worker) close(c *chunk, pc *piece, first int, cause pipeline.CauseRange
 	pc.line = number
 }
 
+// array parses a line that is a JSON array of objects. It is one line, with the
+// fault of the first element that has one.
+func (w *worker) array(c *chunk, line []byte, number int64) (fault error) {
+	if len(line) > w.p.limit {
+		return RejectTooLong
+	}
+	n := 0
+	for element := range elements(line) {
+		if n++; n > maxArray {
+			return RejectTooLong
+		}
+		if err := w.line(c, element, number); err != nil && fault == nil {
+			fault = err
+		}
+	}
+	if n == 0 {
+		return w.line(c, line, number) // it says what is wrong
+	}
+	return fault
+}
+
 // line parses one line and appends its request to c.
 func (w *worker) line(c *chunk, line []byte, number int64) error {
 	if len(line) > w.p.limit {
@@ -313,9 +357,17 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	at := pipeline.NoTime
 	if f.HasTime {
 		at = f.Time
+	} else if w.p.arrival != nil {
+		at = pipeline.TimeOf(w.p.arrival())
 	} else if w.p.timed {
 		return RejectTime
 	}
+	c.add(f, at, number, w.identify)
+	return nil
+}
+
+// add appends the request that f holds.
+func (c *chunk) add(f *Fields, at pipeline.Time, number int64, identify Identify) {
 	n := len(c.requests)
 	if n == cap(c.requests) {
 		c.requests = slices.Grow(c.requests, max(16, n))
@@ -331,9 +383,10 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	if f.Blocked || f.Status == statusNoAnswer {
 		r.Flags |= pipeline.FlagBlocked
 	}
-	if w.identify != nil {
-		w.identify(r, f)
+	if identify != nil {
+		identify(r, f)
 		f.applyLocation(r)
+		f.content.Apply(r)
 		c.own(&r.Account)
 		c.own(&r.Key)
 		c.own(&r.Session)
@@ -350,7 +403,6 @@ func (w *worker) line(c *chunk, line []byte, number int64) error {
 	c.own(&r.RequestID)
 	c.own(&r.Operation)
 	r.Seal()
-	return nil
 }
 
 // own makes s point into c's memory: a value that is not in the lines as it

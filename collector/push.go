@@ -1,15 +1,11 @@
 package collector
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +39,10 @@ type PushConfig struct {
 	Patience time.Duration
 	// Busy says that later stages are too far behind; nil never.
 	Busy func() bool
+	// OTLP takes OTLP/HTTP at /v1/logs and /v1/traces in place of lines.
+	OTLP bool
+	// Skipped is told of spans that are no server's HTTP request; nil is not.
+	Skipped func(spans int64)
 	// Answered is told of every answer; nil is not.
 	Answered func(status int)
 	Log      *zap.Logger
@@ -90,13 +90,17 @@ func NewPush(cfg PushConfig) (*Push, error) {
 	if err := p.open(cfg.Source, cfg.NewIdentify, position{cfg.Cursor, cfg.Cause}, cfg.MaxPending); err != nil {
 		return nil, err
 	}
+	if cfg.OTLP {
+		p.serveOTLP()
+		return p, nil
+	}
 	p.mux.HandleFunc("POST /ingest/v1/{format}", p.ingest)
 	p.mux.HandleFunc("/ingest/v1/{format}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", "POST")
-		p.refuse(w, http.StatusMethodNotAllowed, "lines are pushed with POST")
+		p.refuse(w, &refusal{status: http.StatusMethodNotAllowed, detail: "lines are pushed with POST"})
 	})
 	p.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		p.refuse(w, http.StatusNotFound, "lines are pushed to /ingest/v1/{format}; formats are auto, "+formatNames(", "))
+		p.refuse(w, &refusal{status: http.StatusNotFound, detail: "lines are pushed to /ingest/v1/{format}; formats are auto, " + formatNames(", ")})
 	})
 	return p, nil
 }
@@ -142,16 +146,16 @@ func (p *Push) admit(w http.ResponseWriter, r *http.Request) bool {
 		}
 		if !ok {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="weir"`)
-			p.refuse(w, http.StatusUnauthorized, "a bearer token of tokens_file is needed")
+			p.refuse(w, &refusal{status: http.StatusUnauthorized, detail: "a bearer token of tokens_file is needed"})
 		}
 		return ok
 	case p.cfg.Trusted:
 		return true
 	case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
-		p.refuse(w, http.StatusForbidden, "pages do not push here; programs send no Origin")
+		p.refuse(w, &refusal{status: http.StatusForbidden, detail: "pages do not push here; programs send no Origin"})
 		return false
 	case !isLoopbackName(r.Host):
-		p.refuse(w, http.StatusMisdirectedRequest, "without tokens this answers only to localhost, 127.0.0.1 and [::1]")
+		p.refuse(w, &refusal{status: http.StatusMisdirectedRequest, detail: "without tokens this answers only to localhost, 127.0.0.1 and [::1]"})
 		return false
 	}
 	return true
@@ -179,89 +183,104 @@ type pushed struct {
 }
 
 func (p *Push) ingest(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("format")
-	select {
-	case p.turns <- struct{}{}:
-	default:
-		p.comeAgain(w)
-		return
-	}
-	taken := true
-	leave := func() {
-		if taken {
-			<-p.turns
-			taken = false
-		}
-	}
+	leave, no := p.enter(r)
 	defer leave()
-	if p.full() || p.cfg.Busy != nil && p.cfg.Busy() {
-		p.comeAgain(w)
+	if no != nil {
+		p.refuse(w, no)
 		return
 	}
-	var format *Format
-	if name != "auto" {
+	format := p.cfg.Default
+	if name := r.PathValue("format"); name != "auto" {
 		var err error
 		if format, err = p.cfg.Formats(name); err != nil {
-			p.refuse(w, http.StatusNotFound, err.Error())
+			p.refuse(w, &refusal{status: http.StatusNotFound, detail: err.Error()})
 			return
 		}
-	} else {
-		format = p.cfg.Default
 	}
-	if r.ContentLength > p.cfg.MaxBody {
-		p.tooLarge(w)
-		return
-	}
-	coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
-	body, done, ok, err := p.bodies.open(http.MaxBytesReader(w, r.Body, p.cfg.MaxBody), coding, p.cfg.MaxBody)
+	body, done, err := p.bodies.open(p.capped(w, r), coding(r), p.cfg.MaxBody)
 	defer func() { done() }()
-	if !ok {
-		w.Header().Set("Accept-Encoding", encodings)
-		p.refuse(w, http.StatusUnsupportedMediaType, "Content-Encoding "+strconv.Quote(clip(coding, 40))+" is not read; send "+encodings)
-		return
-	}
 	var chunks []*chunk
 	var sum pushed
 	if err == nil {
-		chunks, sum, err = p.read(body, format)
+		chunks, sum, err = p.read(body, format, 0)
 	}
 	if err != nil {
-		p.failed(w, r, err)
+		p.refuse(w, p.failed(r, err))
 		return
 	}
 	leave() // what is read waits without a turn: its memory is counted
-	if len(chunks) > 0 {
-		if err := p.await(r.Context(), p.put(chunks), p.cfg.Patience); err != nil {
-			if r.Context().Err() == nil {
-				w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-				p.refuse(w, http.StatusServiceUnavailable, "the lines may or may not be kept ("+err.Error()+"); send them again")
-			}
-			return
-		}
+	if no := p.kept(r, chunks); no != nil {
+		p.refuse(w, no)
+		return
 	}
 	answer, err := json.Marshal(sum)
 	if err != nil {
 		panic("BUG: answer is no JSON: " + err.Error())
 	}
-	p.answer(w, http.StatusOK, "application/json", answer)
+	p.answer(w, http.StatusOK, "application/json", append(answer, '\n'))
 }
 
-// read parses a whole body into chunks, whose memory is then counted.
-func (p *Push) read(body io.Reader, format *Format) (chunks []*chunk, sum pushed, err error) {
+// enter takes a turn at reading a body; leave gives it back, and may be called
+// again. With a refusal there is none.
+func (p *Push) enter(r *http.Request) (leave func(), no *refusal) {
+	select {
+	case p.turns <- struct{}{}:
+	default:
+		return func() {}, comeAgain()
+	}
+	taken := true
+	leave = func() {
+		if taken {
+			<-p.turns
+			taken = false
+		}
+	}
+	if p.full() || p.cfg.Busy != nil && p.cfg.Busy() {
+		return leave, comeAgain()
+	}
+	if r.ContentLength > p.cfg.MaxBody {
+		return leave, p.failed(r, errTooLarge)
+	}
+	return leave, nil
+}
+
+// coding is how a body is packed.
+func coding(r *http.Request) string {
+	return strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+}
+
+func (p *Push) capped(w http.ResponseWriter, r *http.Request) io.Reader {
+	return http.MaxBytesReader(w, r.Body, p.cfg.MaxBody)
+}
+
+// kept queues chunks and waits until they are kept.
+func (p *Push) kept(r *http.Request, chunks []*chunk) *refusal {
+	if len(chunks) == 0 {
+		return nil
+	}
+	err := p.await(r.Context(), p.put(chunks), p.cfg.Patience)
+	switch {
+	case err == nil:
+		return nil
+	case r.Context().Err() != nil:
+		return &refusal{} // nobody waits for the answer
+	}
+	return &refusal{status: http.StatusServiceUnavailable, again: true, detail: "the lines may or may not be kept (" + err.Error() + "); send them again"}
+}
+
+// read parses a whole body into chunks, whose memory is then counted; mine is
+// what is counted for the sender already.
+func (p *Push) read(body io.Reader, format *Format, mine int64) (chunks []*chunk, sum pushed, err error) {
 	s := splitter{src: body, limit: lineLimit, c: p.pump.chunk(chunkSize)}
 	var w *worker
-	var mine int64
 	defer func() {
 		p.pump.put(s.c)
 		if w != nil {
 			p.giveBack(w)
 		}
 		if err != nil {
-			for _, c := range chunks {
-				p.pump.put(c)
-			}
+			p.drop(chunks)
 			chunks = nil
-			p.unreserve(mine)
 		}
 	}()
 	sum.Rejected = map[string]int64{}
@@ -289,11 +308,12 @@ func (p *Push) read(body io.Reader, format *Format) (chunks []*chunk, sum pushed
 		}
 		w.parse(c)
 		chunks = append(chunks, c)
-		c.reserved = c.memory()
-		if !p.reserve(c.reserved, mine) {
+		memory := c.memory()
+		if !p.reserve(memory, mine) {
 			return chunks, sum, errFull
 		}
-		mine += c.reserved
+		c.reserved = memory
+		mine += memory
 		for _, pc := range c.pieces[:c.used] {
 			sum.Lines += pc.Rejects.Lines
 			sum.Requests += int64(len(pc.Requests))
@@ -306,6 +326,14 @@ func (p *Push) read(body io.Reader, format *Format) (chunks []*chunk, sum pushed
 		err = nil
 	}
 	return chunks, sum, err
+}
+
+// drop gives back chunks that are not handed on.
+func (p *Push) drop(chunks []*chunk) {
+	for _, c := range chunks {
+		p.unreserve(c.reserved)
+		p.pump.put(c)
+	}
 }
 
 // unknownLines is a body whose format could not be told.
@@ -370,56 +398,4 @@ func (p *Push) giveBack(w *worker) {
 	if len(p.workers) < maxPushers {
 		p.workers = append(p.workers, w)
 	}
-}
-
-// failed answers for a body that was not taken.
-func (p *Push) failed(w http.ResponseWriter, r *http.Request, err error) {
-	var large *http.MaxBytesError
-	var unknown *unknownLines
-	switch {
-	case errors.Is(err, errFull):
-		p.comeAgain(w)
-	case errors.Is(err, errTooLarge) || errors.As(err, &large):
-		p.tooLarge(w)
-	case errors.As(err, &unknown):
-		p.refuse(w, http.StatusUnprocessableEntity, unknown.Error())
-	case r.Context().Err() != nil || errors.Is(err, context.Canceled):
-		// Nobody waits for the answer.
-	default:
-		p.refuse(w, http.StatusBadRequest, "the body cannot be read, and nothing of it was taken: "+err.Error())
-	}
-}
-
-func (p *Push) tooLarge(w http.ResponseWriter) {
-	p.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body may have %d bytes, as sent and unpacked; send fewer lines at a time", p.cfg.MaxBody))
-}
-
-func (p *Push) comeAgain(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-	p.refuse(w, http.StatusTooManyRequests, "weir has more lines than it can keep at this pace; nothing of this body was taken")
-}
-
-// refuse answers with a problem, as RFC 9457 has it.
-func (p *Push) refuse(w http.ResponseWriter, status int, detail string) {
-	body, err := json.Marshal(struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(status), status, detail})
-	if err != nil {
-		panic("BUG: problem is no JSON: " + err.Error())
-	}
-	p.answer(w, status, "application/problem+json", body)
-}
-
-func (p *Push) answer(w http.ResponseWriter, status int, kind string, body []byte) {
-	if p.cfg.Answered != nil {
-		p.cfg.Answered(status)
-	}
-	body = append(slices.Clip(body), '\n')
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
 }

@@ -23,10 +23,26 @@ type bodies struct {
 // encodings is what open reads, for senders.
 const encodings = "gzip, zstd, identity"
 
+// errCoding is a body in a coding that is not read.
+var errCoding = errors.New("the content coding is not read")
+
 // open returns the lines of a body in an HTTP content coding, at most max bytes
-// of them, and what to call when done. ok is false for another coding. A JSON
-// array of objects comes out as one object a line.
-func (p *bodies) open(src io.Reader, coding string, max int64) (r io.Reader, done func(), ok bool, err error) {
+// of them, and what to call when done. A JSON array of objects comes out as one
+// object a line.
+func (p *bodies) open(src io.Reader, coding string, max int64) (r io.Reader, done func(), err error) {
+	r, done, err = p.unpack(src, coding, max)
+	if err != nil {
+		return nil, done, err
+	}
+	b := bufio.NewReaderSize(r, 4096)
+	if beginsArray(b) {
+		return &arrayLines{src: b}, done, nil
+	}
+	return b, done, nil
+}
+
+// unpack is open without a look at what it is.
+func (p *bodies) unpack(src io.Reader, coding string, max int64) (r io.Reader, done func(), err error) {
 	done = func() {}
 	switch coding {
 	case "", "identity":
@@ -37,7 +53,7 @@ func (p *bodies) open(src io.Reader, coding string, max int64) (r io.Reader, don
 			z = new(gzip.Reader)
 		}
 		if err := z.Reset(src); err != nil {
-			return nil, done, true, err
+			return nil, done, err
 		}
 		r, done = z, func() { p.gzip.Put(z) }
 	case "zstd":
@@ -45,24 +61,20 @@ func (p *bodies) open(src io.Reader, coding string, max int64) (r io.Reader, don
 		if z == nil {
 			z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
 			if err != nil {
-				return nil, done, true, err
+				return nil, done, err
 			}
 		}
 		if err := z.Reset(src); err != nil {
-			return nil, done, true, err
+			return nil, done, err
 		}
 		r, done = z, func() {
 			_ = z.Reset(nil)
 			p.zstd.Put(z)
 		}
 	default:
-		return nil, done, false, nil
+		return nil, done, errCoding
 	}
-	b := bufio.NewReaderSize(&capped{r, max}, 4096)
-	if beginsArray(b) {
-		return &arrayLines{src: b}, done, true, nil
-	}
-	return b, done, true, nil
+	return &capped{r, max}, done, nil
 }
 
 // capped fails behind n bytes, instead of ending as io.LimitReader does: what

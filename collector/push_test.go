@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -307,6 +308,86 @@ func TestPushFull(t *testing.T) {
 	}
 }
 
+// TestPushSlowLog: a log that takes its time for each block is answered with
+// 429, again and again, and memory stays below its bound; senders that come
+// again lose nothing and nothing of theirs counts twice, and once the log is
+// fast nobody is put off any more.
+func TestPushSlowLog(t *testing.T) {
+	const limit, senders, bodies, lines = 1 << 19, 8, 6, 200
+	r := newPushRig(t, PushConfig{MaxPending: limit})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	putOff := make(chan struct{}, senders*bodies*64) // a block is kept for each sender that was put off
+	fast := make(chan struct{})
+	kept := map[string]int{}
+	var most int64
+	var log, all sync.WaitGroup
+	log.Go(func() {
+		for {
+			b, err := r.Next(ctx)
+			if err != nil {
+				return
+			}
+			select {
+			case <-putOff:
+			case <-fast:
+			case <-ctx.Done():
+				return
+			}
+			r.Push.inbox.mu.Lock()
+			most = max(most, r.Push.pending)
+			r.Push.inbox.mu.Unlock()
+			for i := range b.Requests {
+				kept[strings.Clone(b.Requests[i].Path)]++
+			}
+			r.Release(b)
+		}
+	})
+	var refused atomic.Int64
+	for n := range senders {
+		all.Go(func() {
+			for i := range bodies {
+				body := pushLines(lines, (n*bodies+i)*lines)
+				for {
+					resp, text := r.post(t, "/ingest/v1/combined", body)
+					if resp.StatusCode == 200 {
+						break
+					}
+					if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+						t.Errorf("%d %s, want 429 with Retry-After", resp.StatusCode, text)
+						return
+					}
+					if refused.Add(1) == 40 {
+						close(fast)
+					}
+					select {
+					case putOff <- struct{}{}:
+					default:
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	before := refused.Load()
+	if resp, text := r.post(t, "/ingest/v1/combined", pushLines(1, senders*bodies*lines)); resp.StatusCode != 200 {
+		t.Errorf("with a fast log: %d %s", resp.StatusCode, text)
+	}
+	cancel()
+	log.Wait()
+	if len(kept) != senders*bodies*lines+1 {
+		t.Errorf("%d lines are kept, want %d", len(kept), senders*bodies*lines+1)
+	}
+	for path, n := range kept {
+		if n != 1 {
+			t.Errorf("%s is kept %d times", path, n)
+		}
+	}
+	if before < 40 || most > limit+256<<10 || r.pending != 0 {
+		t.Errorf("%d answers to come again; %d bytes held at most, the limit is %d; %d in the end", before, most, limit, r.pending)
+	}
+}
+
 // TestPushStops: a sender whose lines nobody kept is not told that they are.
 func TestPushStops(t *testing.T) {
 	r := newPushRig(t, PushConfig{})
@@ -359,7 +440,7 @@ func FuzzArrayLines(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var p bodies
-		r, done, _, err := p.open(bytes.NewReader(in), "", 1<<20)
+		r, done, err := p.open(bytes.NewReader(in), "", 1<<20)
 		if err != nil {
 			t.Skip()
 		}

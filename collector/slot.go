@@ -50,7 +50,8 @@ const (
 	slotJA3
 	slotJA4
 	slotRequestID
-	slotBody      // of the request: read for the operation's name
+	slotBody      // of the request: read for what it asks for, see body.go
+	slotVariables // of a GraphQL request
 	slotOperation // what the request does, where the path does not say it
 	slotLocation  // where the answer redirects to
 	slotAppErrors // the application's errors, or how many there are
@@ -70,7 +71,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 	case slotRequest:
 		f.setRequest(b, escaped)
 	case slotMethod:
-		f.Method = f.text(b, escaped)
+		if string(b) != "<BADREQ>" { // HAProxy's, for what it cannot read
+			f.Method = f.text(b, escaped)
+		}
 	case slotServerName, slotHost:
 		f.setHost(b, escaped)
 	case slotHostTarget:
@@ -105,7 +108,9 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 			f.Query = query
 		}
 	case slotProtocol:
-		f.Protocol = f.text(b, escaped)
+		if string(b) != "<BADREQ>" {
+			f.Protocol = f.text(b, escaped)
+		}
 	case slotStatusFirst, slotStatus:
 		v, ok := integer(b)
 		if !ok || v > 999 {
@@ -129,7 +134,7 @@ func (f *Fields) store(s slot, b []byte, escaped bool) Reject {
 		f.setDuration(b, 6)
 	case slotDuration:
 		f.setDurationText(b)
-	case slotBody, slotOperation, slotLocation, slotAppErrors, slotAppError, slotGRPC:
+	case slotBody, slotVariables, slotOperation, slotLocation, slotAppErrors, slotAppError, slotGRPC:
 		f.storeApplication(s, b, escaped)
 	case slotBlocked:
 		f.Blocked = f.Blocked || isBlocked(b)

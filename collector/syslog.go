@@ -360,7 +360,9 @@ func (s *Syslog) take(c *chunk) {
 	}
 	f := s.recognised()
 	if s.worker == nil || s.worker.p.format != f {
-		s.worker = s.inbox.config(f).newWorker()
+		how := s.inbox.config(f)
+		how.arrival = time.Now // a message is of now, whatever year its header leaves out
+		s.worker = how.newWorker()
 	}
 	for _, c := range s.held {
 		s.worker.parse(c)

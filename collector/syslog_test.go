@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"weir/pipeline"
 )
 
 func TestSyslogBody(t *testing.T) {
@@ -257,4 +259,49 @@ func TestSyslogFull(t *testing.T) {
 	if len(paths) != sent-1000 {
 		t.Errorf("%d lines came of %d that were taken", len(paths), sent-1000)
 	}
+}
+
+// TestSyslogWithoutTime: a line that carries no time has that at which it came;
+// the header's, which has no year, is not asked.
+func TestSyslogWithoutTime(t *testing.T) {
+	f, err := CompileNginx(`$remote_addr "$request" $status`, ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSyslogRig(t, SyslogConfig{Format: &f})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.ServeStreams(l) })
+	before := time.Now()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "<190>Dec 31 23:59:59 web nginx: 203.0.113.7 \"GET /a HTTP/1.1\" 200\n<190>Jan  1 00:00:00 web nginx: 203.0.113.7 \"GET /b HTTP/1.1\" 200\n"); err != nil {
+		t.Fatal(err)
+	}
+	last, n := pipeline.TimeOf(before.Add(-time.Microsecond)), 0
+	for n < 2 {
+		b, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Rejects.Reason) > 0 {
+			t.Fatalf("rejected: %v", b.Rejects.Reason)
+		}
+		for i := range b.Requests {
+			if at := b.Requests[i].Time; at < last || at > pipeline.TimeOf(time.Now()) {
+				t.Errorf("%s is at %s", b.Requests[i].Path, at.Std())
+			}
+			last = b.Requests[i].Time
+			n++
+		}
+		s.Release(b)
+	}
+	_ = l.Close()
+	serving.Wait()
 }

@@ -11,9 +11,9 @@ import (
 //	cri      2025-10-10T11:55:36.123456789Z stdout F 203.0.113.7 - - [...] "GET / HTTP/1.1" 200 5
 //
 // The line inside is read by a format of its own. A line without time has that
-// of the engine. Pieces of a line that was too long for the engine are not put
-// together: cri marks them with P, and they are passed over with the piece that
-// ends them being no line of the format.
+// of the engine. Pieces of a line that was too long for the engine are put
+// together, stream by stream: cri marks all but the last with P, Docker's have
+// 16 KiB and no newline. See pieces.go.
 
 // wrapping is a kind of wrapper.
 type wrapping uint8
@@ -51,6 +51,7 @@ func wrappedFormat(kind wrapping, inner Format, opt ParseOptions) Format {
 			return &wrappedParser{kind: kind, inner: inner.New(), clock: newClock(opt.Location)}
 		},
 		ClientPrefix: func([]byte) []byte { return nil }, // it may be escaped
+		Carry:        kind.carry,
 	}
 }
 
@@ -73,6 +74,7 @@ type wrappedParser struct {
 	inner Parser
 	clock clock
 	line  []byte // the line inside, where it had escapes
+	open  [streams]pieces
 }
 
 // Parse implements Parser.
@@ -82,9 +84,16 @@ func (p *wrappedParser) Parse(f *Fields, line []byte) error {
 	if r != "" {
 		return refuse(r, line)
 	}
-	inside, at, ok := p.unwrap(line)
+	inside, at, pc, ok := p.unwrap(line)
 	if !ok {
 		return refuse(RejectFormat, line)
+	}
+	if pc.more {
+		p.open[pc.stream].add(inside)
+		return SkipLine
+	}
+	if inside, ok = p.open[pc.stream].end(inside); !ok {
+		return RejectTooLong
 	}
 	if len(inside) == 0 {
 		return SkipLine
@@ -98,63 +107,71 @@ func (p *wrappedParser) Parse(f *Fields, line []byte) error {
 	return nil
 }
 
-// unwrap returns the line inside and the engine's time. The line is empty for a
-// piece of one.
-func (p *wrappedParser) unwrap(line []byte) (inside, at []byte, ok bool) {
+// unwrap returns the line inside, or a piece of one, and the engine's time.
+func (p *wrappedParser) unwrap(line []byte) (inside, at []byte, pc piecePlace, ok bool) {
 	if p.kind == wrapCRI {
 		at, rest := word(line)
 		stream, rest := word(rest)
 		tag, rest := word(rest)
-		if len(at) < 20 || at[10] != 'T' || string(stream) != "stdout" && string(stream) != "stderr" || len(tag) == 0 || tag[0] != 'F' && tag[0] != 'P' {
-			return nil, nil, false
+		if len(at) < 20 || at[10] != 'T' || len(tag) == 0 || tag[0] != 'F' && tag[0] != 'P' {
+			return nil, nil, pc, false
 		}
-		if tag[0] == 'P' || len(rest) == 0 {
-			return nil, at, true
+		if pc.stream, ok = streamOf(stream); !ok {
+			return nil, nil, pc, false
 		}
-		return rest[1:], at, true
+		pc.more = tag[0] == 'P'
+		if len(rest) == 0 {
+			return nil, at, pc, true
+		}
+		return rest[1:], at, pc, true
 	}
-	log, escaped, at, ok := dockerMembers(line)
+	log, stream, escaped, at, ok := dockerMembers(line)
 	if !ok {
-		return nil, nil, false
+		return nil, nil, pc, false
 	}
-	if !escaped {
-		return log, at, true
+	pc.stream, _ = streamOf(stream)
+	if escaped {
+		p.line = appendPlain(p.line[:0], log)
+		log = p.line
 	}
-	p.line = appendPlain(p.line[:0], log)
-	return trimCR(bytes.TrimSuffix(p.line, []byte("\n"))), at, true
+	whole := bytes.HasSuffix(log, []byte("\n"))
+	pc.more = !whole && len(log) >= dockerPiece
+	return trimCR(bytes.TrimSuffix(log, []byte("\n"))), at, pc, true
 }
 
-// dockerMembers returns the insides of "log" and "time".
-func dockerMembers(b []byte) (log []byte, escaped bool, at []byte, ok bool) {
+// dockerMembers returns the insides of "log", "stream" and "time".
+func dockerMembers(b []byte) (log, stream []byte, escaped bool, at []byte, ok bool) {
 	i := skipSpace(b, 0)
 	if i >= len(b) || b[i] != '{' {
-		return nil, false, nil, false
+		return nil, nil, false, nil, false
 	}
 	for i++; ; i++ {
 		if i = skipSpace(b, i); i >= len(b) || b[i] != '"' {
-			return nil, false, nil, false
+			return nil, nil, false, nil, false
 		}
 		end := stringEnd(b, i+1)
 		if end < 0 {
-			return nil, false, nil, false
+			return nil, nil, false, nil, false
 		}
 		key := b[i+1 : end]
 		if i = skipSpace(b, end+1); i >= len(b) || b[i] != ':' {
-			return nil, false, nil, false
+			return nil, nil, false, nil, false
 		}
 		i = skipSpace(b, i+1)
 		v, quoted, next := scalar(b, i)
 		if next < 0 {
-			return nil, false, nil, false
+			return nil, nil, false, nil, false
 		}
 		switch {
 		case quoted && string(key) == "log":
 			log, escaped, ok = v, bytes.IndexByte(v, '\\') >= 0, true
+		case quoted && string(key) == "stream":
+			stream = v
 		case quoted && string(key) == "time":
 			at = v
 		}
 		if i = skipSpace(b, next); i >= len(b) || b[i] != ',' {
-			return log, escaped, at, ok && i < len(b) && b[i] == '}'
+			return log, stream, escaped, at, ok && i < len(b) && b[i] == '}'
 		}
 	}
 }
@@ -207,8 +224,14 @@ func detectWrapped(lines [][]byte, opt ParseOptions) (Detection, bool) {
 		var inside [][]byte
 		wrapped := 0
 		for _, l := range lines {
-			if in, _, ok := p.unwrap(l); ok {
-				wrapped++
+			in, _, pc, ok := p.unwrap(l)
+			if !ok {
+				continue
+			}
+			wrapped++
+			if pc.more {
+				p.open[pc.stream].add(in)
+			} else if in, ok = p.open[pc.stream].end(in); ok {
 				inside = append(inside, bytes.Clone(in))
 			}
 		}

@@ -42,6 +42,7 @@ func wantRoles() map[string]string {
 		"GET /api/v1/alerts":             "viewer analyst engineer admin",
 		"GET /api/v1/alerts/{id}":        "viewer analyst engineer admin",
 		"GET /api/v1/requests":           "analyst engineer admin",
+		"GET /api/v1/blindspots":         "viewer analyst engineer admin auditor",
 		"GET /api/v1/feed/alerts":        "viewer analyst engineer feed admin",
 		"GET /api/v1/feed/alerts/stream": "viewer analyst engineer feed admin",
 		"GET /api/v1/feed/audit":         "admin auditor",

@@ -104,6 +104,8 @@ type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
+	// Blindspots returns what cannot be detected, as the JSON text of the answer.
+	Blindspots func() ([]byte, error)
 	// Through is the event time that detection has reached; 0 for none yet.
 	Through func() pipeline.Time
 	// Names opens an account's token.
@@ -236,6 +238,7 @@ func (c *console) routes() []route {
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
+		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
 		{get, "/api/v1/feed/alerts", people | Feed, false, c.feed(feedAlerts)},
 		{get, "/api/v1/feed/alerts/stream", people | Feed, false, c.stream(feedAlerts)},
 		{get, "/api/v1/feed/audit", Admin | Auditor, false, c.feed(feedAudit)},
@@ -354,6 +357,13 @@ var openapi []byte
 
 func document(r *http.Request) ([]byte, error) {
 	return openapi, newQuery(r.URL.RawQuery).err()
+}
+
+func (c *console) blindspots(r *http.Request) ([]byte, error) {
+	if err := newQuery(r.URL.RawQuery).err(); err != nil {
+		return nil, err
+	}
+	return c.Blindspots()
 }
 
 // write sends a whole answer, so that HEAD has its length, too.

@@ -126,6 +126,7 @@ func options(s *fakeStore) Options {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_test", Help: "Of a test."}, func() float64 { return 7 }))
 	return Options{
 		Store: s, Waits: func(context.Context) []string { return nil }, Metrics: registry, Register: registry, Log: zap.NewNop(), Pepper: &Pepper{key: [32]byte{1}},
+		Blindspots: func() ([]byte, error) { return []byte(`{"schema":"weir.blindspots/1"}`), nil },
 		NeverBlock: func(p netip.Prefix) string {
 			return map[bool]string{true: "it is in never_block"}[p.Contains(netip.MustParseAddr("192.0.2.1"))]
 		},
@@ -218,6 +219,8 @@ func TestAnswers(t *testing.T) {
 	f("GET", "/api/v1/alerts/a2", 404, problems, "no alert has this id")
 	f("GET", "/api/v1/alerts/", 404, problems, "there is no")
 	f("GET", "/api/v1/requests", 200, "application/json", "{\"data\":[\n],\"more\":false}\n")
+	f("GET", "/api/v1/blindspots", 200, "application/json", `weir.blindspots/1`)
+	f("GET", "/api/v1/blindspots?detector=x", 400, problems, "detector")
 	f("GET", "/api/v1/openapi.json", 200, "application/json", `"openapi": "3.1.0"`)
 	f("GET", "/", 404, problems, "/api/v1/alerts, ")
 	f("GET", "/api/v2/alerts", 404, problems, "/api/v1/requests")

@@ -112,6 +112,31 @@ func TestSlowloris(t *testing.T) {
 		func(int) string { return " " }, 12*time.Second, "401")
 }
 
+// TestSlowStoreOverAConnection: the deadline for requests ends no answer that
+// takes longer.
+func TestSlowStoreOverAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{wait: make(chan struct{})}
+		l := newPipes()
+		server := NewServer(options(s))
+		go func() { _ = server.Serve(l) }()
+		c := l.dial()
+		go func() { _, _ = io.WriteString(c, "GET /api/v1/requests HTTP/1.1\r\nHost: localhost\r\n\r\n") }()
+		go func() {
+			time.Sleep(answerWithin - time.Second)
+			close(s.wait)
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Errorf("%v %v", resp, err)
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		_ = c.Close()
+	})
+}
+
 // TestSlowReaders: a stream that is not taken ends.
 func TestSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -234,6 +234,7 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		"/api/v1/alerts":       func(q *query) error { _, err := q.alertFilter(); return err },
 		"/api/v1/requests":     func(q *query) error { _, err := q.requestFilter(); return err },
 		"/api/v1/alerts/{id}":  (*query).err,
+		"/api/v1/blindspots":   (*query).err,
 		"/api/v1/openapi.json": (*query).err,
 
 		"/api/v1/feed/alerts":  func(q *query) error { _, err := q.feedPageQuery(feedAlerts); return err },
@@ -333,6 +334,7 @@ func TestDocumentExamples(t *testing.T) {
 				Before, After *int64
 			})
 		},
+		"#/components/schemas/Blindspots": func() any { return new(map[string]any) },
 		"#/components/schemas/AlertFeed": func() any {
 			return new(struct {
 				Data       []pipeline.Alert `json:"data"`

@@ -137,6 +137,7 @@ func (r *recentAccounts) remember(owner uint64, q *pipeline.Request, at pipeline
 
 // recall moves what is remembered of d's principal into d, oldest first.
 func (s *shard) recall(d *dossier) {
+	s.touched.recall(&d.Reached, d.Owner, pipeline.NoTime, nil)
 	n := len(s.recent.List)
 	for k := range n {
 		e := &s.recent.List[(s.recent.Next+k)%n]

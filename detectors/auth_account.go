@@ -18,7 +18,10 @@ import (
 // many such failures there are a day, against a person's. A client whose place and
 // agent the account has logged in with before does not count, and clients of one
 // place with one agent count three times at most: a phone that moves about with an
-// old password is no attack.
+// old password is no attack. Where the account has been known for a week, every
+// failure of a client counts whose place and program it never used and that did
+// not fail before: a program that is stuck with an old password had the right one
+// once, so the account knows it.
 //
 // auth.takeover: a login that worked from a place, a stack (agent family and JA4)
 // and a country that the account never used (Freeman et al., NDSS'16, with the
@@ -56,7 +59,8 @@ const (
 	maxAccountCases  = 16
 	accountHalfLife  = 7 * daySeconds
 	sensitiveWithin  = 30 * 60e6
-	takeoverKnown    = 5 // logins that must have worked before news mean anything
+	strangerKnown    = 7 * daySeconds // how long an account must be known for its strangers to be some
+	takeoverKnown    = 5              // logins that must have worked before news mean anything
 	maxSuspicion     = 10 * pipeline.Nat
 	sensitiveNats    = 4 * pipeline.Nat
 	unsuspiciousNats = 13 * pipeline.Nat // place and stack alone: below review
@@ -84,6 +88,9 @@ type accountRow struct {
 	onset    pipeline.Time
 	tests    trial
 	daily    breadth
+	strange  breadth   // failures of complete strangers, see stranger
+	since    uint32    // of the first that was seen of the account
+	early    [2]uint32 // strangers that failed before it was known for a while; the latest first
 
 	worked    uint32 // habit
 	news      [3]uint16
@@ -312,7 +319,9 @@ func (t *accountTable) session(k *knot, r *accountRow, s *pipeline.Signal) {
 
 func (t *accountTable) meet(k *knot, s *pipeline.Signal) {
 	r := t.row(s.Key)
-	r.last = seconds(s.Facts.Time)
+	if r.last = seconds(s.Facts.Time); r.since == 0 {
+		r.since = max(1, r.last)
+	}
 	switch s.Kind {
 	case kindSensitive:
 		t.sensitive(k, r, s)
@@ -343,11 +352,12 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 	if first := r.meets(q.Address.Owner(), now); first && !own {
 		counted = r.guess(k.b.Login.Beta, failed, pipeline.Mix64(uint64(place), uint64(stack)), q.Address.Owner(), now, o.Time)
 	}
+	odd := failed && !knownPlace && !knownStack && r.stranger(uint32(pipeline.Mix64(uint64(place), uint64(stack)))|1, now)
 	if failed && !own {
 		r.fails++
 		r.tries++
 		if k.traced() {
-			k.trace(s, Traced{Detector: "auth.bruteforce", Owner: accountOwner(q.LoginUser), Score: r.guessScore(), Counted: counted, Part: true})
+			k.trace(s, Traced{Detector: "auth.bruteforce", Owner: accountOwner(q.LoginUser), Score: r.guessScore(), Counted: counted || odd, Part: true})
 		}
 	}
 	stranger := works && !own
@@ -356,11 +366,11 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 		r.tries++
 	}
 	var c *accountCase
-	if counted && r.guessScore() >= dossierAt || stranger && r.worked >= takeoverKnown || t.caseOf(s.Key) != nil && failed {
+	if (counted || odd) && r.guessScore() >= dossierAt || stranger && r.worked >= takeoverKnown || t.caseOf(s.Key) != nil && failed {
 		c = t.openCase(s)
 		c.note(k, s)
 	}
-	if c != nil && counted || c != nil && r.after > c.Won {
+	if c != nil && (counted || odd || r.after > c.Won) {
 		t.guessing(k, r, c, s)
 	}
 	if !works {
@@ -374,6 +384,7 @@ func (t *accountTable) login(k *knot, r *accountRow, s *pipeline.Signal) {
 		c.From, c.Session, c.Act = q.Address.PrincipalValue(), clean(q.Session, 64), ""
 		t.takeover(k, r, c, s)
 	}
+	r.acquainted()
 	r.learn(place, stack, q, o.Time)
 }
 
@@ -426,6 +437,32 @@ func (r *accountRow) guess(prior Beta, failed bool, kind, client uint64, now uin
 	return failed
 }
 
+// stranger counts a failure of somebody of whom the account knows neither the place
+// nor the program, if it has been known for a while, and this one not for as long.
+func (r *accountRow) stranger(who, now uint32) (counted bool) {
+	r.strange.decay(now, daySeconds)
+	switch {
+	case r.early[0] == who || r.early[1] == who:
+		return false
+	case r.worked < takeoverKnown || now-r.since < strangerKnown:
+		r.early[1], r.early[0] = r.early[0], who
+		return false
+	}
+	r.strange.add(breadthOne, now, daySeconds)
+	return true
+}
+
+// acquainted forgets the failures of somebody who then got in, unless there were
+// too many: it was the owner with something new.
+func (r *accountRow) acquainted() {
+	if r.stubborn() < pipeline.ReviewAt {
+		r.strange = breadth{}
+	}
+}
+
+// stubborn is the evidence of these failures, against what people make in a day.
+func (r *accountRow) stubborn() pipeline.Nats { return r.strange.nats(loginRate(1), 1) }
+
 // guessParts is the evidence of the share that fails and of how many clients there
 // are: a person comes from one new place a day, give or take.
 func (r *accountRow) guessParts() (share, count pipeline.Nats) {
@@ -440,7 +477,7 @@ func (r *accountRow) guessParts() (share, count pipeline.Nats) {
 
 func (r *accountRow) guessScore() pipeline.Nats {
 	share, count := r.guessParts()
-	return share + count
+	return max(share+count, r.stubborn())
 }
 
 // news is how unlikely a new value is for the account: what an attacker's chance to
@@ -559,7 +596,7 @@ func (c *accountCase) note(k *knot, s *pipeline.Signal) {
 	}
 	c.Agents, c.JA4 = keep(c.Agents, clean(r.Agent, 160), maxAgents), keep(c.JA4, clean(r.JA4, 64), maxAgents)
 	if c.Endpoint.Template == "" {
-		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: string(k.templates().AppendText(nil, r.Host, r.Path))}
+		c.Endpoint = pipeline.Endpoint{Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: endpointText(k.templates(), r.Request)}
 	}
 	if len(c.Exemplars) < firstExamples+lastExamples {
 		c.Exemplars = append(c.Exemplars, exemplarOf(r))
@@ -599,14 +636,7 @@ func (t *accountTable) guessing(k *knot, r *accountRow, c *accountCase, s *pipel
 		c.Guess = findingID("auth", f.Who.Hash(), r.onset)
 	}
 	f.ID, f.Score = c.Guess, score
-	share, count := r.guessParts()
-	f.Signals = []pipeline.FindingSignal{
-		{
-			Name: "login_failure", Observed: float64(r.counted), Expected: expected(r.counted, k.b.Login), Count: int64(r.counted), Nats: share,
-			Baseline: k.b.baseline(k.b.Login),
-		},
-		{Name: "distinct_clients", Observed: float64(r.daily.n / breadthOne), Expected: 1, Count: int64(r.counted), Nats: count, Baseline: pipeline.Baseline{Kind: "prior"}},
-	}
+	f.Signals = r.guessSignals(k.b)
 	won, one := int64(r.after), int64(1)
 	f.Outcome = pipeline.Outcome{Requests: int64(r.tries), Attempted: int64(r.tries), Succeeded: &won, Accounts: &one, Basis: "status"}
 	f.Facts = pipeline.FindingFacts{CanSucceed: true, Succeeded: won > 0}
@@ -615,9 +645,16 @@ func (t *accountTable) guessing(k *knot, r *accountRow, c *accountCase, s *pipel
 		outcome.Outcome, outcome.Session = "success", clean(s.Request.Session, 64)
 	}
 	f.Accounts = []pipeline.AffectedAccount{outcome}
-	f.Title = fmt.Sprintf("Password guessing at account %s by clients that change", c.Account)
-	f.Reason = fmt.Sprintf("At least %d clients that this account never used failed to log in to it %d times in %s; a person comes from about one new place a day%s.",
-		r.sources.count(), r.fails, span(time.Duration(f.Last-f.Onset)*time.Microsecond), when(won > 0, "; then a login from such a client worked"))
+	took := span(time.Duration(f.Last-f.Onset) * time.Microsecond)
+	if f.Signals[0].Name == strangerSignal {
+		f.Title = fmt.Sprintf("Password guessing at account %s by a stranger", c.Account)
+		f.Reason = fmt.Sprintf("%s at this account from networks and with programs that it never used in %d logins and visits; people fail about once a day%s.",
+			plural(int64(r.strange.n/breadthOne), "login failed", "logins failed"), r.worked, when(won > 0, "; then a login from such a client worked"))
+	} else {
+		f.Title = fmt.Sprintf("Password guessing at account %s by clients that change", c.Account)
+		f.Reason = fmt.Sprintf("At least %d clients that this account never used failed to log in to it %d times in %s; a person comes from about one new place a day%s.",
+			r.sources.count(), r.fails, took, when(won > 0, "; then a login from such a client worked"))
+	}
 	if won > 0 {
 		f.Next = []string{"Reset the password of " + c.Account + " and end its sessions"}
 	}
@@ -626,6 +663,26 @@ func (t *accountTable) guessing(k *knot, r *accountRow, c *accountCase, s *pipel
 	f.WouldNotFireIf = "fewer different clients had failed at their first try"
 	f.Attack, f.OAT = []string{"T1110.001"}, []string{"OAT-007"}
 	k.emit(f)
+}
+
+const strangerSignal = "stranger_failures"
+
+// guessSignals are the lines of evidence; they sum to guessScore.
+func (r *accountRow) guessSignals(b *Baselines) []pipeline.FindingSignal {
+	share, count := r.guessParts()
+	if n := r.stubborn(); n > share+count {
+		return []pipeline.FindingSignal{{
+			Name: strangerSignal, Observed: float64(r.strange.n / breadthOne), Expected: 1, Count: int64(r.strange.n / breadthOne), Nats: n,
+			Baseline: pipeline.Baseline{Kind: "own", N: int64(r.worked)},
+		}}
+	}
+	return []pipeline.FindingSignal{
+		{
+			Name: "login_failure", Observed: float64(r.counted), Expected: expected(r.counted, b.Login), Count: int64(r.counted), Nats: share,
+			Baseline: b.baseline(b.Login),
+		},
+		{Name: "distinct_clients", Observed: float64(r.daily.n / breadthOne), Expected: 1, Count: int64(r.counted), Nats: count, Baseline: pipeline.Baseline{Kind: "prior"}},
+	}
 }
 
 func (t *accountTable) takeover(k *knot, r *accountRow, c *accountCase, s *pipeline.Signal) {

@@ -22,8 +22,11 @@ import (
 // says that success is unknown.
 //
 // Attempts too slow for that add up over a day, per person behind the address,
-// to review level at most (about 100): a slow guesser and a stuck program look
-// alike where the log names no account, and somebody should look at either.
+// to review level at most (about 100; about 30 where the log names one or two
+// accounts): a slow guesser and a stuck program look alike, since no log shows
+// whether it is one password or many, the guesser can keep the program's pace and
+// name, and somebody should look at either. Where the account has a past of which
+// the client is no part, see accountTable.
 //
 // Misses: guessing slower than about ten a minute where the log names no
 // account; many sources with a few tries each. Looks like it: a load test, a
@@ -91,7 +94,17 @@ const (
 
 // patience is the evidence of a day's slow attempts.
 func (st *loginState) patience() pipeline.Nats {
-	return min(st.slow.nats(loginRate(4), int(st.people)), slowCap)
+	return min(st.slow.nats(loginRate(st.daily()), int(st.people)), slowCap)
+}
+
+// daily is how many attempts without success an ordinary client makes a day: fewer
+// at one or two accounts, where the log names them, than at all that people behind
+// an address have.
+func (st *loginState) daily() uint32 {
+	if st.hidden == 0 && (st.tried == 1 || st.tried == 2) {
+		return 1
+	}
+	return 4
 }
 
 func (authBruteforce) phase(p *Profile) uint8 {
@@ -106,7 +119,7 @@ func (authBruteforce) signals(dst []pipeline.FindingSignal, p *Profile, b *Basel
 	share, volume := st.parts()
 	if slow := st.patience(); slow > share+volume {
 		return append(dst, pipeline.FindingSignal{
-			Name: "login_attempts_day", Observed: float64(st.slow.n / breadthOne), Expected: 4,
+			Name: "login_attempts_day", Observed: float64(st.slow.n / breadthOne), Expected: float64(st.daily()),
 			Count: int64(st.attempts), Nats: slow, Baseline: pipeline.Baseline{Kind: "prior"},
 		})
 	}

@@ -561,7 +561,7 @@ func (t *loginTable) endpoint(k *knot, s *pipeline.Signal) *loginEndpoint {
 	}
 	r := &s.Request
 	e := &loginEndpoint{Key: s.Key, Endpoint: pipeline.Endpoint{
-		Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: string(k.templates().AppendText(nil, r.Host, r.Path)),
+		Method: clean(r.Method, 16), Host: clean(r.Host, 128), Template: endpointText(k.templates(), r.Request),
 	}}
 	t.Endpoints = slices.Insert(t.Endpoints, i, e)
 	return e

@@ -39,6 +39,7 @@ type loginState struct {
 	shows     bool // a failure showed in the status: 2xx and 3xx are successes
 	took      bool // the attempt at hand added to the evidence
 	tookFirst bool // it was the first at its account, and failed
+	bySize    bool // answers' sizes told that there is no such account
 }
 
 // loginShape is what the attempts look like.
@@ -126,7 +127,9 @@ func (st *loginState) take(p *Profile, o *pipeline.Observation, s *scope) {
 		if !absent && !veils && (o.Status == 401 || o.Status == 403 || o.Status == 422) {
 			st.shows, st.where = true, o.Template
 		}
-		st.account(p, o, true, absent, s.b, now)
+		sized := !absent && s.endpoint.unknownAccount(o)
+		st.bySize = st.bySize || sized
+		st.account(p, o, true, absent || sized, s.b, now)
 	case o.Has(pipeline.ObsWorked), o.Status >= 200 && o.Status < 400 && (st.shows || answers):
 		st.successes++
 		st.slow.n, st.fast.n = st.slow.n/2, st.fast.n/2
@@ -206,7 +209,8 @@ func (st *loginState) reshape() {
 		switch {
 		case st.again >= st.refused/2 && st.again > 0:
 			st.shape = shapeRounds
-		case st.absent*2 > st.refused:
+		case st.absent*2 > st.refused && (!st.bySize || st.absent < st.refused):
+			// One size for all may be how this program is answered.
 			st.shape = shapeNames
 		case st.failures <= 2*st.refused:
 			st.shape = shapeWide

@@ -76,12 +76,17 @@ type EndpointBaseline struct {
 	Guarded bool `json:"guarded,omitempty"`
 	// Keyed: keys are served here and nobody without a key or an account is.
 	Keyed bool `json:"keyed,omitempty"`
+	// Programs: of the keys that read much here, half and more read what many own, or
+	// come back to hardly anything.
+	Programs bool `json:"programs,omitempty"`
 	// Answers401: a failed login shows in the status here.
 	Answers401 bool `json:"answers_401,omitempty"`
 	// Truth is what its answers to login attempts mean, where that was learned.
 	Truth []LoginAnswer `json:"login_truth,omitempty"`
-	Near  Prior         `json:"near"`
-	Miss  Prior         `json:"miss"`
+	// Wrong is what a wrong password is answered here, see fitWrong.
+	Wrong LoginAnswer `json:"wrong_password,omitzero"`
+	Near  Prior       `json:"near"`
+	Miss  Prior       `json:"miss"`
 	// Share is how often a first contact with an object here is with another's.
 	Share Prior `json:"share"`
 	// Merged is the share of near ids in the stream of all clients' first contacts.

@@ -34,7 +34,7 @@ func scoresOf(s *Set, owner uint64) (out [scored]pipeline.Nats) {
 	return [scored]pipeline.Nats{
 		p.probe.score(), p.login.guessing(), p.worst().score(), p.crawl.score(s.baselines),
 		owned(shapeWide), owned(shapeRounds), max(p.ask.score(), p.login.namesScore()),
-		p.inject.score(), max(p.exposure.score(s.baselines, p.taken), p.taken.score()), p.flood.score(s.baselines),
+		p.inject.score(), max(p.exposedScore(s.baselines), p.taken.score()), p.flood.score(s.baselines),
 	}
 }
 

@@ -26,6 +26,7 @@ type dossier struct {
 	Cases     []*caseFile // by detector index; nil where nothing counted
 	Logins    accountList // accounts that it tried to log in at
 	Asked     accountList // accounts that it asked about
+	Reached   reachList   // objects that it was granted
 	Origin    origin
 }
 

@@ -13,14 +13,15 @@ import (
 // Evidence, from the first contact with each item that was granted (assets are
 // no data; a range download counts once for its object): bytes a day against
 // the cohort's log-normal or the own past's, at most 12 nats, so that it never
-// alerts alone, or days that grew slowly, see past.go;
+// alerts alone, or days that grew slowly, see past.go; beside them, to review
+// level, a walk through more pages of a list than people turn, scrape.crawl's, if they
+// are on average as large as what others take in a day;
 // answers more than four times the endpoint's 99th percentile, against an
 // over-dispersed share; and size parameters (limit, per_page ...) beyond the
 // endpoint's 99.9th percentile whose answer was indeed large. Evidence halves in
 // a day (bytes) and seven (the others). At least three different items.
 //
-// Misses: exports that are usual for the endpoint; walks by cursor, whose values
-// do not leave collect; a single huge answer. Looks like it: a backup, a data
+// Misses: exports that are usual for the endpoint; a single huge answer. Looks like it: a backup, a data
 // warehouse's sync. OWASP API3, API4, ATT&CK T1213, T1567.
 type dataExposure struct{}
 
@@ -114,7 +115,7 @@ func (dataExposure) observe(p *Profile, o *pipeline.Observation, s *scope) (pipe
 			counted = true
 		}
 	}
-	score := max(st.score(s.b, p.taken), p.taken.score())
+	score := max(p.exposedScore(s.b), p.taken.score())
 	return score, counted || score >= dossierAt
 }
 
@@ -160,32 +161,37 @@ func (l LogNormal) nats(n int64, people int) pipeline.Nats {
 	return max(0, best-mixturePrice)
 }
 
-func (st *exposureState) parts(b *Baselines, g growth) (bytes, large, sized pipeline.Nats) {
-	if st.items < 3 || st.huge == 0 && st.asked == 0 {
-		return 0, 0, 0
+// exposed are the lines of evidence of p. Until three answers were out of the
+// ordinary by themselves, what was taken counts beside a walk through the pages of
+// a list, and that comes to review level at most: exports are made to be taken.
+func (p *Profile) exposed(b *Baselines) (bytes, large, sized, pages pipeline.Nats) {
+	st := &p.exposure
+	some := st.huge+st.asked > 0
+	if st.items < 3 || !some && p.crawl.walk == 0 {
+		return 0, 0, 0, 0
 	}
-	bytes = min(g.taken(b.Bytes).nats(st.bytes, int(st.people)), bytesCap)
-	return bytes, st.large.score(), pipeline.Nats(st.sized)
+	bytes = min(p.taken.taken(b.Bytes).nats(st.bytes, int(st.people)), bytesCap)
+	switch {
+	case st.huge+st.asked >= 3:
+		return bytes, st.large.score(), pipeline.Nats(st.sized), 0
+	case p.crawl.walk > 0 && st.bytes/int64(st.items) >= expBytes(b.Bytes.Mu): // each as much as others take in a day
+		return bytes, 0, 0, min(pipeline.Nats(p.crawl.walk), slowCap-bytes)
+	}
+	return min(bytes, dossierAt-1), 0, 0, 0 // three different items at least
 }
 
-func (st *exposureState) score(b *Baselines, g growth) pipeline.Nats {
-	bytes, large, sized := st.parts(b, g)
-	if st.huge+st.asked < 3 {
-		return min(bytes, dossierAt-1) // three different items at least
-	}
-	return bytes + large + sized
+func (p *Profile) exposedScore(b *Baselines) pipeline.Nats {
+	bytes, large, sized, pages := p.exposed(b)
+	return bytes + large + sized + pages
 }
 
 func (dataExposure) phase(*Profile) uint8 { return 0 }
 
 func (dataExposure) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselines) []pipeline.FindingSignal {
 	st, g := &p.exposure, p.taken
-	if n := g.score(); n > st.score(b, g) {
+	bytes, large, sized, pages := p.exposed(b)
+	if n := g.score(); n > bytes+large+sized+pages {
 		return append(dst, grown(g, "bytes_day_growth", n))
-	}
-	bytes, large, sized := st.parts(b, g)
-	if st.huge+st.asked < 3 {
-		bytes, large, sized = st.score(b, g), 0, 0
 	}
 	if bytes > 0 || large+sized == 0 {
 		dst = append(dst, pipeline.FindingSignal{
@@ -200,6 +206,11 @@ func (dataExposure) signals(dst []pipeline.FindingSignal, p *Profile, b *Baselin
 	if sized > 0 {
 		dst = append(dst, pipeline.FindingSignal{
 			Name: "size_parameter", Observed: float64(st.limit), Expected: priorLimit, Count: int64(st.asked), Nats: sized, Baseline: b.describe(b.Clients),
+		})
+	}
+	if pages > 0 {
+		dst = append(dst, pipeline.FindingSignal{
+			Name: "page_walk", Observed: float64(p.crawl.deep), Expected: pageRun, Count: int64(p.crawl.deep), Nats: pages, Baseline: pipeline.Baseline{Kind: "prior"},
 		})
 	}
 	return dst
@@ -233,7 +244,8 @@ func (dataExposure) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Ba
 	f.Reason = fmt.Sprintf("Took %s in %s of data (ordinary clients take %s a day)%s%s.",
 		amount(st.total), plural(took, "answer", "answers"), amount(expBytes(b.Bytes.Mu)),
 		when(st.huge > 0, fmt.Sprintf("; %s more than four times as large as 99 in 100 there", plural(int64(st.huge), "answer is", "answers are"))),
-		when(st.asked > 0, fmt.Sprintf("; asked for up to %d items at once, beyond what anybody else asks for, and got them", st.limit)))
+		when(p.crawl.deep > pageRun, fmt.Sprintf("; turned %d pages of a list in a row", p.crawl.deep))+
+			when(st.asked > 0, fmt.Sprintf("; asked for up to %d items at once, beyond what anybody else asks for, and got them", st.limit)))
 	f.Next = append(f.Next, "Check what the answers in the exemplars hold and whether "+f.Who.Value+" may have it")
 	if st.asked > 0 {
 		f.Next = append(f.Next, "Cap the size parameter on that endpoint")
@@ -241,7 +253,11 @@ func (dataExposure) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Ba
 	f.Next = append(f.Next, blockAdvice(f))
 	f.BenignIf = []string{"a backup or an export job: add it to identity.known_clients", "an administrator's report"}
 	f.WouldNotFireIf = "fewer than 3 answers had been that large or asked for so many items"
-	if p.taken.score() > st.score(b, p.taken) {
+	if _, large, sized, pages := p.exposed(b); pages > 0 && large+sized == 0 {
+		f.Title = fmt.Sprintf("All pages of a list taken by %s", f.Who.Value)
+		f.WouldNotFireIf = fmt.Sprintf("it had turned no more than %d pages in a row, or they had been as small as others take", pageRun)
+	}
+	if p.taken.score() > p.exposedScore(b) {
 		f.Next = nil
 		describeGrowth(f, p.taken, "Slowly growing export by", amount)
 	}

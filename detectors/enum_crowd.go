@@ -3,8 +3,6 @@ package detectors
 import (
 	"cmp"
 	"fmt"
-	"maps"
-	"math"
 	"slices"
 
 	"weir/pipeline"
@@ -20,9 +18,9 @@ import (
 // newest ids are left out.
 //
 // One campaign is told an endpoint: the smallest crowd that explains four fifths
-// of the excess. Its members are those whose ids were mostly near. It takes ten of
-// them, and none counts for more than crowdTurns contacts: one client's walk is its
-// own affair. Clients that have an alert of their own are left out.
+// of the excess. Its members are those whose ids lay mostly among those of others.
+// It takes ten of them, and none counts for more than crowdTurns contacts: one
+// client's walk is its own affair. Clients that have an alert of their own are left out.
 //
 // Misses: crowds that have nothing in common that the log shows, as soon as all
 // traffic of the endpoint hides them. Looks like it: an app that fetches orders in
@@ -31,6 +29,7 @@ type crowds struct {
 	Crowds []*crowd // sorted by dimension, then value
 	Told   *toldCrowd
 	Newest int64 // the highest id that was granted
+	Oldest int64 // the lowest, 0 none
 }
 
 // The dimensions of a crowd, narrowest first as a rule; it breaks ties.
@@ -67,27 +66,41 @@ type crowd struct {
 	Hits     uint32
 	Missed   uint32
 	Granted  uint32
+	Since    pipeline.Time // of the first member kept
 	Onset    pipeline.Time
 	Last     pipeline.Time
 	Members  []crowdMember // sorted by print
 	Beyond   uint32        // contacts of clients that found no place
-	Reached  []string
-	More     bool
+	Reached  []crowdReached
 	Dossier  *dossier
 
 	near, miss trial
 }
 
 type crowdID struct {
-	ID  int64
-	Who uint32
+	ID     int64
+	Who    uint32
+	Beside uint8 // others' ids that were near it, before or after
 }
+
+// crowdDense is how many others' ids next to its own make a contact one of a walk's,
+// where who walked is listed: one is there by chance as well.
+const crowdDense = 2
 
 type crowdMember struct {
 	Print    uint32
 	Contacts uint16
 	Hits     uint16
+	Granted  uint16
+	Asked    uint16 // contacts, all of them
+	Dense    uint16 // contacts among the ids of others
 	Who      pipeline.Principal
+}
+
+// crowdReached is an object that a member was granted.
+type crowdReached struct {
+	Print uint32
+	Text  string
 }
 
 // toldCrowd is the campaign that was told of.
@@ -113,6 +126,9 @@ func (sh *sharing) crowd(k *knot, s *pipeline.Signal, e *EndpointBaseline) {
 	newest := id > sh.Crowds.Newest-crowdRing
 	if granted(s.Facts.Status) {
 		sh.Crowds.Newest = max(sh.Crowds.Newest, id)
+		if sh.Crowds.Oldest == 0 || id < sh.Crowds.Oldest {
+			sh.Crowds.Oldest = id
+		}
 	}
 	if newest {
 		return
@@ -184,7 +200,7 @@ func (cs *crowds) of(s *pipeline.Signal, dim uint8, value uint64) *crowd {
 			least = j
 		}
 	}
-	c := &crowd{Dim: dim, Value: value, Text: crowdText(dim, s.Request.Request)}
+	c := &crowd{Dim: dim, Value: value, Text: crowdText(dim, s.Request.Request), Since: s.Facts.Time}
 	if n >= crowdsPerDim {
 		c.Seen = cs.Crowds[least].Seen
 		cs.Crowds = slices.Delete(cs.Crowds, least, least+1)
@@ -197,23 +213,32 @@ func (cs *crowds) of(s *pipeline.Signal, dim uint8, value uint64) *crowd {
 func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uint8, value uint64) {
 	c := cs.of(s, dim, value)
 	c.Seen = min(c.Seen+1, 1<<30)
+	o := &s.Facts
 	if c.Seen < crowdFrom {
+		if m := c.member(s); m != nil {
+			m.Asked = bump(m.Asked)
+			c.reach(m, s)
+		}
+		c.place(o.Number, shortOf(s.Sender))
 		return
 	}
-	o := &s.Facts
 	now := max(seconds(o.Time), c.near.at, c.miss.at)
 	c.near.decay(now, halfLifeSeconds)
 	c.miss.decay(now, halfLifeSeconds)
 	if c.score() == 0 && c.Contacts > 0 && !cs.is(c) {
-		c.begin()
+		c.begin(o.Time)
 	}
 	first := len(c.Ring) == 0
+	m := c.member(s)
+	if m != nil {
+		m.Asked = bump(m.Asked)
+		c.reach(m, s)
+	}
 	near, seen := c.place(o.Number, shortOf(s.Sender))
 	if seen || first {
 		return
 	}
 	hit, missed := near, !granted(o.Status)
-	m := c.member(s)
 	if m == nil {
 		c.Beyond++
 	} else {
@@ -234,8 +259,7 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 	if hit {
 		c.Hits++
 	}
-	null := e.Merged.Beta
-	c.near.observe(null, hit, countScale, now, halfLifeSeconds)
+	c.near.observe(cs.null(e, c), hit, countScale, now, halfLifeSeconds)
 	missNull := k.b.Object.Beta
 	if e.Miss.N >= 20 {
 		missNull = e.Miss.Beta
@@ -259,19 +283,25 @@ func (cs *crowds) take(k *knot, s *pipeline.Signal, e *EndpointBaseline, dim uin
 		}
 		c.Dossier.note(0, s.Request, "", o, k.templates())
 	}
-	if !missed {
-		if len(c.Reached) < maxOwned {
-			c.Reached = append(c.Reached, objectText(s.Request.Request, &s.Facts))
-		} else {
-			c.More = true
-		}
-	}
 	if c.score() >= pipeline.ReviewAt {
 		if cs.Told != nil && cs.is(c) {
 			cs.Told.Changed = true
 		}
 		k.wake()
 	}
+}
+
+// null is how often an id is near by chance: as the fit saw it, or, where there are
+// fewer ids than it saw, as often as ids spread evenly over all are.
+func (cs *crowds) null(e *EndpointBaseline, c *crowd) Beta {
+	near := uint64(len(c.Ring)) * (2*8 + 1) << 16 / uint64(max(cs.Newest-cs.Oldest, 1)) // on average, Q16
+	chance := 65536 - halfPower(min(near, 16<<16)*94548>>16)                            // 1 - exp(-near)
+	null := e.Merged.Beta
+	size := uint64(null.A) + uint64(null.B)
+	if a := uint32(chance * size >> 16); a > null.A {
+		null.A, null.B = a, uint32(size)-min(a, uint32(size)-1)
+	}
+	return null
 }
 
 // trace tells who follows the evidence of a contact that is near or missed.
@@ -284,28 +314,57 @@ func (c *crowd) trace(k *knot, s *pipeline.Signal, part, counted bool) {
 	k.trace(s, Traced{Detector: "enum.object", Owner: who.Hash(), Score: c.score(), Counted: counted, Part: true})
 }
 
-// begin forgets what came to nothing; the ids stay.
-func (c *crowd) begin() {
-	*c = crowd{Dim: c.Dim, Value: c.Value, Text: c.Text, Seen: c.Seen, Ring: c.Ring, Hand: c.Hand, near: c.near, miss: c.miss}
+// begin forgets what came to nothing; the ids stay, and who asked for them for a day:
+// a walk begins before its ids lie next to one another.
+func (c *crowd) begin(at pipeline.Time) {
+	old := *c
+	*c = crowd{Dim: c.Dim, Value: c.Value, Text: c.Text, Seen: c.Seen, Ring: c.Ring, Hand: c.Hand, Since: at, near: c.near, miss: c.miss}
+	if at-old.Since < contactGap {
+		c.Since, c.Members, c.Reached = old.Since, old.Members, old.Reached
+		for i := range c.Members {
+			c.Members[i].Contacts, c.Members[i].Hits = 0, 0
+		}
+	}
 }
 
 // place records an id and says whether it is near one of the last that another
 // asked for, or one of them itself.
 func (c *crowd) place(id int64, who uint32) (near, seen bool) {
-	for _, v := range c.Ring {
-		d := id - v.ID
-		if d == 0 {
+	beside := uint8(0)
+	for i := range c.Ring {
+		v := &c.Ring[i]
+		switch d := id - v.ID; {
+		case d == 0:
 			return false, true
+		case d >= -8 && d <= 8 && v.Who != who:
+			beside++
 		}
-		near = near || d >= -8 && d <= 8 && v.Who != who
+	}
+	for i := range c.Ring {
+		v := &c.Ring[i]
+		if d := id - v.ID; beside > 0 && d >= -8 && d <= 8 && v.Who != who && v.Beside < crowdDense {
+			if v.Beside++; v.Beside == crowdDense {
+				c.dense(v.Who)
+			}
+		}
+	}
+	if beside >= crowdDense {
+		c.dense(who)
 	}
 	if len(c.Ring) < crowdRing {
-		c.Ring = append(c.Ring, crowdID{id, who})
+		c.Ring = append(c.Ring, crowdID{id, who, beside})
 	} else {
-		c.Ring[c.Hand] = crowdID{id, who}
+		c.Ring[c.Hand] = crowdID{id, who, beside}
 		c.Hand = (c.Hand + 1) % crowdRing
 	}
-	return near, false
+	return beside > 0, false
+}
+
+// dense counts a contact of a member that lies among those of others.
+func (c *crowd) dense(print uint32) {
+	if i, ok := slices.BinarySearchFunc(c.Members, print, func(m crowdMember, p uint32) int { return cmp.Compare(m.Print, p) }); ok {
+		c.Members[i].Dense = bump(c.Members[i].Dense)
+	}
 }
 
 // member is the sender's place in the crowd; who had the least to do with it
@@ -331,10 +390,52 @@ func (c *crowd) member(s *pipeline.Signal) *crowdMember {
 	return &c.Members[i]
 }
 
+// reach lists a granted object of a member; who has no part in a walk makes room.
+func (c *crowd) reach(m *crowdMember, s *pipeline.Signal) {
+	if !granted(s.Facts.Status) {
+		return
+	}
+	m.Granted = bump(m.Granted)
+	if len(c.Reached) >= 2*maxOwned {
+		i := slices.IndexFunc(c.Reached, func(r crowdReached) bool { return !c.walks(r.Print) })
+		if i < 0 {
+			return
+		}
+		c.Reached = slices.Delete(c.Reached, i, i+1)
+	}
+	c.Reached = append(c.Reached, crowdReached{m.Print, objectText(s.Request.Request, &s.Facts)})
+}
+
+// walks reports whether the ids of a member were mostly among those of others.
+func (c *crowd) walks(print uint32) bool {
+	i, ok := slices.BinarySearchFunc(c.Members, print, func(m crowdMember, p uint32) int { return cmp.Compare(m.Print, p) })
+	return ok && c.Members[i].walks()
+}
+
+// What is not there counts for the address: it alone makes no member.
+func (m *crowdMember) walks() bool {
+	return m.Dense > 0 && 2*m.Dense >= m.Asked && (m.Granted > 0 || m.Asked > 1)
+}
+
+// handed is what the walkers were granted.
+func (c *crowd) handed() (objects []string, total int64) {
+	for _, r := range c.Reached {
+		if len(objects) < maxOwned && c.walks(r.Print) {
+			objects = append(objects, r.Text)
+		}
+	}
+	for i := range c.Members {
+		if m := &c.Members[i]; m.walks() {
+			total += int64(m.Granted)
+		}
+	}
+	return objects, total
+}
+
 // walkers are the members whose ids were mostly near.
 func (c *crowd) walkers() (out []pipeline.Principal, total int) {
 	for _, m := range c.Members {
-		if m.Hits > 0 && 2*m.Hits >= m.Contacts {
+		if m.walks() {
 			if total++; len(out) < crowdShown {
 				out = append(out, m.Who)
 			}
@@ -350,124 +451,6 @@ func (c *crowd) excess(null Beta) int64 {
 
 func (cs *crowds) is(c *crowd) bool {
 	return cs.Told != nil && cs.Told.Dim == c.Dim && cs.Told.Value == c.Value
-}
-
-// tick tells of the campaign at the end of a minute.
-func (cs *crowds) tick(k *knot, at pipeline.Time, template uint64) {
-	e := k.b.endpoint(template)
-	if e == nil {
-		return
-	}
-	if cs.Told != nil {
-		for _, c := range cs.Crowds {
-			if !cs.is(c) {
-				continue
-			}
-			if cs.Told.Changed {
-				cs.Told.Changed = false
-				k.emit(cs.finding(k, c, e, at))
-			}
-			if at.Sub(c.Last) < maxCampaignQuiet {
-				return
-			}
-		}
-		cs.Told = nil
-	}
-	var best *crowd
-	most := int64(0)
-	able := func(c *crowd) bool {
-		_, n := c.walkers()
-		return c.score() >= pipeline.ReviewAt && n >= crowdLeast && c.Dossier != nil && c.Dossier.Cases[0] != nil
-	}
-	for _, c := range cs.Crowds {
-		if able(c) {
-			most = max(most, c.excess(e.Merged.Beta))
-		}
-	}
-	for _, c := range cs.Crowds {
-		if able(c) && 5*c.excess(e.Merged.Beta) >= 4*most && (best == nil || c.Contacts < best.Contacts) {
-			best = c
-		}
-	}
-	if best == nil {
-		return
-	}
-	cs.Told = &toldCrowd{Dim: best.Dim, Value: best.Value}
-	f := cs.finding(k, best, e, at)
-	k.emit(f)
-}
-
-// maxCampaignQuiet is how long a campaign keeps its crowd without news.
-const maxCampaignQuiet = 7 * 24 * 3600e9
-
-func (cs *crowds) finding(k *knot, c *crowd, e *EndpointBaseline, at pipeline.Time) pipeline.Finding {
-	d := c.Dossier
-	cf := d.Cases[0]
-	members, total := c.walkers()
-	on := cf.Endpoint.Method + " " + cf.Endpoint.Template
-	granted := int64(c.Granted)
-	f := pipeline.Finding{
-		Time: at, Detector: "enum.object", Level: "campaign", Wide: true, Who: pipeline.Principal{Kind: pipeline.PrincipalCohort, Value: c.Text + " on " + on},
-		Onset: c.Onset, First: c.Onset, Last: c.Last, Endpoint: cf.Endpoint,
-		Outcome: pipeline.Outcome{Requests: int64(c.Contacts), Attempted: int64(c.Contacts), Succeeded: &granted, Objects: granted, Basis: "status"},
-		Facts:   pipeline.FindingFacts{CanSucceed: true},
-		Members: members, MembersTotal: total, Predicate: c.Text,
-		Addresses: slices.Clone(d.Addresses), AddressesTotal: max(len(d.Addresses), d.Distinct.count()),
-		Objects: slices.Clone(c.Reached), Truncated: c.More, Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4),
-		FirstSeen: c.Onset, Exemplars: slices.Clone(cf.Exemplars), Sampled: 1, Late: cf.Late, Backfill: cf.Backfill, Labels: maps.Clone(d.Labels),
-		Attack: []string{"T1213", "T1119"}, OWASP: []string{"API1:2023"}, OAT: []string{"OAT-011"},
-	}
-	if len(d.Addresses) < maxAddresses {
-		f.AddressesTotal = len(d.Addresses)
-	}
-	for _, part := range []struct {
-		name string
-		n    uint32
-		null Prior
-		nats pipeline.Nats
-	}{{"merged_near_id", c.Hits, e.Merged, c.near.score()}, {"object_miss", c.Missed, pickPrior(e.Miss.N >= 20, e.Miss, k.b.Object), c.miss.score()}} {
-		if part.nats == 0 {
-			continue
-		}
-		f.Score += part.nats
-		f.Signals = append(f.Signals, pipeline.FindingSignal{
-			Name: part.name, Observed: float64(part.n), Expected: expected(uint16(min(c.Contacts, 1<<16-1)), part.null), Count: int64(part.n), Nats: part.nats, Baseline: k.b.baseline(part.null),
-		})
-	}
-	// Bad contacts among all, when ordinary ones are near so often (detection.md 1.3).
-	low, high := c.bad(e.Merged.Beta)
-	f.Estimate = &pipeline.Estimate{Attempts: (low + high) / 2, Low: low, High: high}
-	if cs.Told.ID == "" {
-		cs.Told.ID = findingID("enum crowd", f.Who.Hash(), c.Onset)
-	}
-	f.ID = cs.Told.ID
-	what := thingsOf(cf.Endpoint.Template)
-	f.Title = fmt.Sprintf("%d clients walk the ids of %s together", total, on)
-	common := "with one thing in common (" + c.Text + ")"
-	if c.Dim == crowdAll {
-		common = "with nothing in common that the log shows"
-	}
-	f.Reason = fmt.Sprintf("%d clients %s asked for %d %s in %s, %d of them next to one another's (ordinary traffic: %.0f %%); no client did enough to show alone.",
-		total, common, c.Contacts, what, span(c.Last.Sub(c.Onset)), c.Hits, 100*e.Merged.Mean())
-	f.Next = []string{"Challenge or rate-limit " + pick(c.Dim == crowdAll, "the listed clients", c.Text) + " on " + on, fmt.Sprintf("Check whether the %d granted %s belong to those who got them", c.Granted, what)}
-	f.BenignIf = []string{"a new version of an app that fetches in a row", "a load test from many addresses"}
-	f.WouldNotFireIf = fmt.Sprintf("fewer than %d clients had asked for ids next to one another's", crowdLeast)
-	return f
-}
-
-// bad is the range that the number of contacts of the walk lies in.
-func (c *crowd) bad(null Beta) (low, high int64) {
-	n, f0 := float64(c.Contacts), null.Mean()
-	mid := (float64(c.Hits) - float64(n*f0)) / (1 - f0)
-	off := 2 * math.Sqrt(float64(n*f0)+1)
-	return int64(max(0, mid-off)), int64(min(n, mid+off))
-}
-
-func pickPrior(is bool, yes, no Prior) Prior {
-	if is {
-		return yes
-	}
-	return no
 }
 
 // freeze puts the trials where a checkpoint finds them; thaw is its inverse.

@@ -3,10 +3,7 @@ package detectors
 import (
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"weir/pipeline"
 )
@@ -20,9 +17,10 @@ import (
 // history of its own (50 contacts made while nothing was held against it) is
 // measured against that, up to four times what its cohort does at most. What is
 // not known of the endpoint, or is a reader that the edition names, reaches review
-// level at most. At least three objects. `near_id`: how many of all it came to are
-// next to one another, against what clients of the endpoint do; it counts as much
-// as foreign_object at most, and not for programs with a key.
+// level at most. At least three objects for a page. `near_id`: how many of all it
+// came to are next to one another, against what clients of the endpoint do; it
+// counts as much as foreign_object at most, alone to review level, and not for
+// programs with a key.
 type ledgerJunction struct{}
 
 func (ledgerJunction) name() string                  { return "enum.object" }
@@ -42,14 +40,51 @@ const (
 type ledgerTable struct {
 	Names   []named   // sorted by print
 	Ledgers []*ledger // sorted by print
+	Recent  recentContacts
 	Evicted int64
 }
 
 // named is who a principal is, for contacts that are judged later.
+// It is also how much it comes to day by day: who reads many objects every day, and
+// never came under suspicion for it, does its work.
 type named struct {
 	Print uint32
 	Seen  uint32 // hours
 	Who   pipeline.Principal
+	Today uint16 // first contacts of the day of Seen
+	Usual uint16 // on a broad day
+	Days  uint8  // broad days without suspicion
+}
+
+// What makes a day broad, how many of them make a habit, and how many times the
+// usual is no longer it.
+const (
+	broadDay   = readerOwners
+	habitDays  = readerDays
+	habitTimes = 4
+)
+
+// count takes a first contact; calm says that nothing was paged for.
+func (n *named) count(hour uint32, calm bool) {
+	if hour/24 != n.Seen/24 {
+		switch {
+		case !calm:
+			n.Days = 0
+		case n.Today < broadDay:
+		case n.Days == 0:
+			n.Days, n.Usual = 1, n.Today
+		default:
+			n.Days = min(n.Days, 254) + 1
+			n.Usual = uint16((3*uint32(n.Usual) + uint32(n.Today)) / 4)
+		}
+		n.Today = 0
+	}
+	n.Today, n.Seen = bump(n.Today), hour
+}
+
+// habitual reports whether what the principal does today is what it always does.
+func (n *named) habitual() bool {
+	return n.Days >= habitDays && uint32(n.Today) <= habitTimes*uint32(n.Usual)
 }
 
 // ledger is one principal's contacts with objects of others.
@@ -70,12 +105,15 @@ type ledger struct {
 	Share    uint32 // expected on the endpoint, 1/65536
 	Basis    string // what it was compared with
 	Capped   bool
-	Reader   bool     // the edition says that it always read what others own
-	Known    bool     // named by the configuration
-	Owners   []uint32 // sorted
-	Counted  []uint64 // objects, sorted
-	Reached  []string // granted ones, in order
-	More     bool     // Reached is not all
+	Reader   bool      // it always read what others own, as the edition says or its days
+	Program  bool      // keys are for that here
+	Known    bool      // named by the configuration
+	Owners   []uint32  // sorted
+	Counted  []uint64  // objects, sorted
+	Reached  reachList // granted ones, whoever owns them
+	Told     uint32    // foreign ones when it was last told
+	Loose    uint32    // of the foreign ones, on endpoints of which too little is known
+	Absent   uint32    // others that it asked for and did not get
 	Onset    pipeline.Time
 	Dossier  *dossier
 	Rate     [6]uint16
@@ -89,20 +127,37 @@ func (t *ledgerTable) meet(k *knot, s *pipeline.Signal) {
 	if s.Kind&contactMask != contactOwn {
 		return
 	}
+	print := shortOf(s.Key)
+	i, ok := t.at(print)
+	switch {
+	case s.Kind == contactAgain && ok:
+		t.Ledgers[i].Reached.again(s.Facts.Object)
+		return
+	case s.Kind == contactAgain:
+		t.Recent.again(uint64(print), s.Facts.Object)
+		return
+	case s.Kind == contactAbsent:
+		if ok {
+			t.Ledgers[i].absent(k, s.Facts.Time)
+		}
+		return
+	}
 	late := s.Kind&contactLate == contactLate
 	foreign := s.Kind&contactForeign == contactForeign
-	print := shortOf(s.Key)
 	if !late {
-		t.name(s, print)
+		t.name(s, print, !ok || !t.Ledgers[i].paged())
 	}
-	i, ok := t.at(print)
 	if !ok {
 		if !foreign {
+			if !late && granted(s.Facts.Status) {
+				t.Recent.remember(uint64(print), s.Facts.Object, s.Facts.Template, s.Facts.Time, s.Request.Request, &s.Facts)
+			}
 			return
 		}
 		if i, ok = t.make(print, i); !ok {
 			return
 		}
+		t.begin(k, t.Ledgers[i], s)
 	}
 	l := t.Ledgers[i]
 	if !late && l.Owner == 0 {
@@ -114,7 +169,33 @@ func (t *ledgerTable) meet(k *knot, s *pipeline.Signal) {
 			l.Owner = l.Who.Hash()
 		}
 	}
-	l.take(k, s, foreign, late)
+	habit := false
+	if j, ok := t.named(print); ok {
+		habit = t.Names[j].habitual()
+	}
+	l.take(k, s, foreign, late, habit)
+}
+
+// begin gives a new ledger what its principal did before its first contact with
+// another's object.
+func (t *ledgerTable) begin(k *knot, l *ledger, s *pipeline.Signal) {
+	t.Recent.recall(&l.Reached, uint64(l.Print), s.Facts.Time, func(c *recentContact) {
+		if c.Near != 0 && s.Kind&contactLate != contactLate && s.Request.Key == "" {
+			l.beside(k.b.endpoint(c.Template), c.Near == ringNear, seconds(c.Time))
+		}
+	})
+}
+
+// beside takes the next number that the principal asked for.
+func (l *ledger) beside(e *EndpointBaseline, near bool, now uint32) {
+	if e == nil || !e.scatters() {
+		return
+	}
+	l.Numbers++
+	if near {
+		l.Near++
+	}
+	l.near.observe(e.Near.Beta, near, countScale, now, halfLifeSeconds)
 }
 
 // principalOf is the sender of s by name.
@@ -132,11 +213,11 @@ func (t *ledgerTable) named(print uint32) (int, bool) {
 }
 
 // name remembers who the sender is; the one not seen longest makes room.
-func (t *ledgerTable) name(s *pipeline.Signal, print uint32) {
+func (t *ledgerTable) name(s *pipeline.Signal, print uint32, calm bool) {
 	hour := uint32(max(int64(s.Facts.Time), 0) / 3600e6)
 	i, ok := t.named(print)
 	if ok {
-		t.Names[i].Seen = hour
+		t.Names[i].count(hour, calm)
 		return
 	}
 	if len(t.Names) >= maxNames {
@@ -149,7 +230,7 @@ func (t *ledgerTable) name(s *pipeline.Signal, print uint32) {
 		t.Names = slices.Delete(t.Names, oldest, oldest+1)
 		i, _ = t.named(print)
 	}
-	t.Names = slices.Insert(t.Names, i, named{print, hour, principalOf(s)})
+	t.Names = slices.Insert(t.Names, i, named{Print: print, Seen: hour, Who: principalOf(s), Today: 1})
 }
 
 func (t *ledgerTable) at(print uint32) (int, bool) {
@@ -187,22 +268,28 @@ func (t *ledgerTable) make(print uint32, i int) (int, bool) {
 	return i, true
 }
 
+func (l *ledger) paged() bool { return l.opened() && l.Dossier.Cases[0].Paged }
+
 func (l *ledger) opened() bool { return l.Dossier != nil && l.Dossier.Cases[0].Opened }
 
 // null is what an ordinary principal does on the endpoint, or what this one
 // always did.
-func (l *ledger) null(b *Baselines, share uint32) (Beta, string) {
+func (l *ledger) null(b *Baselines, e *EndpointBaseline, share uint32) (Beta, string) {
+	size := (b.Share.A + b.Share.B) / 256
+	if e != nil && e.Share.N >= 20 {
+		size = (e.Share.A + e.Share.B) / 256
+	}
 	basis := pick(b.Clients > 0, "cohort", "prior")
 	if l.OwnN >= ownHistory {
 		own := uint32(l.OwnK) << 16 / uint32(l.OwnN)
 		// Four times the cohort's far tail, three deviations out.
-		ceiling := min(4*(share+3*root(share*(65536/shareSize))), 65536/2)
+		ceiling := min(4*(share+3*root(share*65536/size)), 65536/2)
 		if own = min(own, ceiling); own > share {
 			share, basis = own, "own"
 		}
 	}
-	a := max(share*shareSize*256>>16, 12)
-	return Beta{a, shareSize*256 - min(a, shareSize*256-256)}, basis
+	a := max(share*size*256>>16, 12)
+	return Beta{a, size*256 - min(a, size*256-256)}, basis
 }
 
 // root is the integer square root.
@@ -216,7 +303,7 @@ func root(x uint32) uint32 {
 	return r
 }
 
-func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
+func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late, habit bool) {
 	o := &s.Facts
 	now := max(seconds(o.Time), l.share.at)
 	l.share.decay(now, halfLifeSeconds)
@@ -224,7 +311,7 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		l.forget()
 	}
 	share, known := uint32(s.Value&0xffff), s.Value>>16&1 == 1
-	null, basis := l.null(k.b, share)
+	null, basis := l.null(k.b, k.b.endpoint(o.Template), share)
 	got := granted(o.Status)
 	owner := uint32(s.Value >> 32)
 	weight := uint32(countScale)
@@ -239,6 +326,7 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		thing := pipeline.Mix64(o.Object, pick64(got, 1, 2))
 		at, again := slices.BinarySearch(l.Counted, thing)
 		if again {
+			l.Reached.again(o.Object)
 			return
 		}
 		if len(l.Counted) < maxCounted {
@@ -260,23 +348,30 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 	}
 	l.share.observe(null, foreign, weight, now, halfLifeSeconds)
 	l.near.decay(now, halfLifeSeconds)
-	if e := k.b.endpoint(o.Template); e != nil && e.scatters() && !late && o.Has(pipeline.ObsNumber) && s.Request.Key == "" {
-		l.Numbers++
-		if o.Has(pipeline.ObsNear) {
-			l.Near++
-		}
-		l.near.observe(e.Near.Beta, o.Has(pipeline.ObsNear), countScale, now, halfLifeSeconds)
+	if !late && o.Has(pipeline.ObsNumber) && s.Request.Key == "" {
+		l.beside(k.b.endpoint(o.Template), o.Has(pipeline.ObsNear), now)
 		if !foreign && o.Has(pipeline.ObsNear) && k.traced() {
 			k.trace(s, Traced{Detector: "enum.object", Owner: s.Sender, Score: l.score(), Counted: true})
 		}
 	}
 	l.pace(o.Time)
 	l.Known = l.Known || !late && s.Request.Flags&pipeline.FlagKnown != 0
+	l.reach(s, foreign, got)
 	if !foreign {
+		l.grow(k, o.Time)
+		if l.Dossier != nil {
+			l.tell(k)
+		}
 		return
 	}
 	_, reader := slices.BinarySearchFunc(k.b.Readers, l.Print, func(h uint64, p uint32) int { return compare(h>>32, uint64(p)) })
-	l.Share, l.Basis, l.Capped, l.Reader = share, basis, !known || reader, reader
+	reader = reader || habit
+	e := k.b.endpoint(o.Template)
+	l.Program = l.Who.Kind == pipeline.PrincipalKey && e != nil && e.Programs
+	if !known {
+		l.Loose++
+	}
+	l.Share, l.Basis, l.Capped, l.Reader = share, basis, 2*l.Loose > l.Foreign || reader || l.Program, reader
 	if l.Foreign == 0 {
 		l.Onset = o.Time
 	}
@@ -285,22 +380,27 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 	c := l.note(k, s, late)
 	if got {
 		l.Granted++
-		if len(l.Reached) < maxOwned {
-			l.Reached = append(l.Reached, objectText(s.Request.Request, &s.Facts))
-		} else {
-			l.More = true
-		}
 	} else {
 		l.Refused++
 	}
-	c.Score = l.score()
 	if k.traced() {
 		owner := l.Owner
 		if owner == 0 {
 			owner = uint64(l.Print) << 32
 		}
-		k.trace(s, Traced{Detector: "enum.object", Owner: owner, Score: c.Score, Counted: true, Late: late})
+		k.trace(s, Traced{Detector: "enum.object", Owner: owner, Score: l.score(), Counted: true, Late: late})
 	}
+	// Whose an object was that it came to days ago is news when there are many more
+	// of them.
+	if c.Changed = c.Changed || !late || l.Foreign >= 2*l.Told; !late || l.Foreign >= 2*l.Told || !c.Opened {
+		l.tell(k)
+	}
+}
+
+// tell emits what is news, or leaves it to the end of the minute.
+func (l *ledger) tell(k *knot) {
+	c := l.Dossier.Cases[0]
+	c.Score = l.score()
 	if l.Who.Kind == pipeline.PrincipalNone || c.Score < pipeline.ReviewAt && !c.Opened {
 		return
 	}
@@ -312,8 +412,40 @@ func (l *ledger) take(k *knot, s *pipeline.Signal, foreign, late bool) {
 		c.Phase = phase
 		return
 	}
-	c.Changed = true
-	k.wake()
+	if c.Changed {
+		k.wake()
+	}
+}
+
+// reach lists a contact. As long as little is held against the principal, what
+// nobody is known to own is listed for a day.
+func (l *ledger) reach(s *pipeline.Signal, foreign, got bool) {
+	o := &s.Facts
+	if !got {
+		if !foreign {
+			l.Absent++
+		}
+		return
+	}
+	if !l.opened() && l.share.score() < dossierAt {
+		l.Reached.drop(o.Time - contactGap)
+	}
+	l.Reached.add(reached{Thing: o.Object, Template: o.Template, Time: o.Time, Text: objectText(s.Request.Request, o), Foreign: foreign})
+}
+
+// absent counts an object that is not there, or that nobody was granted.
+func (l *ledger) absent(k *knot, at pipeline.Time) {
+	l.Absent++
+	l.grow(k, at)
+}
+
+// grow says at the end of the minute that an open case has more to tell.
+func (l *ledger) grow(k *knot, at pipeline.Time) {
+	if l.opened() {
+		c := l.Dossier.Cases[0]
+		c.Changed, c.Last = true, max(c.Last, at)
+		k.wake()
+	}
 }
 
 // forget starts over after evidence came to nothing; the history stays.
@@ -335,12 +467,15 @@ func (l *ledger) score() pipeline.Nats {
 
 // parts are the lines of evidence.
 func (l *ledger) parts() (share, near pipeline.Nats) {
+	share, near = l.share.score(), l.near.score()
 	if l.Foreign < 3 {
-		return 0, 0
+		// Of one or two others' a row of ids says more than whose they are.
+		share = min(share, near, slowCap/2)
+		near = min(near, slowCap-share)
+	} else {
+		near = min(near, max(share, slowCap-share))
 	}
-	share = l.share.score()
-	near = min(l.near.score(), share)
-	if l.Capped {
+	if l.Capped || l.Granted == 0 {
 		share = min(share, slowCap)
 		near = min(near, slowCap-share)
 	}
@@ -408,136 +543,6 @@ func (t *ledgerTable) tick(k *knot, at pipeline.Time) {
 	}
 }
 
-// finding is the whole case as it stands.
-func (l *ledger) finding(k *knot, at pipeline.Time) pipeline.Finding {
-	d := l.Dossier
-	c := d.Cases[0]
-	d.Who, d.Owner = l.Who, l.Owner
-	low, high := 0, 0
-	f := pipeline.Finding{
-		Time: at, Detector: "enum.object", Level: level(l.Who.Kind), Who: l.Who, Wide: true,
-		Onset: l.Onset, First: min(c.First, l.Onset), Last: max(c.Last, l.Onset), Endpoint: c.Endpoint, Score: l.score(),
-		Outcome:   pipeline.Outcome{Requests: max(c.Requests, int64(l.Foreign)), Attempted: int64(l.Foreign), Objects: int64(l.Granted), Basis: "status"},
-		Addresses: slices.Clone(d.Addresses), AddressesTotal: max(len(d.Addresses), d.Distinct.count()),
-		Objects: slices.Clone(l.Reached), Truncated: l.More,
-		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
-		FirstSeen: min(c.First, l.Onset), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late, Backfill: c.Backfill, Labels: maps.Clone(d.Labels),
-		Attack: []string{"T1213", "T1119"}, OWASP: []string{"API1:2023"}, OAT: []string{"OAT-011"},
-	}
-	if len(d.Addresses) < maxAddresses {
-		f.AddressesTotal = len(d.Addresses)
-	}
-	for _, n := range l.Rate {
-		f.Rate5m += int64(n)
-	}
-	if !c.Unsized {
-		bytes := c.Bytes
-		f.Outcome.Bytes = &bytes
-	}
-	granted, blocked := int64(l.Granted), int64(l.Refused)
-	f.Outcome.Succeeded = &granted
-	if blocked > 0 {
-		f.Outcome.Blocked, f.Outcome.BlockedBy = &blocked, "403"
-	}
-	base := k.b.describe(0)
-	base.Kind = l.Basis
-	if e := k.b.endpoint(c.Template); l.Basis == "cohort" && e != nil {
-		base = k.b.baseline(e.Share)
-	}
-	if l.Basis == "own" {
-		base.N = int64(l.OwnN)
-	}
-	share, near := l.parts()
-	f.Signals = []pipeline.FindingSignal{{
-		Name: "foreign_object", Observed: float64(l.Foreign), Expected: float64(l.Contacts) * float64(l.Share) / 65536, Count: int64(l.Foreign), Nats: share, Baseline: base,
-	}}
-	if e := k.b.endpoint(c.Template); near > 0 {
-		next := pipeline.FindingSignal{Name: "near_id", Observed: float64(l.Near), Count: int64(l.Near), Nats: near}
-		if e != nil {
-			next.Expected, next.Baseline = float64(l.Numbers)*e.Near.Mean(), k.b.baseline(e.Near)
-		}
-		f.Signals = append(f.Signals, next)
-	}
-	f.Facts.Succeeded, f.Facts.CanSucceed = l.Granted > 0 && !l.Known, true
-	f.Facts.Notice = l.Known
-	if c.ID == "" {
-		c.ID = findingID("enum owned", l.Owner, l.Onset)
-	}
-	f.ID = c.ID
-	l.describe(&f, c)
-	return f
-}
-
-func (l *ledger) describe(f *pipeline.Finding, c *caseFile) {
-	what := thingsOf(f.Endpoint.Template)
-	word := pick(l.Who.Kind == pipeline.PrincipalKey, "client", "account")
-	others := plural(int64(len(l.Owners)), "other "+word, "other "+word+"s")
-	if len(l.Owners) >= maxOwners {
-		others = "over " + others
-	}
-	took := f.Last.Sub(f.Onset)
-	f.Title = fmt.Sprintf("Objects of others read on %s %s by %s", f.Endpoint.Method, f.Endpoint.Template, f.Who.Value)
-	if l.Granted == 0 {
-		f.Title = fmt.Sprintf("Objects of others asked for on %s %s by %s", f.Endpoint.Method, f.Endpoint.Template, f.Who.Value)
-	}
-	did := fmt.Sprintf("Read %d %s owned by %s in %s", l.Granted, what, others, span(took))
-	switch {
-	case l.Granted == 0:
-		did = fmt.Sprintf("Asked for %d %s owned by %s in %s and got none", l.Refused, what, others, span(took))
-	case l.Refused > 0:
-		did += fmt.Sprintf("; %d more were refused", l.Refused)
-	}
-	rare := fmt.Sprintf("here 1 in %s reads is of another's", thousands(int64(65536/max(1, l.Share))))
-	if l.Basis == "own" {
-		rare = fmt.Sprintf("before, %d of its own %d reads were of another's", l.OwnK, l.OwnN)
-	}
-	f.Reason = fmt.Sprintf("%s (%s).", did, rare)
-	switch {
-	case l.Known:
-		f.Reason += " The configuration names it as a known client."
-	case l.Reader:
-		f.Reason += " It read what others own before, too: support or a partner does, and a patient thief."
-	case l.Capped:
-		f.Reason += " Too little is known of who shares what here for more than a look."
-	}
-	if l.Granted > 0 {
-		f.Next = append(f.Next, fmt.Sprintf("Fix the missing ownership check on %s %s", f.Endpoint.Method, f.Endpoint.Template),
-			fmt.Sprintf("Treat the %d listed %s as disclosed", l.Granted, what))
-	}
-	f.Next = append(f.Next, blockAdvice(f))
-	f.BenignIf = []string{"support or an administrator at work, or a partner's sync: name it in identity.known_clients", "people who share an account's objects on purpose"}
-	f.WouldNotFireIf = fmt.Sprintf("fewer than %d of the %s had belonged to others", max(3, min(int(l.Foreign), 5)), what)
-}
-
-// thingsOf names what a template serves: "orders" of /api/orders/{uuid}.
-func thingsOf(template string) string {
-	if path, _, ok := strings.Cut(template, "?"); ok {
-		template = path + "/{id}"
-	}
-	i := strings.LastIndexByte(template, '{')
-	if i <= 1 {
-		return "objects"
-	}
-	head := strings.TrimSuffix(template[:i], "/")
-	word := head[strings.LastIndexByte(head, '/')+1:]
-	for _, c := range []byte(word) {
-		if (c < 'a' || c > 'z') && c != '-' && c != '_' {
-			return "objects"
-		}
-	}
-	if len(word) < 3 || len(word) > 24 || !strings.HasSuffix(word, "s") {
-		return "objects"
-	}
-	return word
-}
-
-func thousands(n int64) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
-}
-
 func (t *ledgerTable) encode(dst []byte) ([]byte, error) {
 	for _, l := range t.Ledgers {
 		l.Trial, l.Close = l.share.append(l.Trial[:0]), l.near.append(l.Close[:0])
@@ -550,8 +555,11 @@ func (t *ledgerTable) decode(data []byte) error {
 	if err := json.Unmarshal(data, t); err != nil {
 		return err
 	}
+	if !t.Recent.valid() {
+		return errTable
+	}
 	for _, l := range t.Ledgers {
-		if !l.share.read(l.Trial) || !l.near.read(l.Close) || l.Dossier != nil && (len(l.Dossier.Cases) != 1 || l.Dossier.Cases[0] == nil) {
+		if l == nil || !l.share.read(l.Trial) || !l.near.read(l.Close) || l.Dossier != nil && (len(l.Dossier.Cases) != 1 || l.Dossier.Cases[0] == nil) {
 			return errTable
 		}
 	}

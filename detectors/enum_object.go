@@ -145,6 +145,17 @@ func (p *Profile) walkOf(template uint64) *walkState {
 	return &p.walk[weak]
 }
 
+// met reports whether the principal was shown that something of the template is
+// there. Names that look like ids and all miss are names: probe.path's.
+func (p *Profile) met(template uint64) bool {
+	for i := range p.walk {
+		if p.walk[i].template == template && p.walk[i].exists {
+			return true
+		}
+	}
+	return false
+}
+
 // place records an id and says whether it is near those before it.
 func (w *walkState) place(id int64) (near, first bool) {
 	first = !w.numbers

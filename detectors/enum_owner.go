@@ -25,6 +25,7 @@ const (
 	contactLate    uint8 = contactOwn | 0x2 // judged later: the request at hand is the owner's, not the sender's
 	contactRival   uint8 = contactOwn | 0x4 // late, and the sender owns it too: one such a rival counts
 	contactAbsent  uint8 = contactOwn | 0x8 // refused, of what nobody was granted
+	contactAgain   uint8 = contactOwn | 0xc // granted a second time: the object may be its own
 	contactMask    uint8 = 0xf0
 )
 
@@ -129,6 +130,9 @@ func (t *ownerTable) meet(k *knot, s *pipeline.Signal) {
 		}
 		h.hour[i], h.home[i] = hour, home
 		h.what[i] &^= holdRefused
+		if h.what[i]&holdOwns == 0 {
+			k.send(ownerContact(s, contactAgain, 0))
+		}
 		if canOwn && h.what[i]&holdOwns == 0 {
 			h.what[i] |= holdOwns
 			h.settle(k, s, i)

@@ -118,6 +118,7 @@ func TestOwnedFloor(t *testing.T) {
 			for _, order := range s.rng.Perm(s.orders)[:24] {
 				for range c.own {
 					s.read(at, c.kind, "thief", orderID(100_000+n), 200)
+					s.read(at+time.Second, c.kind, "thief", orderID(100_000+n), 200) // as who owns it does
 					at, n = at+c.gap/4, n+1
 				}
 				s.read(at, c.kind, "thief", orderID(order), 200)
@@ -485,7 +486,7 @@ func TestOwnedCalibration(t *testing.T) {
 		for range principals {
 			share := betaDraw(rng, of)
 			l := ledger{Who: pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: "x"}}
-			null, _ := l.null(b, 655)
+			null, _ := l.null(b, nil, 655)
 			best := pipeline.Nats(0)
 			for i := range contacts {
 				l.share.observe(null, rng.Float64() < share, countScale, uint32(1000+i), halfLifeSeconds)

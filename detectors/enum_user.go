@@ -18,8 +18,9 @@ import (
 // evidence; the case is this detector's when most failures were about unknown
 // accounts.
 //
-// Misses: an endpoint that answers alike in status, at a few names a day; names
-// in order (only their tokens are kept); answers that differ in size alone.
+// Misses: an endpoint that answers alike, at a few names a day; names in order (only
+// their tokens are kept); answers that differ in size alone, but at a login that a
+// fit knows; in time alone.
 // Looks like it: a helpdesk that resets passwords for others, an import that
 // registers many. OWASP API2, ATT&CK T1589.002, T1087.
 type enumUser struct{}

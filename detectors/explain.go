@@ -18,8 +18,8 @@ func (s *Set) Read(r *pipeline.Request) Reading {
 	var m pipeline.Match
 	v := s.workers[0].v
 	endpoint := v.observe(&o, r)
-	s.edition.Templates.Match(r.Host, r.Path, &m)
-	out := Reading{Template: string(s.edition.Templates.AppendText(nil, r.Host, r.Path)), Known: m.Known, Cold: m.Cold}
+	s.edition.Templates.Match(r.Host, string(pipeline.AppendEndpointPath(nil, r)), &m)
+	out := Reading{Template: endpointText(s.edition.Templates, r), Known: m.Known, Cold: m.Cold}
 	say := func(is bool, text string) {
 		if is {
 			out.Words = append(out.Words, text)

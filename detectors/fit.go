@@ -37,6 +37,7 @@ type Fitter struct {
 type fitPath struct {
 	key        uint64 // Request.PathKey
 	host, path string
+	reads      bool // a POST there reads
 }
 
 // fitRow is one request of the sample, 80 bytes.
@@ -128,7 +129,7 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		id = uint32(len(f.paths))
 		var path string
 		path, f.path = pipeline.EndpointPath(f.path, r)
-		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(path, 2048)})
+		f.paths = append(f.paths, fitPath{key, clean(r.Host, 256), clean(path, 2048), pipeline.ReadsPath(path)})
 		f.index[key] = id
 	}
 	row := fitRow{owner: r.Owner, client: client, time: r.Time, path: id, page: -1, status: r.Answer(), method: f.method(r.Method)}
@@ -158,11 +159,11 @@ func (f *Fitter) Add(r *pipeline.Request) {
 		f.named = true
 		row.flags |= fitProven
 	}
-	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead || f.paths[id].reads && r.Verb == pipeline.VerbPost {
 		row.flags |= fitRead
 	}
 	if r.Query != "" {
-		row.page = pageNumber(r.Query)
+		row.page = pipeline.QueryPage(r.Query)
 		var numbered bool
 		if row.param, row.number, numbered = queryID(r.Query); numbered {
 			row.flags |= fitNumber
@@ -253,6 +254,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	facts := f.pathFacts(templates, b)
 	wg.Wait()
 	endpoints := f.fitTruth(facts)
+	f.fitWrong(facts, endpoints)
 	clients := f.clients(order, facts, endpoints)
 	b.Clients = int64(len(clients))
 	for range 3 {
@@ -403,7 +405,7 @@ func (f *Fitter) client(rows []int32, facts []pathFacts, endpoints map[uint64]*E
 				perDay++
 				c.perDay = max(c.perDay, perDay)
 			}
-			if k := pipeline.Mix64(item, 5); !seen[k] {
+			if k := pipeline.Mix64(item, 5); r.page < pipeline.CursorFrom && !seen[k] { // nobody shares a cursor
 				seen[k] = true
 				of := fitItem{item: item}
 				if slot {

@@ -67,6 +67,7 @@ func (f *Fitter) fitShares(b *Baselines, facts []pathFacts, clients []fitClient,
 			}
 		}
 	}
+	fitPrograms(b, contacts, all)
 	slices.Sort(b.Readers)
 	b.Readers = slices.Compact(b.Readers)
 	b.Readers = b.Readers[:min(len(b.Readers), maxReaders)]
@@ -179,6 +180,42 @@ func judgeContacts(contacts []fitContact, readers map[uint64]bool) {
 	}
 }
 
+// programReads is how many objects of which it comes back to one in ten at most make
+// a key that of a program which owns none of them.
+const programReads = 200
+
+// fitPrograms finds where keys are for programs that read what many own: the month's
+// end, a partner's sync. Where each key has objects of its own, it comes back to them.
+// What they do looks like scraping, so that evidence keeps none of them out.
+func fitPrograms(b *Baselines, contacts []fitContact, all map[readerOf]*reading) {
+	type use struct{ objects, again int }
+	uses := map[readerOf]use{}
+	for i := range contacts {
+		if c := &contacts[i]; c.proven && !c.account {
+			u := uses[readerOf{c.who, c.template}]
+			u.objects++
+			if c.times > 1 {
+				u.again++
+			}
+			uses[readerOf{c.who, c.template}] = u
+		}
+	}
+	keys, wide := map[uint64]int{}, map[uint64]int{}
+	for of, u := range uses {
+		if u.objects < readerObjects {
+			continue
+		}
+		keys[of.template]++
+		if r := all[of]; r != nil && r.wide() || u.objects >= programReads && 10*u.again <= u.objects {
+			wide[of.template]++
+		}
+	}
+	for i := range b.Endpoints {
+		e := &b.Endpoints[i]
+		e.Programs = wide[e.Template] > 0 && 2*wide[e.Template] >= keys[e.Template]
+	}
+}
+
 type reading struct {
 	objects, owners map[uint64]struct{}
 	days            map[int32]struct{}
@@ -229,6 +266,7 @@ func fitShare(sample []share, shipped Prior, scale float64) Prior {
 	}
 	mean := (float64(k*scale) + float64(shipped.Mean()*20)) / (n + 20)
 	mean = min(max(mean, 0.0005), 0.95)
-	a := max(1, uint32(float64(mean*shareSize*256)+0.5))
-	return Prior{Beta: Beta{a, max(1, shareSize*256-min(a, shareSize*256))}, N: int64(len(sample))}
+	size := shareSize(int64(len(sample)))
+	a := max(1, uint32(float64(mean*float64(size)*256)+0.5))
+	return Prior{Beta: Beta{a, max(1, size*256-min(a, size*256))}, N: int64(len(sample))}
 }

@@ -52,7 +52,7 @@ func frameEvidence(name string) func(p *Profile, b *Baselines) pipeline.Nats {
 		return func(p *Profile, _ *Baselines) pipeline.Nats { return p.inject.score() }
 	case "data.exposure":
 		return func(p *Profile, b *Baselines) pipeline.Nats {
-			return max(p.exposure.score(b, p.taken), p.taken.score())
+			return max(p.exposedScore(b), p.taken.score())
 		}
 	case "volume.flood":
 		return func(p *Profile, b *Baselines) pipeline.Nats { return p.flood.score(b) }

@@ -13,7 +13,7 @@ func (s *Set) owns(r *pipeline.Request) bool {
 	if r.Kind != pipeline.PrincipalAccount && r.Kind != pipeline.PrincipalSubject {
 		return true
 	}
-	e := s.v.facts(r.PathKey, r.Host, r.Path).endpoint
+	e := s.v.factsOf(r).endpoint
 	return e != nil && e.Guarded
 }
 
@@ -26,7 +26,7 @@ func (w *worker) proven(r *pipeline.Request, as role) bool {
 	if r.Kind != pipeline.PrincipalKey {
 		return true
 	}
-	e := w.v.facts(r.PathKey, r.Host, r.Path).endpoint
+	e := w.v.factsOf(r).endpoint
 	return e != nil && e.Keyed
 }
 

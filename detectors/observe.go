@@ -32,6 +32,7 @@ type pathFacts struct {
 	flags    pipeline.ObservationFlags
 	class    pipeline.EndpointClass
 	ranked   bool // rarity is known
+	reads    bool // a POST here reads
 	endpoint *EndpointBaseline
 }
 
@@ -87,7 +88,7 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 	if r.Referer != "" {
 		o.Flags |= pipeline.ObsLinked
 	}
-	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead {
+	if r.Verb == pipeline.VerbGet || r.Verb == pipeline.VerbHead || f.reads && r.Verb == pipeline.VerbPost {
 		o.Flags |= pipeline.ObsRead
 	}
 	switch status {
@@ -127,10 +128,12 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 			o.Item = o.Object
 			o.Tail = v.b.tail(o.Item, catalogue)
 		}
-		if page := pageNumber(r.Query); page >= 0 {
+		if page := pipeline.QueryPage(r.Query); page >= 0 {
 			o.Page = page
 			o.Item = pipeline.Mix64(o.Item, uint64(page)+1)
-			o.Tail = v.b.tail(o.Item, catalogue)
+			if o.Tail = 0; page < pipeline.CursorFrom { // of cursors none is popular
+				o.Tail = v.b.tail(o.Item, catalogue)
+			}
 		}
 	}
 	return f.endpoint
@@ -197,6 +200,15 @@ func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
 	return pipeline.Nats(f.rarity)
 }
 
+// factsOf returns what the endpoint of r means.
+func (v *observer) factsOf(r *pipeline.Request) *pathFacts {
+	path := r.Path
+	if r.Operation != "" {
+		path, v.path = pipeline.EndpointPath(v.path, r)
+	}
+	return v.facts(r.PathKey, r.Host, path)
+}
+
 // facts returns what the path with this key means.
 func (v *observer) facts(key uint64, host, path string) *pathFacts {
 	f := &v.paths[key&(pathCache-1)]
@@ -229,29 +241,10 @@ func (v *observer) facts(key uint64, host, path string) *pathFacts {
 		f.flags |= pipeline.ObsAuto
 		f.ranked = true
 	}
+	f.reads = pipeline.ReadsPath(path)
 	f.endpoint = v.b.endpoint(f.template)
 	f.tail = int32(v.b.tail(f.path, f.catalogue()))
 	return f
-}
-
-// pageNumber finds a page, offset or start number among the parameters of a
-// query; -1 when there is none.
-func pageNumber(query string) int32 {
-	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || len(value) == 0 || len(value) > 9 {
-			continue
-		}
-		if !pipeline.PageParameter(name) {
-			continue
-		}
-		if n, err := strconv.Atoi(value); err == nil && n >= 0 {
-			return int32(n)
-		}
-	}
-	return -1
 }
 
 // queryID is the hash of the parameter that names an object and of its value; 0
@@ -267,12 +260,20 @@ func queryID(query string) (param uint64, number int64, numbered bool) {
 
 // objectText is the object as an alert lists it.
 func objectText(r *pipeline.Request, o *pipeline.Observation) string {
+	return toValid(string(appendObject(nil, r, o)))
+}
+
+// appendObject appends that to dst, cut to a length but not yet made valid UTF-8.
+func appendObject(dst []byte, r *pipeline.Request, o *pipeline.Observation) []byte {
+	cut := func(s string, n int) string { return s[:min(len(s), n)] }
 	if o.Has(pipeline.ObsQueried) {
 		if name, value, ok := pipeline.QueryID(r.Query); ok {
-			return clean(r.Path, 128) + "?" + clean(name, 64) + "=" + clean(value, 64)
+			dst = append(append(dst, cut(r.Path, 128)...), '?')
+			dst = append(append(dst, cut(name, 64)...), '=')
+			return append(dst, cut(value, 64)...)
 		}
 	}
-	return clean(r.Path, 128)
+	return append(dst, cut(pipeline.EndpointText(r), 192)...)
 }
 
 // templateText is the template as an alert shows it.

@@ -81,7 +81,7 @@ func TestPoisoning(t *testing.T) {
 	}
 	block := &pipeline.Block{Source: "attack"}
 	send := func(r *pipeline.Request, at pipeline.Time, a pipeline.Address) pipeline.Ordered {
-		r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Agent, r.Bytes = at, at, a, a.Owner(), pipeline.PrincipalIP, "curl/8", 500
+		r.Time, r.Effective, r.Address, r.Owner, r.Kind, r.Agent, r.Bytes = at, at, a, a.Owner(), pipeline.PrincipalIP, "curl/8", 2000
 		r.Seal()
 		return pipeline.Ordered{Request: r, Block: block}
 	}

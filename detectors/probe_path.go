@@ -10,7 +10,8 @@ import (
 // files, admin pages, exploits that try a path.
 //
 // Evidence: the first contact with each path either misses (400 403 404 405 410
-// 501; on a template with an id only the first miss counts) or hits; misses are tested
+// 501; of ids, where one of them is known to be there, only the first
+// miss counts) or hits; misses are tested
 // against the cohort's over-dispersed share. Paths that scanners ask for and
 // people do not add the logarithm of how much rarer they are among people, up
 // to the cap of one event; here-popular ones add nothing. A miss that came with
@@ -42,6 +43,16 @@ func newProbePath() detector { return probePath{} }
 // dedicatedProbe is the number of distinct misses from which a scan is meant
 // for this host and no longer background noise.
 const dedicatedProbe = 40
+
+// ownWords is the number of distinct misses from which page-level evidence is no
+// background noise either, where at most a quarter of them is on scanners' lists:
+// what everybody's host is asked for is on them.
+const ownWords = 16
+
+// dedicated reports whether the scan is meant for this host.
+func (st *probeState) dedicated() bool {
+	return st.missed >= dedicatedProbe || st.missed >= ownWords && 4*st.named <= st.missed && st.score() >= pipeline.PageAt
+}
 
 // toldProbe is the number of distinct misses from which even background noise is
 // told at once and not at the end of the minute.
@@ -129,7 +140,7 @@ func (probePath) phase(p *Profile) uint8 {
 	switch st := &p.probe; {
 	case st.found > 0:
 		return 2
-	case st.missed >= dedicatedProbe:
+	case st.dedicated():
 		return 1
 	}
 	return 0
@@ -168,7 +179,7 @@ func (probePath) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Basel
 	}
 	f.Facts.Succeeded = false
 	f.Facts.CanSucceed = found > 0
-	f.Facts.Opportunistic = found == 0 && st.missed < dedicatedProbe
+	f.Facts.Opportunistic = found == 0 && !st.dedicated()
 	f.Title = fmt.Sprintf("Path probing from %s", f.Who.Value)
 	share := 100 * b.Probe.Mean()
 	f.Reason = fmt.Sprintf("Asked for %s that do not exist here (ordinary clients miss %.0f %% of the paths they try)%s%s.",

@@ -10,8 +10,8 @@ import (
 // scrapers, harvesters, at any pace.
 //
 // Evidence, from the first contact with each item that was granted (pages and
-// objects; assets are no items; a page number makes a list page an item of its
-// own): breadth, the number of distinct items a day against a gamma-Poisson
+// objects; assets are no items; a page number or a cursor makes a list page an item
+// of its own): breadth, the number of distinct items a day against a gamma-Poisson
 // cohort, or its own past (half-life one day, divided by the people seen behind an
 // address); else days that grew, slowly, see past.go;
 // the long tail, for each item the logarithm of how much likelier a crawler,
@@ -87,7 +87,7 @@ func (scrapeCrawl) observe(p *Profile, o *pipeline.Observation, s *scope) (pipel
 	}
 	st.tail = int32(max(0, min(pipeline.Nats(st.tail)+(o.Tail-st.exhausted())/2, 1000*pipeline.Nat)))
 	if o.Page >= 0 {
-		if o.Page == st.page+1 {
+		if o.Page == st.page+1 || o.Page >= pipeline.CursorFrom && st.page >= pipeline.CursorFrom {
 			st.run = bump(st.run)
 			if st.run > pageRun && st.run > st.deep {
 				st.walk = int32(min(pipeline.Nats(st.walk)+pipeline.Nat*7/10, walkCap))

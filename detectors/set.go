@@ -441,7 +441,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if (!o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss)) && !preflight(r.Request) {
 		sc.freshItem = p.seen.add(o.Item, now)
 		path := o.Path
-		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss {
+		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss && (endpoint != nil || p.met(o.Template)) {
 			path = pipeline.Mix64(o.Template, 3) // misses of ids are enum.object's
 		}
 		sc.freshPath = sc.freshItem
@@ -465,6 +465,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
 		}
 	}
+	if o.Object != 0 && granted(o.Status) {
+		w.touch(sh, p, r)
+	}
 	w.follow(i, p, r)
 	if as != asLender {
 		w.tell(i, p, r)
@@ -475,7 +478,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 // more than that: no detector judges it. It reports whether it was.
 func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
 	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
-		!w.v.facts(r.PathKey, r.Host, r.Path).asset() {
+		!w.v.factsOf(r.Request).asset() {
 		return false
 	}
 	if day := p.touch(r.Effective, r.AgentKey); day != 0 {
@@ -568,6 +571,9 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 	}
 	d.Origin.describe(&f)
 	s.detectors[k].describe(&f, p, c, s.baselines)
+	if f.Detector == "enum.object" {
+		d.handed(&f, p.worst())
+	}
 	c.block(&f)
 	if f.Onset == 0 {
 		f.Onset = c.First

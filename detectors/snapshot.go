@@ -130,8 +130,9 @@ func raw[T any](v []T) []byte {
 
 // shardFiles is the part of a shard that holds text.
 type shardFiles struct {
-	Cases  []*dossier     `json:"cases"`
-	Recent recentAccounts `json:"recent"`
+	Cases   []*dossier     `json:"cases"`
+	Recent  recentAccounts `json:"recent"`
+	Touched recentContacts `json:"touched"`
 }
 
 // unraw is the inverse of raw; false if data is no whole number of values, or
@@ -158,7 +159,7 @@ type shardHead struct {
 }
 
 func (sh *shard) encode() ([]byte, error) {
-	cases, err := json.Marshal(shardFiles{sh.cases, sh.recent})
+	cases, err := json.Marshal(shardFiles{sh.cases, sh.recent, sh.touched})
 	if err != nil {
 		return nil, err
 	}
@@ -233,8 +234,8 @@ func (sh *shard) decode(data []byte, detectors int, a *arena) error {
 	if err := json.Unmarshal(cases, &files); err != nil {
 		return err
 	}
-	sh.cases, sh.recent = files.Cases, files.Recent
-	if len(sh.recent.List) > maxRecent || sh.recent.Next < 0 || sh.recent.Next >= maxRecent {
+	sh.cases, sh.recent, sh.touched = files.Cases, files.Recent, files.Touched
+	if len(sh.recent.List) > maxRecent || sh.recent.Next < 0 || sh.recent.Next >= maxRecent || !sh.touched.valid() {
 		return errors.New("sizes beyond the bounds")
 	}
 	for _, d := range sh.cases {

@@ -94,6 +94,7 @@ type shard struct {
 	cases   []*dossier // sorted by owner
 	dirty   bool
 	recent  recentAccounts // of principals without a dossier
+	touched recentContacts // of the same
 
 	evictedStubs, evictedProfiles, evictedCases int64
 }

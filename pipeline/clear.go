@@ -13,5 +13,6 @@ type Clear struct {
 	APIKey        string
 	Session       string
 	LoginUser     string // the account that a login request tried
+	BodyUser      string // the same, as the request's body has it: none unless the request is a login or asks about an account
 	Authorization string
 }

@@ -322,6 +322,7 @@ func (s *mergeSource) pop() heldRequest {
 		return heap.Pop(&s.heap).(heldRequest)
 	}
 	h := s.run[s.from]
+	s.run[s.from] = heldRequest{} // it would hold a block until the list is compacted
 	s.from++
 	s.run, s.from = compact(s.run, s.from)
 	return h

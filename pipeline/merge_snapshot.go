@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -25,68 +26,69 @@ type mergeSourceState struct {
 	Idle    bool      `json:"idle"`
 	Until   rawTime   `json:"until"`
 	Ended   bool      `json:"ended"`
-	Ready   []rawTime `json:"ready"`   // effective times of the first requests below
-	Heap    []uint64  `json:"heap"`    // arrivals of the next ones
-	At      []rawTime `json:"at"`      // and their ordering times
-	Pending int       `json:"pending"` // the rest
-	Block   []byte    `json:"block"`   // the requests, ready then heap then pending
+	Ready   []rawTime `json:"ready"`            // effective times of the first requests below
+	Heap    []uint64  `json:"heap"`             // arrivals of the next ones
+	At      []rawTime `json:"at"`               // and their ordering times
+	Pending int       `json:"pending"`          // the rest
+	Blocks  [][]byte  `json:"blocks,omitempty"` // the requests, ready then heap then pending
+	Block   []byte    `json:"block,omitempty"`  // the same as the JSON of Blocks, as it once was
 }
 
-// Snapshot returns what Restore needs to go on as if nothing had happened.
+// Snapshot returns what Restore needs to go on as if nothing had happened. As
+// many requests may wait as fit the bound: they are encoded a block at a time,
+// in memory that is used again.
 func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 	st := mergeState{Released: rawTime(m.released), Late: m.late, Skewed: m.skewed}
+	part := Block{Watermark: NoTime}
 	for _, s := range m.sources {
-		ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
-		b := Block{SourceID: s.id, Watermark: NoTime}
-		add := func(h heldRequest) {
-			if h.Block != nil {
-				b.Source = h.Block.Source
-			}
-			b.Requests = append(b.Requests, *h.Request)
-		}
-		for _, h := range s.ready[s.head:] {
-			ss.Ready = append(ss.Ready, rawTime(h.Effective))
-			add(h)
-		}
-		waiting := append(slices.Clone(s.heap), s.run[s.from:]...)
-		slices.SortFunc(waiting, func(a, b heldRequest) int {
-			if (arrivalHeap{a, b}).Less(0, 1) {
-				return -1
-			}
-			return 1
-		})
-		for _, h := range waiting {
-			ss.Heap = append(ss.Heap, h.arrival)
-			ss.At = append(ss.At, rawTime(h.at))
-			add(h)
-		}
-		for _, h := range s.pending {
-			ss.Heap = append(ss.Heap, h.arrival)
-			ss.At = append(ss.At, rawTime(h.at))
-			add(h)
-		}
-		if len(b.Requests) > 0 {
-			var parts [][]byte
-			for rest := b.Requests; len(rest) > 0; {
-				n := min(len(rest), 4096)
-				part := b
-				part.Requests = rest[:n]
-				data, err := c.AppendBlock(nil, &part)
-				if err != nil {
-					return nil, fmt.Errorf("write merge state: %w", err)
-				}
-				parts = append(parts, data)
-				rest = rest[n:]
-			}
-			joined, err := json.Marshal(parts)
-			if err != nil {
-				return nil, err
-			}
-			ss.Block = joined
+		ss, err := s.state(c, &part)
+		if err != nil {
+			return nil, fmt.Errorf("write merge state: %w", err)
 		}
 		st.Sources = append(st.Sources, ss)
 	}
 	return json.Marshal(st)
+}
+
+// state is one source's part of a snapshot; part's memory is used on the way.
+func (s *mergeSource) state(c *Codec, part *Block) (mergeSourceState, error) {
+	ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
+	held := make([]*heldRequest, 0, len(s.ready)-s.head+s.waits()+len(s.pending))
+	held = appendHeld(held, s.ready[s.head:])
+	for _, h := range held {
+		ss.Ready = append(ss.Ready, rawTime(h.Effective))
+	}
+	held = appendHeld(appendHeld(held, s.heap), s.run[s.from:])
+	waiting := held[len(ss.Ready):]
+	slices.SortFunc(waiting, func(a, b *heldRequest) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.arrival, b.arrival))
+	})
+	held = appendHeld(held, s.pending)
+	waiting = held[len(ss.Ready):]
+	ss.Heap, ss.At = make([]uint64, 0, len(waiting)), make([]rawTime, 0, len(waiting))
+	for _, h := range waiting {
+		ss.Heap, ss.At = append(ss.Heap, h.arrival), append(ss.At, rawTime(h.at))
+	}
+	for len(held) > 0 {
+		n := min(len(held), MaxBlockRequests)
+		part.SourceID, part.Source, part.Requests = s.id, held[0].Block.Source, part.Requests[:0]
+		for _, h := range held[:n] {
+			part.Requests = append(part.Requests, *h.Request)
+		}
+		data, err := c.AppendBlock(nil, part)
+		if err != nil {
+			return ss, err
+		}
+		ss.Blocks, held = append(ss.Blocks, data), held[n:]
+	}
+	return ss, nil
+}
+
+func appendHeld(dst []*heldRequest, list []heldRequest) []*heldRequest {
+	for i := range list {
+		dst = append(dst, &list[i])
+	}
+	return dst
 }
 
 // Restore rebuilds what Snapshot wrote; lateness and bound are as given to
@@ -103,19 +105,18 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 		s.max, s.eff, s.arrival, s.idle, s.until, s.ended = Time(ss.Max), Time(ss.Eff), ss.Arrival, ss.Idle, Time(ss.Until), ss.Ended
 		var all []Ordered
 		if len(ss.Block) > 0 {
-			var parts [][]byte
-			if err := json.Unmarshal(ss.Block, &parts); err != nil {
+			if err := json.Unmarshal(ss.Block, &ss.Blocks); err != nil {
 				return fmt.Errorf("read merge state: %w", err)
 			}
-			for _, p := range parts {
-				b := new(Block)
-				if err := c.DecodeBlock(p, b); err != nil {
-					return fmt.Errorf("read merge state: %w", err)
-				}
-				b.held = len(b.Requests)
-				for i := range b.Requests {
-					all = append(all, Ordered{&b.Requests[i], b})
-				}
+		}
+		for _, p := range ss.Blocks {
+			b := new(Block)
+			if err := c.DecodeBlock(p, b); err != nil {
+				return fmt.Errorf("read merge state: %w", err)
+			}
+			b.held = len(b.Requests)
+			for i := range b.Requests {
+				all = append(all, Ordered{&b.Requests[i], b})
 			}
 		}
 		if len(all) != len(ss.Ready)+len(ss.Heap) || len(ss.At) != len(ss.Heap) || ss.Pending > len(ss.Heap) {

@@ -730,3 +730,27 @@ func BenchmarkMerge(b *testing.B) {
 		})
 	}
 }
+
+// TestMergeLetsGo: a request that came out keeps no block in memory.
+func TestMergeLetsGo(t *testing.T) {
+	m := NewMerge(5*time.Second, 0)
+	at := TimeOf(time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC))
+	out := 0
+	for i := range 40 {
+		b := &Block{SourceID: 1, Watermark: NoTime}
+		for j := range 100 {
+			b.Requests = append(b.Requests, Request{Time: at.Add(time.Duration(i*100+j) * 10 * time.Millisecond)})
+		}
+		m.Push(b)
+		out += len(m.Next(nil))
+		s := m.sources[0]
+		for _, h := range s.run[:s.from] {
+			if h.Block != nil || h.Request != nil {
+				t.Fatal("what came out is still referred to")
+			}
+		}
+	}
+	if out == 0 || m.Held() == 0 || m.Held() > 600 {
+		t.Errorf("%d requests came out, %d wait", out, m.Held())
+	}
+}

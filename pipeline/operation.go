@@ -1,6 +1,9 @@
 package pipeline
 
-import "unsafe"
+import (
+	"strings"
+	"unsafe"
+)
 
 // Some endpoints are many: /graphql answers every operation, a JSON-RPC endpoint
 // every method. Where the source names the operation it is part of the endpoint,
@@ -14,9 +17,16 @@ const maxOperation = 64
 // operationMark is '#' as a canonical path writes it.
 const operationMark = "/%23"
 
+// ObjectMark stands in Request.Operation before the id of the object that the
+// request asks for, where a body names it: "GetOrder#1042". The id is a segment
+// of the endpoint's path of its own, "/graphql#GetOrder/1042", so that templates
+// have a slot for it and nothing else needs to know where it came from.
+const ObjectMark = '#'
+
 // AppendEndpointPath appends the path under which templates know r: with its
-// operation as a last segment where it has one. Bytes of an operation that mean
-// something in a path, and what is longer than 64 bytes, are left out.
+// operation as a last segment where it has one, and the object that a body names
+// behind it. Bytes of an operation that mean something in a path, and what is
+// longer than 64 bytes, are left out.
 func AppendEndpointPath(dst []byte, r *Request) []byte {
 	if r.Operation == "" {
 		return append(dst, r.Path...)
@@ -25,15 +35,31 @@ func AppendEndpointPath(dst []byte, r *Request) []byte {
 	for len(path) > 0 && path[len(path)-1] == '/' {
 		path = path[:len(path)-1]
 	}
+	name, object := r.Operation, ""
+	if i := strings.LastIndexByte(name, ObjectMark); i >= 0 && ObjectID(name[i+1:]) {
+		name, object = name[:i], name[i+1:]
+	}
 	dst = append(append(dst, path...), operationMark...)
-	for i := 0; i < len(r.Operation) && i < maxOperation; i++ {
-		if c := r.Operation[i]; isOperationByte(c) {
+	for i := 0; i < len(name) && i < maxOperation; i++ {
+		if c := name[i]; isOperationByte(c) {
 			dst = append(dst, c)
 		} else if c == '/' || c == ':' {
 			dst = append(dst, '.')
 		}
 	}
+	if object != "" {
+		dst = append(append(dst, '/'), object...)
+	}
 	return dst
+}
+
+// EndpointText is the path of r as people read it, with its operation and the
+// object that a body names: "/graphql#GetOrder/1042".
+func EndpointText(r *Request) string {
+	if r.Operation == "" {
+		return r.Path
+	}
+	return OperationText(string(AppendEndpointPath(nil, r)))
 }
 
 // EndpointPath is AppendEndpointPath as a string. It points into scratch, whose
@@ -111,6 +137,67 @@ func (r *Request) Answer() uint16 {
 		return 429
 	}
 	return 500
+}
+
+// ReadsPath reports whether a path with an operation, as AppendEndpointPath makes
+// it, or of a gRPC method is one that reads: by the verb that the operation's name
+// begins with, a noun for a GraphQL query. Requests to it are POSTs all the same.
+func ReadsPath(path string) bool {
+	name, operation := path, false
+	if i := strings.LastIndex(path, operationMark); i >= 0 {
+		if i > 0 && path[strings.LastIndexByte(path[:i], '/')+1:i] == "graphql" {
+			operation = true
+		}
+		name = path[i+len(operationMark):]
+		if j := strings.IndexByte(name, '/'); j >= 0 {
+			name = name[:j] // the object
+		}
+		if method, ok := methodOfRPC(path[:i]); ok {
+			name = method
+		}
+	} else if method, ok := methodOfRPC(path); ok {
+		name = method
+	} else {
+		return false
+	}
+	name = name[strings.LastIndexAny(name, "._")+1:]
+	for _, verb := range [...]string{"get", "list", "find", "search", "fetch", "read", "lookup", "query", "stream", "show", "view", "describe", "browse", "count"} {
+		if hasVerb(name, verb) {
+			return true
+		}
+	}
+	if !operation {
+		return false
+	}
+	for _, verb := range [...]string{
+		"create", "update", "delete", "remove", "add", "set", "change", "put", "post", "save", "submit", "send", "cancel", "checkout", "register", "login",
+		"logout", "sign", "reset", "request", "track", "import", "upload", "move", "approve", "pay", "mark", "confirm", "refresh", "place", "make", "edit",
+		"upsert", "insert", "apply", "start", "stop", "enable", "disable", "invite", "accept", "reject", "subscribe", "unsubscribe", "verify",
+	} {
+		if hasVerb(name, verb) {
+			return false
+		}
+	}
+	return true
+}
+
+// methodOfRPC is Method of /package.Service/Method.
+func methodOfRPC(path string) (string, bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 1 || i+1 == len(path) || !upper(path[i+1]) {
+		return "", false
+	}
+	service := path[strings.LastIndexByte(path[:i], '/')+1 : i]
+	dot := strings.LastIndexByte(service, '.')
+	return path[i+1:], dot > 0 && dot+1 < len(service) && upper(service[dot+1])
+}
+
+// hasVerb reports whether name begins with verb as a word of its own.
+func hasVerb(name, verb string) bool {
+	if len(name) < len(verb) || !strings.EqualFold(name[:len(verb)], verb) {
+		return false
+	}
+	return len(name) == len(verb) || name[len(verb)]-'a' >= 26
 }
 
 // LoginOperation reports whether an operation logs somebody in, by the last

@@ -51,6 +51,9 @@ func TestEndpointPath(t *testing.T) {
 	f("/", "eth_getBalance", "/%23eth_getBalance", "#eth_getBalance")
 	f("/rpc", "tools/call", "/rpc/%23tools.call", "/rpc#tools.call")
 	f("/rpc", "../../x?y#z%00", "/rpc/%23......xyz00", "/rpc#......xyz00")
+	f("/graphql", "GetOrder#1042", "/graphql/%23GetOrder/1042", "/graphql#GetOrder/{int}")
+	f("/a/Get", "id#0b0e1f6a-52f3-4c5b-9d5e-0f1a2b3c4d5e", "/a/Get/%23id/0b0e1f6a-52f3-4c5b-9d5e-0f1a2b3c4d5e", "/a/Get#id/{uuid}")
+	f("/graphql", "x#../../1", "/graphql/%23x......1", "/graphql#x......1")
 	f("/orders/17", "Get", "/orders/17/%23Get", "/orders/{int}#Get")
 }
 
@@ -125,4 +128,19 @@ func TestRefusedInside200(t *testing.T) {
 	f(404, "GetOrder", PrincipalIP, 0)
 	f(0, "login", PrincipalIP, FlagLogin)
 	f(401, "user.login", PrincipalIP, FlagLogin|FlagRefused)
+}
+
+func TestReadsPath(t *testing.T) {
+	f := func(path string, want bool) {
+		t.Helper()
+		if got := ReadsPath(path); got != want {
+			t.Errorf("%s: %t", path, got)
+		}
+	}
+	for _, path := range []string{"/graphql/%23Product", "/graphql/%23getProduct/7", "/api/graphql/%23orders", "/graphql/%23settings", "/shop.v1.Catalog/GetProduct", "/shop.v1.Catalog/ListProducts/%23id/7", "/rpc/%23orders.list", "/rpc/%23eth_getBalance"} {
+		f(path, true)
+	}
+	for _, path := range []string{"/graphql/%23AddToCart", "/graphql/%23setAddress", "/graphql/%23Checkout", "/shop.v1.Carts/AddItem", "/shop.v1.Orders/Gettysburg", "/api/orders/find", "/rpc/%23order", "/", "/a/%23orderid/7", "/graphql"} {
+		f(path, false)
+	}
 }

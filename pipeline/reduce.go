@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"strconv"
 	"strings"
 	"unsafe"
 )
@@ -12,7 +13,7 @@ import (
 const maxParameters = 64
 
 // AppendQuery appends query with every value but page numbers, sizes and the ids
-// of objects replaced by "*"; names stay. Parameters beyond the bound become "…".
+// of objects replaced by "*", and cursors by a short hash, "~1a2b3c4d"; names stay. Parameters beyond the bound become "…".
 func AppendQuery(dst []byte, query string) []byte {
 	for n := 0; query != ""; n++ {
 		if n > 0 {
@@ -37,6 +38,8 @@ func AppendQuery(dst []byte, query string) []byte {
 			dst = append(append(dst, '='), value...)
 		case IDParameter(name) && isID(value):
 			dst = append(append(dst, '='), value...)
+		case CursorParameter(name) && opaque(value):
+			dst = appendCursor(append(dst, '='), value)
 		default:
 			dst = append(dst, "=*"...)
 		}
@@ -51,6 +54,75 @@ func PageParameter(name string) bool {
 		return true
 	}
 	return false
+}
+
+// CursorParameter reports names that carry where a list goes on, as the answer
+// before said: a string that says nothing, and another one for each page.
+func CursorParameter(name string) bool {
+	switch name {
+	case "cursor", "after", "before", "marker", "bookmark", "continuation", "page_token", "pageToken", "pagetoken", "next_token", "nextToken",
+		"next_page_token", "nextPageToken", "next_cursor", "nextCursor", "continuation_token", "continuationToken", "starting_after", "ending_before",
+		"start_after", "start-after", "startAfter", "scroll_id", "page[cursor]", "page[after]", "page[before]", "search_after", "$skiptoken", "$skipToken", "NextToken", "PageToken":
+		return true
+	}
+	return false
+}
+
+// opaque reports values that can be cursors: no number, and no date or time, which
+// pollers send.
+func opaque(value string) bool {
+	if len(value) < 6 || len(value) > 4096 {
+		return false
+	}
+	t, _, _ := slotOf(value[:min(len(value), maxSegment)], false)
+	return t != SlotInt && t != SlotDate
+}
+
+// cursorDigits is how much of a cursor's hash is kept.
+const cursorDigits = 8
+
+func appendCursor(dst []byte, value string) []byte {
+	if len(value) == 1+cursorDigits && value[0] == '~' {
+		return append(dst, value...) // reduced before
+	}
+	const digits = "0123456789abcdef"
+	dst = append(dst, '~')
+	h := Hash64(value)
+	for range cursorDigits {
+		dst = append(dst, digits[h>>60])
+		h <<= 4
+	}
+	return dst
+}
+
+// CursorFrom is the first number of QueryPage that stands for a cursor.
+const CursorFrom = 1 << 30
+
+// QueryPage finds a page, offset or start number, or a cursor, among the parameters
+// of a reduced query; -1 when there is none. Numbers have up to nine digits;
+// cursors are numbers from CursorFrom on, by their hashes.
+func QueryPage(query string) int32 {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || len(value) == 0 || len(value) > 9 {
+			continue
+		}
+		if value[0] == '~' {
+			if n, err := strconv.ParseUint(value[1:], 16, 32); err == nil && CursorParameter(name) {
+				return int32(n>>2 | CursorFrom)
+			}
+			continue
+		}
+		if !PageParameter(name) {
+			continue
+		}
+		if n, err := strconv.Atoi(value); err == nil && n >= 0 {
+			return int32(n)
+		}
+	}
+	return -1
 }
 
 // SizeParameter reports names that carry how many items an answer may have.
@@ -125,6 +197,28 @@ func isID(value string) bool {
 		return true
 	}
 	return false
+}
+
+// ObjectID reports values in bodies that may be the id of an object: numbers,
+// UUIDs, ULIDs and 24 hexadecimal digits, as MongoDB numbers documents.
+func ObjectID(value string) bool {
+	if len(value) == 0 || len(value) > 36 {
+		return false
+	}
+	switch t, _, _ := slotOf(value, false); t {
+	case SlotInt, SlotUUID, SlotULID:
+		return value[0] != '-'
+	case SlotHex:
+		return len(value) == 24
+	}
+	return false
+}
+
+// ObjectPath reports whether the last segment of a path is an id: then a body
+// that repeats it, or names another object, adds nothing.
+func ObjectPath(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	return isID(path[strings.LastIndexByte(path, '/')+1:])
 }
 
 // QueryID finds the first parameter of a reduced query that names an object.

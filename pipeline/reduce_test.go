@@ -34,6 +34,29 @@ func TestAppendQuery(t *testing.T) {
 	}
 }
 
+func TestQueryPage(t *testing.T) {
+	f := func(query, reduced string, want int32) {
+		t.Helper()
+		got := string(AppendQuery(nil, query))
+		if got != reduced || string(AppendQuery(nil, got)) != reduced {
+			t.Errorf("%s: reduced to %s, want %s, twice the same", query, got, reduced)
+		}
+		if n := QueryPage(got); n != want {
+			t.Errorf("%s: page %d, want %d", query, n, want)
+		}
+	}
+	f("", "", -1)
+	f("q=lamp&page=3", "q=*&page=3", 3)
+	f("page=1234567890", "page=*", -1)
+	f("cursor=Zm9vYmFy&limit=50", "cursor=~0d454700&limit=50", 0x0d454700>>2|CursorFrom)
+	f("cursor=Zm9vYmFz", "cursor=~0bda68f2", 0x0bda68f2>>2|CursorFrom)
+	f("token=Zm9vYmFy", "token=*", -1)
+	// What pollers send is no cursor.
+	for _, v := range []string{"1772409600", "2026-03-02T10:00:00Z", "2026-03-02", "12", "a"} {
+		f("after="+v, "after=*", -1)
+	}
+}
+
 func TestReduce(t *testing.T) {
 	r := &Resolver{}
 	req := Request{Path: "/shop;JSESSIONID=0F3A/cart", Query: "key=s3cret", Referer: "https://x.example/reset?token=s3cret"}

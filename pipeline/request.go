@@ -49,7 +49,8 @@ type Request struct {
 	JA3, JA4  string
 	RequestID string
 	// Operation is what the request does where its path does not say it: the
-	// GraphQL operation, the JSON-RPC method. It is part of the endpoint.
+	// GraphQL operation, the JSON-RPC method. It is part of the endpoint. Behind
+	// ObjectMark is the id of the object that the body asks for, if it is known.
 	Operation string
 }
 

@@ -85,6 +85,9 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 		ask = FlagLogin
 	}
 	req.Flags |= ask
+	if ask != 0 && req.LoginUser == "" && !absent(c.BodyUser) {
+		req.LoginUser = r.accounts.of(c.BodyUser)
+	}
 	if ask == FlagLogin {
 		if req.LoginUser == "" && basicUser && status == 401 {
 			req.LoginUser = req.Account

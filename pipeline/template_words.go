@@ -46,6 +46,9 @@ func isWord(s string, depth int) bool {
 	if e, _ := extensionOf(s); e.name != "" && !isDocument(s) {
 		return true // a program or a representation
 	}
+	if strings.HasPrefix(s, operationMark[1:]) {
+		return true // an operation
+	}
 	return isVersion(s) || depth < 2 && isLocale(s) || isReserved(s)
 }
 

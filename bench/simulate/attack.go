@@ -319,12 +319,12 @@ func (t *attacker) target() int64 {
 	return k * int64(max(1, t.a.Evade.Stride))
 }
 
-// name of what the last request was for.
+// asked is what the last request was for, as alerts list it.
 func (c *client) asked() string {
-	if c.ev.Operation == "" {
+	if c.object == "" {
 		return c.ev.Path
 	}
-	return c.ev.Operation + " " + c.ev.ContentBody
+	return c.object
 }
 
 func enumObject(c *client) {

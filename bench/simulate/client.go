@@ -29,6 +29,7 @@ type client struct {
 	over    bool // nothing more is wanted: requests are dropped
 	yield   func(struct{}) bool
 	ev      Event
+	object  string // that the last request's body asked for
 	id      identity
 	tenant  int
 	account int // -1: none
@@ -92,6 +93,13 @@ func (c *client) do(call call) int {
 		Status: call.status, Bytes: call.bytes, User: c.id.user, APIKey: c.id.key, Session: c.id.session,
 		LoginUser: call.login, JA4: c.id.ja4, Country: c.id.country, ASN: c.id.asn, Operation: call.operation,
 		AppStatus: call.appStatus, AppFailed: call.appFailed, ContentBody: call.body, Actor: c.g.name,
+	}
+	if call.appFailed {
+		e.AppCode = meant
+	}
+	c.object = call.object
+	if site.noBodies {
+		e.ContentBody = ""
 	}
 	switch {
 	case call.anonymous:

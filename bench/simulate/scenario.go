@@ -46,7 +46,10 @@ type Site struct {
 	Login    string // how a login answers: status size redirect error
 	// HideLoginUser leaves the account that a login tries out of the log.
 	HideLoginUser bool
-	Soft404       bool // unknown paths answer 200 with a page
+	// HideBodies leaves request bodies out of the log: GraphQL and gRPC then do not
+	// say what is asked for.
+	HideBodies bool
+	Soft404    bool // unknown paths answer 200 with a page
 }
 
 // Logs is what happens to records on their way.
@@ -256,11 +259,11 @@ func (d *decoder) site(n *yaml.Node, path string, s *Site) {
 		s.Kind = n.Value
 		return
 	}
-	visible := true
+	visible, bodies := true, true
 	d.mapping(n, path, scalar(d, "kind", &s.Kind, text), scalar(d, "host", &s.Host, text),
 		scalar(d, "accounts", &s.Accounts, whole), scalar(d, "items", &s.Items, whole), scalar(d, "login", &s.Login, text),
-		scalar(d, "login_user", &visible, yes), scalar(d, "soft_404", &s.Soft404, yes))
-	s.HideLoginUser = !visible
+		scalar(d, "login_user", &visible, yes), scalar(d, "soft_404", &s.Soft404, yes), scalar(d, "bodies", &bodies, yes))
+	s.HideLoginUser, s.HideBodies = !visible, !bodies
 }
 
 func (d *decoder) attack(n *yaml.Node, path string, a *Attack) {

@@ -40,6 +40,7 @@ type Event struct {
 	Operation string // GraphQL operation, gRPC method
 	AppStatus bool   // the application said in its answer whether it failed
 	AppFailed bool   // and it did
+	AppCode   int    // the status that the failure amounts to; 0 none
 	// ContentBody is the beginning of a JSON request body, where the path does
 	// not say what is asked for.
 	ContentBody string

@@ -57,6 +57,7 @@ type call struct {
 	path      string
 	operation string
 	body      string
+	object    string // what body asks for, as alerts list it; "" where the path says it
 	status    int
 	bytes     int64
 	ms        float64
@@ -87,6 +88,7 @@ type site struct {
 	items    int
 	way      string
 	hidden   bool
+	noBodies bool
 	soft     bool
 	key      uint64
 	lnItems  float64
@@ -94,7 +96,7 @@ type site struct {
 
 func newSite(s Site) site {
 	t := site{
-		kind: s.Kind, host: s.Host, accounts: s.Accounts, items: s.Items, way: s.Login, hidden: s.HideLoginUser, soft: s.Soft404,
+		kind: s.Kind, host: s.Host, accounts: s.Accounts, items: s.Items, way: s.Login, hidden: s.HideLoginUser, noBodies: s.HideBodies, soft: s.Soft404,
 		key: hashName(s.Kind),
 	}
 	if t.host == "" {
@@ -364,12 +366,7 @@ func (s *site) assemble(c *client, o op, b []byte, arg, status int) call {
 	end := len(b)
 	if name := s.faceName(o); name != "" {
 		k.method, k.operation = "POST", name
-		if s.kind == "graphql" {
-			k.path, k.body = "/graphql", `{"operationName":"`+name+`","variables":{"id":"`+string(b[:arg])+`"}}`
-		} else {
-			k.path, k.body = "/shop.v1."+name, `{"id":"`+string(b[:arg])+`"}`
-			_, k.operation, _ = strings.Cut(name, "/")
-		}
+		s.putBody(&k, o, name, string(b[:arg]))
 		c.scratch = b
 		return k
 	}
@@ -384,6 +381,41 @@ func (s *site) assemble(c *client, o op, b []byte, arg, status int) call {
 	k.path = string(b[end:])
 	c.scratch = b
 	return k
+}
+
+// argumentOf is what the argument of an op is called in a body; "" for none.
+func argumentOf(o op) string {
+	switch o {
+	case opItem, opObject, opMedia, opAdminUser:
+		return "id"
+	case opList, opMine, opExport, opAdminList:
+		return "page"
+	case opSearch:
+		return "term"
+	case opCursor:
+		return "after"
+	case opBulk:
+		return "first"
+	case opPoll, opUpdates:
+		return "since"
+	}
+	return ""
+}
+
+// putBody makes the path and the body of a GraphQL or gRPC request.
+func (s *site) putBody(k *call, o op, name, arg string) {
+	arguments := "{}"
+	if is := argumentOf(o); is != "" {
+		arguments = `{"` + is + `":"` + arg + `"}`
+	}
+	if s.kind == "graphql" {
+		k.path, k.body = "/graphql", `{"operationName":"`+name+`","variables":`+arguments+`}`
+		k.object = "/graphql#" + name + "/" + arg
+		return
+	}
+	k.path, k.body = "/shop.v1."+name, arguments
+	k.object = k.path + "#id/" + arg
+	_, k.operation, _ = strings.Cut(name, "/")
 }
 
 func (s *site) faceName(o op) string {
@@ -451,6 +483,10 @@ func (s *site) login(c *client, name string, works bool) []call {
 	}
 	if s.hidden {
 		k.login = ""
+	} else if s.kind == "graphql" {
+		k.body = `{"operationName":"Login","variables":{"email":"` + name + `","password":"*"}}`
+	} else if s.kind == "grpc" {
+		k.body = `{"email":"` + name + `","password":"*"}`
 	}
 	switch {
 	case s.way == "size":

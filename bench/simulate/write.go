@@ -125,8 +125,8 @@ func (w *Writer) jsonLine(b []byte, e *Event) []byte {
 	}
 	str("operation", e.Operation)
 	if e.AppStatus {
-		b = append(b, `,"app_failed":`...)
-		b = strconv.AppendBool(b, e.AppFailed)
+		b = append(b, `,"error_code":`...)
+		b = strconv.AppendInt(b, int64(e.AppCode), 10)
 	}
 	str("request_body", e.ContentBody)
 	return append(b, '}', '\n')

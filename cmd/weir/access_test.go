@@ -99,11 +99,11 @@ func TestServiceTokens(t *testing.T) {
 func TestOpenListenerWantsAToken(t *testing.T) {
 	s := consoleService(t)
 	s.cfg.Console = console.Config{Listen: "0.0.0.0:0", InsecureHTTP: true}
-	if l, err := s.listen(t.Context()); err == nil || !strings.Contains(err.Error(), "weir token create") {
+	if l, err := s.openSockets(t.Context()); err == nil || !strings.Contains(err.Error(), "weir token create") {
 		t.Errorf("%v, %v", l, err)
 	}
 	giveToken(t, s, console.Viewer)
-	l, err := s.listen(t.Context())
+	l, err := s.openSockets(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,14 @@ import (
 
 const analyzeHelp = `Usage: weir analyze [flags] INPUT...
 
-Looks through access logs once and prints the alerts. INPUT is a file (plain,
-.gz, .zst), a glob, or - for standard input; several are merged by event time.
+Looks through access logs or packet captures (pcap, pcapng) once and prints the
+alerts. INPUT is a file (plain, .gz, .zst), a glob, or - for standard input; several
+are merged by event time.
 
   weir analyze /var/log/nginx/access.log
   weir analyze --output json 'logs/*.gz' > alerts.jsonl
   zcat old.gz | weir analyze -
+  weir analyze traffic.pcap
 
 First it learns what is ordinary from the input itself (an edition: endpoint
 templates, cohort priors, popular items); then it detects, exactly as weir run
@@ -36,16 +38,18 @@ Flags:
   --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --output FORMAT      text (default) or json: one alert revision a line
-  -c FILE              configuration (identity, endpoints, detectors)
+  -c FILE              configuration (identity, endpoints, detectors; and how inputs
+                       that are its sources are read)
   --learn INPUT        baseline traffic that raises no alerts (repeatable)
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
   --labels FILE        compare with ground truth (NDJSON) and print the scores
+  --blindspots FILE    write what cannot be detected, per endpoint and detector (JSON)
   --pseudonyms         print account names as tokens
   --tz ZONE            for stamps without a zone, e.g. Europe/Berlin
   --workers N          goroutines (default: one per CPU)
   --fail-on SEVERITY   exit 3 if an alert is at least this: info low medium high critical
-  --verbose            hashes and the parts of each score
+  --verbose            hashes, the parts of each score, every blind spot
   --quiet              no progress, no summary
 
 Exit: 0 ran; 1 failed; 2 usage; 3 --fail-on met.
@@ -59,6 +63,7 @@ type analyzeOptions struct {
 	edition    string
 	editionOut string
 	labels     string
+	blindspots string
 	pseudonyms bool
 	workers    int
 	failOn     string
@@ -79,6 +84,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.edition, "edition", "", "")
 	fs.StringVar(&o.editionOut, "edition-out", "", "")
 	fs.StringVar(&o.labels, "labels", "", "")
+	fs.StringVar(&o.blindspots, "blindspots", "", "")
 	fs.BoolVar(&o.pseudonyms, "pseudonyms", false, "")
 	fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "")
 	fs.StringVar(&o.failOn, "fail-on", "", "")
@@ -180,7 +186,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 	if a.o.pseudonyms && a.keys.Public() {
 		fmt.Fprintln(a.stderr, "weir analyze: --pseudonyms without privacy.key_file: everybody can open these tokens")
 	}
-	ins, notes, problems, cleanup := openInputs(args, a.o.how, stdin)
+	ins, notes, problems, cleanup := openInputs(args, a.cfg, a.o.how, stdin)
 	defer cleanup()
 	for _, p := range problems {
 		fmt.Fprintf(a.stderr, "weir analyze: %v\n", p)
@@ -203,7 +209,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 			return a.fail(err)
 		}
 	}
-	if a.engine, err = newEngine(a.cfg, edition, a.keys, nil, a.o.workers); err != nil {
+	if a.engine, err = newEngine(a.cfg, edition, a.keys, inputLabels(ins), a.o.workers); err != nil {
 		return a.fail(err)
 	}
 	a.latest = map[string]pipeline.Alert{}
@@ -221,6 +227,10 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 		return a.fail(err)
 	}
 	a.bar.end()
+	a.blind.sampled = a.engine.smallestShare()
+	if err := a.writeBlind(); err != nil {
+		return a.fail(err)
+	}
 	code := a.report()
 	if code == exitOK && len(problems) > 0 {
 		code = exitFailed
@@ -235,7 +245,7 @@ func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity
 	}
 	from := ins
 	if len(a.o.learn) > 0 {
-		learn, _, problems, _ := openInputs(a.o.learn, a.o.how, stdin)
+		learn, _, problems, _ := openInputs(a.o.learn, a.cfg, a.o.how, stdin)
 		if len(problems) > 0 {
 			return nil, errors.Join(problems...)
 		}
@@ -247,16 +257,18 @@ func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity
 // detect reads the inputs in event order and takes them through the engine.
 func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identity) error {
 	e := a.engine
-	readers := map[uint64]*collector.Reader{}
-	owners := map[*pipeline.Block]*collector.Reader{}
+	readers := map[uint64]reader{}
+	owners := map[*pipeline.Block]reader{}
+	folds := make([]fold, len(ins))
 	for i, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: a.o.workers})
+		r := in.open(id, a.o.workers, nil)
 		defer r.Close()
-		// Ties between inputs go to the one named first.
-		key := uint64(i) + 1
+		key := inputID(i)
+		folds[i] = newFold(in.how.Timezone)
 		readers[key] = r
 		e.merge.AddSource(key)
 	}
+	e.applyFacts(inputFacts(ins))
 	var out []pipeline.Alert
 	var done []*pipeline.Block
 	for {
@@ -272,11 +284,13 @@ func (a *analysis) detect(ctx context.Context, ins []input, id *pipeline.Identit
 			}
 			if errors.Is(err, io.EOF) {
 				e.merge.End(key)
+				a.tally.capture(ins[key-1].name, r)
 			} else {
 				a.tally.errs = append(a.tally.errs, err)
 				continue
 			}
 		} else {
+			folds[key-1].fix(b)
 			if a.onBlock != nil {
 				a.onBlock(b)
 			}
@@ -411,6 +425,9 @@ func (a *analysis) summary(n int) {
 	fmt.Fprintf(a.stderr, "%d lines read, %d parsed, %d rejected%s\n", t.lines, t.parsed, t.rejected(), reasonList(t.reasons))
 	fmt.Fprintf(a.stderr, "%d clients, %d alerts; %.2f s, %.0f lines/s, %.1f MB/s\n",
 		st.Principals, n, took, float64(t.lines)/max(took, 1e-9), float64(t.bytes)/1e6/max(took, 1e-9))
+	for _, line := range t.packets {
+		fmt.Fprintln(a.stderr, line)
+	}
 	if n := len(a.engine.shadow); n > 0 {
 		fmt.Fprintf(a.stderr, "%d findings of detectors in shadow mode, no alerts\n", n)
 	}
@@ -421,8 +438,31 @@ func (a *analysis) summary(n int) {
 		a.explainRejects()
 	}
 	if n > 0 || a.o.output != "text" {
-		a.blind.write(a.stderr)
+		a.blind.write(a.stderr, a.blindLines())
 	}
+}
+
+// blindLines is how many endpoints the summary names.
+func (a *analysis) blindLines() int {
+	if a.o.verbose {
+		return 0
+	}
+	return maxBlindLines
+}
+
+// writeBlind writes the full report where it is wanted.
+func (a *analysis) writeBlind() error {
+	if a.o.blindspots == "" {
+		return nil
+	}
+	body, err := a.blind.report().encode()
+	if err != nil {
+		return fmt.Errorf("write blind spots: %w", err)
+	}
+	if err := os.WriteFile(a.o.blindspots, body, 0o644); err != nil {
+		return fmt.Errorf("write blind spots: %w", err)
+	}
+	return nil
 }
 
 func reasonList(m map[string]int64) string {
@@ -467,7 +507,7 @@ func (a *analysis) nothing() {
 	} else {
 		fmt.Fprintln(a.stdout, "No client came near one.")
 	}
-	a.blind.write(a.stdout)
+	a.blind.write(a.stdout, a.blindLines())
 	a.shared()
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -16,10 +15,21 @@ import (
 // beyond are not named. One goroutine uses it.
 type blindSpots struct {
 	set       *detectors.Set // nil: what was learned is not asked
+	since     pipeline.Time
+	until     pipeline.Time
 	requests  int64
 	noStatus  int64
+	noMethod  int64
+	noAgent   int64
+	noBytes   int64
+	queries   int64 // with a query string
 	named     int64 // with a user, key or session
+	accounts  int64 // with a user
 	noAddress int64
+	logins    int64 // and questions about accounts
+	noLogin   int64 // of these, without the account that was tried
+	crowd     crowd
+	sampled   float64 // the smallest share that a source shows; 0 all
 	endpoints map[string]*blindEndpoint
 	entrances entrances
 }
@@ -30,7 +40,9 @@ type blindEndpoint struct {
 	attempts int64
 	hidden   int64 // no operation, or an outcome that is not known
 	known    int64 // outcomes in a row that are known
+	nameless int64 // attempts without the account that was tried
 	told     int64 // the log says whether the application failed
+	objects  int64 // the log says which object is asked for
 	good     int64 // answered 2xx or 3xx
 	answers  map[blindAnswer]int64
 }
@@ -59,18 +71,20 @@ func (b *blindSpots) observe(batch []pipeline.Ordered) {
 }
 
 func (b *blindSpots) add(r *pipeline.Request) {
+	if b.requests == 0 {
+		b.since = r.Effective
+	}
+	b.until = r.Effective
 	b.requests++
-	if r.Status == 0 {
-		b.noStatus++
-	}
-	if r.Kind > pipeline.PrincipalIP || r.Flags&pipeline.FlagRefused != 0 {
-		b.named++
-	}
-	if r.Address.IsZero() {
-		b.noAddress++
-	}
+	b.missing(r)
 	b.entrances.add(r)
 	login := r.Flags&pipeline.FlagLogin != 0 && (r.Verb == pipeline.VerbPost || r.Verb == pipeline.VerbPut)
+	if login || r.Flags&pipeline.FlagAsks != 0 {
+		b.logins++
+		if r.LoginUser == "" {
+			b.noLogin++
+		}
+	}
 	switch {
 	case login:
 	case r.Verb == pipeline.VerbPost && manyInOne(r.Path):
@@ -84,8 +98,14 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	}
 	e.login = e.login || login
 	e.attempts++
+	if login && r.LoginUser == "" {
+		e.nameless++
+	}
 	if r.Flags&pipeline.FlagAppStatus != 0 {
 		e.told++
+	}
+	if strings.IndexByte(r.Operation, pipeline.ObjectMark) >= 0 {
+		e.objects++
 	}
 	good := r.Status >= 200 && r.Status < 400
 	if good {
@@ -110,8 +130,40 @@ func (b *blindSpots) add(r *pipeline.Request) {
 	}
 }
 
+// missing counts the fields that r does not have.
+func (b *blindSpots) missing(r *pipeline.Request) {
+	if r.Status == 0 {
+		b.noStatus++
+	}
+	if r.Method == "" {
+		b.noMethod++
+	}
+	if r.AgentKey == 0 {
+		b.noAgent++
+	}
+	if r.Bytes < 0 {
+		b.noBytes++
+	}
+	if r.Query != "" {
+		b.queries++
+	}
+	if r.Kind > pipeline.PrincipalIP || r.Flags&pipeline.FlagRefused != 0 {
+		b.named++
+	}
+	if r.Account != "" {
+		b.accounts++
+	}
+	if r.Address.IsZero() {
+		b.noAddress++
+	}
+	b.crowd.add(r)
+}
+
 func (b *blindSpots) endpoint(r *pipeline.Request) *blindEndpoint {
 	name := r.Method + " " + r.Path
+	if r.Operation != "" && r.Flags&pipeline.FlagLogin != 0 {
+		name = r.Method + " " + pipeline.EndpointText(r) // one of many that the path answers
+	}
 	e := b.endpoints[name]
 	if e == nil {
 		if len(b.endpoints) >= maxBlindEndpoints || len(r.Path) > 256 {
@@ -142,62 +194,6 @@ func isGRPC(path string) bool {
 	return i > 0 && i+1 < len(service) && service[i+1] >= 'A' && service[i+1] <= 'Z'
 }
 
-// lines says what is not seen, the worst first.
-func (b *blindSpots) lines() []string {
-	var out []string
-	if b.requests < minBlindRequests {
-		return nil
-	}
-	if b.noAddress*2 > b.requests {
-		told := "nobody can be told apart"
-		if b.named*2 > b.requests {
-			told = "who changes session, key or user is another client"
-		}
-		out = append(out, fmt.Sprintf("%d of %d requests name no client address: %s. Log $remote_addr.", b.noAddress, b.requests, told))
-	}
-	if b.noStatus*20 > b.requests {
-		out = append(out, fmt.Sprintf("%d of %d requests have no status: misses and refusals are not seen. Log $status.", b.noStatus, b.requests))
-	}
-	names := make([]string, 0, len(b.endpoints))
-	for name := range b.endpoints {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(x, y string) int {
-		if c := cmp.Compare(b.endpoints[y].attempts, b.endpoints[x].attempts); c != 0 {
-			return c
-		}
-		return strings.Compare(x, y)
-	})
-	for _, name := range names {
-		e := b.endpoints[name]
-		_, path, _ := strings.Cut(name, " ")
-		shown := fmt.Sprintf("%q", name)
-		shown = shown[1 : len(shown)-1]
-		switch {
-		case e.login && e.hidden >= minBlindRequests:
-			out = append(out, fmt.Sprintf("%s: the outcome of %d of %d logins is not known (%s); too few people went on or tried again to learn it. Name it: endpoints: [{match: %q, role: login, failure: {or_size: BYTES}}], or log $sent_http_location.",
-				shown, e.hidden, e.attempts, e.common(), name))
-		case e.login:
-		case e.hidden >= minBlindRequests && e.hidden*2 > e.attempts:
-			out = append(out, fmt.Sprintf("%s: %s and the log shows no operation for %d of %d: all look alike. Log a JSON member graphql_operation (or $request_body) and graphql_errors or error_code.",
-				shown, e.told200(), e.hidden, e.attempts))
-		case isGRPC(path) && e.told == 0 && e.attempts >= minBlindRequests:
-			out = append(out, fmt.Sprintf("%s: %s and the log shows no gRPC status: failures are not seen. Log $upstream_trailer_grpc_status or a JSON member grpc_status.", shown, e.told200()))
-		}
-	}
-	if len(out) > maxBlindLines {
-		more := len(out) - maxBlindLines
-		out = append(out[:maxBlindLines], fmt.Sprintf("and %d endpoints more", more))
-	}
-	for _, p := range b.entrances.found() {
-		out = append(out, p.text())
-	}
-	if b.named == 0 {
-		out = append(out, "no request names a user, a key or a session: clients are addresses. Log $remote_user, a session cookie or an API key.")
-	}
-	return out
-}
-
 // told200 says how the endpoint answers.
 func (e *blindEndpoint) told200() string {
 	if e.good == e.attempts {
@@ -224,11 +220,4 @@ func (e *blindEndpoint) common() string {
 		parts = append(parts, fmt.Sprintf("%d × %d with %s", e.answers[a], a.status, size))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// write prints the blind spots, if there are any.
-func (b *blindSpots) write(w io.Writer) {
-	for _, line := range b.lines() {
-		fmt.Fprintf(w, "blind: %s\n", line)
-	}
 }

@@ -24,7 +24,7 @@ func blindRequest(i int, method, path string, status uint16) *pipeline.Request {
 	at := pipeline.TimeOf(time.Unix(1_760_000_000+int64(i), 0))
 	r := &pipeline.Request{
 		Time: at, Effective: at, Method: method, Path: path, Status: status, Bytes: 300, Address: a, Owner: a.Owner(), Kind: pipeline.PrincipalAccount,
-		Account: "u_somebody",
+		Account: "u_somebody", Agent: "Mozilla/5.0", Query: "page=1",
 	}
 	r.Seal()
 	return r
@@ -37,7 +37,7 @@ func TestBlindSpots(t *testing.T) {
 		for i := range n {
 			b.add(make(i))
 		}
-		got := b.lines()
+		got := b.lines(maxBlindLines)
 		if len(got) != len(want) {
 			t.Errorf("%s: %d lines, want %d:\n%s", name, len(got), len(want), strings.Join(got, "\n"))
 			return
@@ -52,25 +52,75 @@ func TestBlindSpots(t *testing.T) {
 		"POST /graphql: answers success to all 40 requests and the log shows no operation")
 	f("graphql with one", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "POST", "/graphql", 200)
-		r.Operation = "GetOrder"
+		r.Operation = "GetOrder#7"
 		return r
 	})
+	f("graphql without objects", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/graphql", 200)
+		r.Operation = "GetOrder"
+		return r
+	}, "POST /graphql: the log does not show which objects are asked for: reading those of others is not detectable")
 	f("too few", 19, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/graphql", 200) })
 	f("grpc without a status", 40, func(i int) *pipeline.Request { return blindRequest(i, "POST", "/shop.Orders/Get", 200) },
-		"POST /shop.Orders/Get: answers success to all 40 requests and the log shows no gRPC status")
+		"POST /shop.Orders/Get: answers success to all 40 requests and the log shows no gRPC status", "POST /shop.Orders/Get: the log does not show which objects")
 	f("grpc with one", 40, func(i int) *pipeline.Request {
-		r := blindRequest(i, "POST", "/shop.Orders/Get", 200)
+		r := blindRequest(i, "POST", "/shop.Orders/"+[...]string{"Get", "List"}[i%2], 200)
 		r.SetApp(0)
+		return r
+	}, "POST /shop.Orders/Get and 1 more: the log does not show which objects")
+	f("grpc with objects", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/shop.Orders/"+[...]string{"Get", "List"}[i%2], 200)
+		if r.SetApp(0); i%2 == 0 {
+			r.Operation = "id#7"
+		}
 		return r
 	})
 	f("a login that answers 200 to all", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "POST", "/login", 200)
 		r.Flags |= pipeline.FlagLogin
+		r.LoginUser = "u_tried"
 		return r
 	}, `POST /login: the outcome of 40 of 40 logins is not known (40 × 200 with 300 bytes)`)
 	f("a login whose failures show", 40, func(i int) *pipeline.Request {
 		r := blindRequest(i, "POST", "/login", 401)
 		r.Flags |= pipeline.FlagLogin
+		r.LoginUser = "u_tried"
+		return r
+	})
+	f("a login that does not name the account", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "POST", "/login", 401)
+		r.Flags |= pipeline.FlagLogin
+		return r
+	}, "40 of 40 logins and resets do not name the account that was tried (in part: auth.stuffing by many clients, auth.takeover by passwords that were tried; later: auth.stuffing, auth.spraying, enum.user). Log it as login_user")
+	f("no method", 40, func(i int) *pipeline.Request { return blindRequest(i, "", "/", 200) }, "40 of 40 requests have no method")
+	f("no size", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "GET", "/", 200)
+		r.Bytes = -1
+		return r
+	}, "40 of 40 answers have no size: what is too large is not seen (unseen: data.exposure)")
+	f("no agent", 40, func(i int) *pipeline.Request {
+		r := blindRequest(i, "GET", "/", 200)
+		r.Agent, r.AgentKey = "", 0
+		return r
+	}, "40 of 40 requests have no agent")
+	f("no query", 600, func(i int) *pipeline.Request {
+		r := blindRequest(i, "GET", "/", 200)
+		r.Query = ""
+		return r
+	}, "600 of 600 requests have no query string: attacks in parameters are not seen, nor pages by number (in part: inject.probe in query strings; later: scrape.crawl). Log $request_uri, not $uri. It is no gap if no request has one.")
+	f("everybody behind one address", 400, func(i int) *pipeline.Request {
+		r := blindRequest(0, "GET", "/", 200)
+		r.AgentKey = pipeline.Hash64(fmt.Sprint(i % 40))
+		if i%10 == 0 {
+			r.Address = blindRequest(i, "GET", "/", 200).Address
+		}
+		return r
+	}, "come from 10.0.0.0, which has the browsers of many: who changes session, key or user is another client behind it. Log $http_x_forwarded_for, and name the proxy: identity: {trusted_proxies: [10.0.0.0]}.")
+	f("one program, most of the requests", 400, func(i int) *pipeline.Request {
+		r := blindRequest(0, "GET", "/", 200)
+		if i%10 == 0 {
+			r.Address = blindRequest(i, "GET", "/", 200).Address
+		}
 		return r
 	})
 	f("no status", 40, func(i int) *pipeline.Request { return blindRequest(i, "GET", "/", 0) }, "40 of 40 requests have no status")

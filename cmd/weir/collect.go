@@ -20,7 +20,8 @@ import (
 )
 
 // source is one input of the service: a file that is followed, one that ends
-// (compressed, or standard input), or a listener that others send to.
+// (compressed, or standard input), a listener that others send to, or a
+// partition of a topic.
 type source struct {
 	input
 	cfg     *collectConfig
@@ -41,14 +42,16 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 	for i := range s.cfg.Collect {
 		c := &s.cfg.Collect[i]
 		if c.File == "" {
-			src, err := s.listener(ctx, c)
+			list, err := s.listeners(ctx, c)
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			src.cfg = c
-			s.label(src.name, c)
-			out = append(out, src)
+			for _, src := range list {
+				src.cfg, src.pulse.trusted = c, s.id.Trusted
+				s.label(src.name, c)
+			}
+			out = append(out, list...)
 			continue
 		}
 		names, err := collector.Expand([]string{c.File})
@@ -65,7 +68,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 				errs = append(errs, err)
 				continue
 			}
-			src.cfg = c
+			src.cfg, src.pulse.trusted = c, s.id.Trusted
 			s.label(name, c)
 			out = append(out, src)
 		}
@@ -82,12 +85,20 @@ func (s *service) label(name string, c *collectConfig) {
 	}
 }
 
-// listener opens a source that others send to.
-func (s *service) listener(ctx context.Context, c *collectConfig) (*source, error) {
-	if c.Syslog != nil {
-		return s.syslogSource(ctx, c)
+// listeners opens what others send to, or a topic with its partitions.
+func (s *service) listeners(ctx context.Context, c *collectConfig) ([]*source, error) {
+	if c.Kafka != nil {
+		return s.kafkaSources(ctx, c)
 	}
-	return s.pushSource(ctx, c)
+	open := s.pushSource
+	if c.Syslog != nil {
+		open = s.syslogSource
+	}
+	src, err := open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return []*source{src}, nil
 }
 
 func (s *service) source(ctx context.Context, c *collectConfig, name string) (*source, error) {
@@ -248,9 +259,26 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 	return err
 }
 
-// idleAfter is how long a source must be silent before others stop waiting for
-// it, and before a live log's event time follows the clock.
-const idleAfter = 10 * time.Second
+// idleAfter is how long a log whose stamps are not of now must be silent before
+// others stop waiting for it. A live one says when its lines are all there: once
+// it was silent for its lateness; its event time then follows the clock.
+const (
+	idleAfter = 10 * time.Second
+	idleSlack = 900 * time.Millisecond // beside the lateness of a live one; idle sources are looked at once a second
+)
+
+// patience is how long a live source must be silent for all of its lines to be
+// there.
+func (s *service) patience(src *source) time.Duration {
+	late := time.Duration(s.status.lateness.Load())
+	if src.cfg != nil {
+		late = max(late, time.Duration(src.cfg.Lateness))
+	}
+	if src.listens && (src.cfg == nil || src.cfg.Lateness == 0) {
+		late = max(late, sentLateness)
+	}
+	return late + idleSlack
+}
 
 // liveWithin is how close to the clock a log's stamps must be for the clock to
 // say anything about its event time.
@@ -260,6 +288,10 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 	var last pipeline.Time
 	heard := time.Now() // a source that is silent since the start says so too
 	said := false
+	folds := newFold("")
+	if src.cfg != nil {
+		folds = newFold(src.cfg.Timezone)
+	}
 	for {
 		b, err := src.next(ctx)
 		if err != nil {
@@ -272,6 +304,7 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 			s.log.Error("cannot read on", zap.String("source", src.name), zap.Error(err))
 			continue
 		}
+		folds.fix(b)
 		if !src.follow && src.name != "-" {
 			for i := range b.Requests {
 				b.Requests[i].Flags |= pipeline.FlagBackfill // a finished file is history
@@ -282,12 +315,16 @@ func (s *service) readSource(ctx context.Context, src *source, out chan<- read) 
 		} else if b.Cause.From == b.Cause.To {
 			idle := time.Since(heard)
 			live := time.Since(last.Std()).Abs() < liveWithin+idle
+			patience := idleAfter
+			if live {
+				patience = s.patience(src)
+			}
 			switch {
-			case idle < idleAfter || said && !live:
+			case idle < patience || said && !live:
 				src.release(b)
 				continue
 			case live:
-				b.Watermark = last.Add(idle - idleAfter)
+				b.Watermark = last.Add(idle - patience)
 			default:
 				b.Watermark = pipeline.MaxTime
 			}

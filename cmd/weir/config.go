@@ -39,11 +39,14 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File, Push and Syslog is set.
+// collectConfig is one source: one of File, Push, OTLP, Syslog and Kafka
+// is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
 	Push      *pushConfig       `yaml:"push"`
+	OTLP      *pushConfig       `yaml:"otlp"`
 	Syslog    *syslogConfig     `yaml:"syslog"`
+	Kafka     *kafkaConfig      `yaml:"kafka"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -315,11 +318,19 @@ func (s *collectConfig) validate(at string) (errs []error) {
 	}
 	if s.Push != nil {
 		kinds++
-		errs = s.Push.validate(at + ".push")
+		errs = s.Push.validate(at+".push", defaultPush)
+	}
+	if s.OTLP != nil {
+		kinds++
+		errs = append(errs, s.OTLP.validate(at+".otlp", defaultOTLP)...)
 	}
 	if s.Syslog != nil {
 		kinds++
 		errs = append(errs, s.Syslog.validate(at+".syslog")...)
+	}
+	if s.Kafka != nil {
+		kinds++
+		errs = append(errs, s.Kafka.validate(at+".kafka")...)
 	}
 	if s.Lateness < 0 || s.Lateness > duration(time.Hour) {
 		errs = append(errs, fmt.Errorf("%s.lateness: want at most 1h", at))
@@ -331,19 +342,40 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
-		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, or push or syslog to be sent lines; one of them", at))
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push, otlp or syslog to be sent lines, or kafka for a topic of them; one of them", at))
 	}
 	return errs
+}
+
+// kind is what kind of source it is.
+func (s *collectConfig) kind() string {
+	switch {
+	case s.Push != nil:
+		return "push"
+	case s.OTLP != nil:
+		return "otlp"
+	case s.Syslog != nil:
+		return "syslog"
+	case s.Kafka != nil:
+		return "kafka"
+	}
+	return "file"
 }
 
 // sourceName is the source as users know it; a file may be a glob.
 func (s *collectConfig) sourceName() string {
 	if s.Push != nil {
-		return "push:" + s.Push.address()
+		return "push:" + s.Push.address(defaultPush)
+	}
+	if s.OTLP != nil {
+		return "otlp:" + s.OTLP.address(defaultOTLP)
 	}
 	if s.Syslog != nil {
 		network, address := s.Syslog.where()
 		return "syslog:" + network + "://" + address
+	}
+	if s.Kafka != nil {
+		return "kafka:" + s.Kafka.Topic
 	}
 	return s.File
 }

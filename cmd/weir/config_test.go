@@ -29,6 +29,11 @@ func TestConfigProblemsHavePlaces(t *testing.T) {
 	f("collect: [{syslog: {listen: '0.0.0.0:514'}}, {syslog: {listen: 'tls://127.0.0.1:1', allow: [x]}, push: {}}, {syslog: {listen: 'udp://0.0.0.0:514', tls: {}}}]",
 		"collect[0].syslog.listen: \"0.0.0.0:514\": want udp://", "is open to others: name who", "collect[1].syslog.tls", "collect[1].syslog.allow: \"x\"", "collect[1].file",
 		"collect[2].syslog.tls: it is for tls:// only", "collect[2].syslog.listen")
+	f("collect: [{otlp: {listen: '0.0.0.0:4318'}}, {otlp: {}}, {otlp: {}}]", "collect[0].otlp.listen: \"0.0.0.0:4318\" is open to others", "collect[2]: otlp:127.0.0.1:4318 is a source already")
+	f("collect: [{kafka: {}}, {kafka: {brokers: [a, ':9', 'b:x'], topic: t, start: now, tls: {cert_file: a}, sasl: {mechanism: md5}}}, {kafka: {brokers: ['a:1'], topic: t, sasl: {mechanism: plain, user: u, password_file: p}}, file: a}]",
+		"collect[0].kafka.brokers: it is empty", "collect[0].kafka.topic", "collect[1].kafka.brokers[0]: \"a\" is not HOST:PORT", "collect[1].kafka.brokers[1]", "collect[1].kafka.brokers[2]: the port \"x\"",
+		"collect[1].kafka.start", "collect[1].kafka.tls", "collect[1].kafka.sasl.mechanism: \"md5\"", "collect[1].kafka.sasl.user", "collect[1].kafka.sasl.password_file",
+		"collect[2].kafka.sasl.mechanism: plain shows", "collect[2].file")
 	f("collect: [{file: a, lateness: 2h, sample_rate: 1.5, dedupe: content}]", "collect[0].lateness", "collect[0].sample_rate", "collect[0].dedupe", "collect: dedupe is on 1 sources")
 	f("collect: [{file: a}, {fil: b}]", "collect[1].fil: no such key", "collect[1].file")
 	f("detect: {probe.pat: {mode: on}, probe.path: {mode: maybe}}", "detect.probe.pat: no such detector", "detect.probe.path.mode")

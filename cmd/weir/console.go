@@ -22,7 +22,7 @@ func (s *service) newServer() *http.Server { return console.NewServer(s.consoleO
 
 func (s *service) consoleOptions() console.Options {
 	o := console.Options{
-		Store: consoleStore{s.db}, Waits: s.waits, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
+		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
@@ -38,9 +38,9 @@ type listening struct {
 	servers      []*http.Server
 }
 
-// listen opens the sockets. Off loopback it wants a token to be there, so that
+// openSockets opens them. Off loopback it wants a token to be there, so that
 // nobody finds a weir that serves no one and wonders.
-func (s *service) listen(ctx context.Context) (l *listening, err error) {
+func (s *service) openSockets(ctx context.Context) (l *listening, err error) {
 	if err := s.cfg.Console.Validate(); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,12 @@ func (s *service) listen(ctx context.Context) (l *listening, err error) {
 		return nil, fmt.Errorf("console.listen %q is open to others and there is no token; make one with weir token create", s.cfg.Console.Listen)
 	}
 	l = &listening{}
-	if l.api, err = s.cfg.Console.Open(s.log); err != nil {
+	if s.listen != nil {
+		l.api, err = s.listen()
+	} else {
+		l.api, err = s.cfg.Console.Open(s.log)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if l.metrics, err = s.cfg.Console.OpenMetrics(); err != nil {

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"weir/alerts"
 	"weir/detectors"
 	"weir/pipeline"
 	"weir/storage"
+	"weir/storage/sqlite"
 )
 
 // detect is the stage behind the requests log: it takes records in their order
@@ -27,6 +30,7 @@ type detect struct {
 	committed time.Time
 	saved     time.Time
 	savedAt   int64
+	blind     *blindLive
 	uncounted bool // consumed since the last commit
 }
 
@@ -35,6 +39,7 @@ const (
 	detectRecords   = 16
 	commitEvery     = time.Second
 	checkpointEvery = 30 * time.Second
+	largeCheckpoint = 32 << 20 // bytes
 )
 
 // Chunks of a checkpoint beside the shards.
@@ -90,8 +95,18 @@ func (d *detect) start(edition *pipeline.Edition) (err error) {
 	if d.body, err = edition.Encode(); err != nil {
 		return err
 	}
-	d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace)
-	return err
+	if d.e, err = newTracedEngine(d.s.cfg, edition, d.s.keys, d.s.labels, d.s.workers, d.s.trace); err != nil {
+		return err
+	}
+	var gauge *prometheus.GaugeVec
+	if d.s.metrics != nil {
+		gauge = d.s.metrics.blind
+	}
+	d.s.status.lateness.Store(int64(edition.Lateness))
+	d.blind = newBlindLive(d.e.set, d.e.smallestShare, gauge)
+	d.e.onBatch = d.blind.observe
+	d.s.blind.Store(d.blind)
+	return nil
 }
 
 func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error {
@@ -263,6 +278,7 @@ func (d *detect) control(c *pipeline.Control) error {
 		return fmt.Errorf("read the edition at position %d: %w", d.position+1, err)
 	}
 	d.body = c.Payload
+	d.s.status.lateness.Store(int64(edition.Lateness))
 	return d.e.setEdition(edition)
 }
 
@@ -287,6 +303,9 @@ func (d *detect) commit(ctx context.Context, out []pipeline.Alert, force bool) e
 		d.s.metrics.alerts.WithLabelValues(out[i].Detector, out[i].Severity, out[i].Change.Kind).Inc()
 	}
 	d.committed, d.uncounted = time.Now(), false
+	if err := d.blind.publish(d.committed); err != nil {
+		return err
+	}
 	st := &d.s.status
 	st.detected.Store(d.position)
 	if d.e.last != pipeline.NoTime {
@@ -301,46 +320,14 @@ func (d *detect) checkpoint(ctx context.Context) error {
 		d.saved = time.Now()
 		return nil
 	}
-	e := d.e
-	chunks := map[uint32][]byte{chunkEdition: d.body}
-	var err error
-	if chunks[chunkMerge], err = e.merge.Snapshot(d.codec); err != nil {
-		return err
-	}
-	if chunks[chunkBook], err = e.book.Snapshot(); err != nil {
-		return err
-	}
-	if chunks[chunkWatch], err = e.watch.AppendState(nil); err != nil {
-		return err
-	}
-	if err := e.set.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
-		chunks[n] = data
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := e.cross.Changed(d.savedAt == 0, func(n uint32, data []byte) error {
-		chunks[chunkCross+n] = data
-		return nil
-	}); err != nil {
-		return err
-	}
-	if e.dedupe != nil {
-		chunks[chunkDedupe] = e.dedupe.AppendState(nil)
-		d.s.status.copies.Store(e.dedupe.Copies())
-	}
-	head, err := json.Marshal(manifest{
-		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
-		Facts: e.factsBody, Dedupe: e.dedupe != nil,
-	})
+	size, err := d.write(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.s.whileFull(ctx, func() error {
-		return d.s.db.WriteCheckpoint(ctx, d.position, head, chunks)
-	}); err != nil {
-		return err
+	if size > largeCheckpoint {
+		debug.FreeOSMemory() // else the heap grows to half as much again as with it
 	}
+	e := d.e
 	d.saved, d.savedAt = time.Now(), d.position
 	st := &d.s.status
 	st.keepFrom.Store(d.position + 1)
@@ -353,6 +340,63 @@ func (d *detect) checkpoint(ctx context.Context) error {
 	st.late.Store(late)
 	st.skewed.Store(skewed)
 	return nil
+}
+
+// write writes a checkpoint, a few chunks at a time: the state may be large, and
+// is not in memory a second time. It returns how many bytes that took.
+func (d *detect) write(ctx context.Context) (size int, err error) {
+	e, s := d.e, d.s
+	var cp *sqlite.Checkpoint
+	if err := s.whileFull(ctx, func() (err error) {
+		cp, err = s.db.BeginCheckpoint(ctx, d.position)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	defer cp.Close()
+	put := func(n uint32, data []byte, err error) error {
+		size += len(data)
+		if err == nil && cp.Put(n, data) {
+			err = s.whileFull(ctx, func() error { return cp.Flush(ctx) })
+		}
+		return err
+	}
+	merged, err := e.merge.Snapshot(d.codec)
+	if err := put(chunkMerge, merged, err); err != nil {
+		return size, err
+	}
+	book, err := e.book.Snapshot()
+	if err := put(chunkBook, book, err); err != nil {
+		return size, err
+	}
+	watch, err := e.watch.AppendState(nil)
+	if err := put(chunkWatch, watch, err); err != nil {
+		return size, err
+	}
+	if err := put(chunkEdition, d.body, nil); err != nil {
+		return size, err
+	}
+	all := d.savedAt == 0
+	if err := e.set.Changed(all, func(n uint32, data []byte) error { return put(n, data, nil) }); err != nil {
+		return size, err
+	}
+	if err := e.cross.Changed(all, func(n uint32, data []byte) error { return put(chunkCross+n, data, nil) }); err != nil {
+		return size, err
+	}
+	if e.dedupe != nil {
+		if err := put(chunkDedupe, e.dedupe.AppendState(nil), nil); err != nil {
+			return size, err
+		}
+		s.status.copies.Store(e.dedupe.Copies())
+	}
+	head, err := json.Marshal(manifest{
+		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
+		Facts: e.factsBody, Dedupe: e.dedupe != nil,
+	})
+	if err != nil {
+		return size, err
+	}
+	return size, s.whileFull(ctx, func() error { return cp.Finish(ctx, head) })
 }
 
 // controlEdition is the kind of a control record that carries an edition.
@@ -383,7 +427,11 @@ func (s *service) firstEdition(ctx context.Context, sources []*source) error {
 	var history []input
 	for _, src := range sources {
 		if st, err := os.Stat(src.path); err == nil && st.Size() > 0 {
-			history = append(history, src.input)
+			in := src.input
+			if src.cfg != nil {
+				in.how = *src.cfg
+			}
+			history = append(history, in)
 		}
 	}
 	if len(history) == 0 {

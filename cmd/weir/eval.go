@@ -131,6 +131,7 @@ type floorResult struct {
 	requests           int64
 	clientDays         int64
 	misnamed           int
+	blind              int            // runs in which weir said that it cannot see which objects are asked for
 	named              map[string]int // who was named wrongly: profile or episode, detector, severity
 }
 
@@ -282,6 +283,9 @@ func (e *evaluation) floor(ctx context.Context, i int, seed uint64) error {
 	r.alert, r.page, r.fixed = append(r.alert, alert), append(r.page, page), append(r.fixed, fixedHit)
 	r.alerts = append(r.alerts, ev.Matched)
 	r.misnamed += ev.Misnamed
+	if t.blind {
+		r.blind++
+	}
 	r.falseAlerts += ev.False
 	for _, a := range ev.FalseAlerts {
 		if r.named == nil {

@@ -19,7 +19,7 @@ func (e *evaluation) report(out io.Writer) error {
 	p("The edition is learned from another seed, without the attack: a time to detect on a day that weir knows already would be flattering. ")
 	p("*Alert* is the first alert of the attack's family that names the attacker, whatever its level; *page* is the first at page-level evidence. ")
 	p("*Fixed* is what the published thresholds of widely used tools (`bench/fixed`) find in the same requests. ")
-	p("Counts are the attacker's requests up to then, as median (95th percentile) over the runs; *never* means in none, a share is how many runs found it.\n\n")
+	p("Counts are the attacker's requests up to then, as median (95th percentile) over the runs; *never* means in none, *not detectable* that weir says so itself, a share is how many runs found it.\n\n")
 	e.reportFloors(p)
 	e.reportCampaigns(p)
 	e.reportPoisoned(p)
@@ -39,7 +39,7 @@ func (e *evaluation) reportFloors(p func(string, ...any)) {
 	var requests, days int64
 	for i := range e.floors {
 		r := &e.floors[i]
-		p("| %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.want, hitRequests(r.alert), hitRequests(r.page), hitTime(r.alert), hitRequests(r.fixed), average(r.alerts))
+		p("| %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.want, r.hits(r.alert), r.hits(r.page), hitTime(r.alert), hitRequests(r.fixed), average(r.alerts))
 		falseAlerts += r.falseAlerts
 		falsePages += r.falsePages
 		misnamed += r.misnamed
@@ -61,6 +61,15 @@ func (e *evaluation) reportFloors(p func(string, ...any)) {
 		}
 		p("\n")
 	}
+}
+
+// hits is after how many requests the attack was found, or that weir said in all
+// runs that it cannot be.
+func (r *floorResult) hits(found []evalHit) string {
+	if s := hitRequests(found); s != "never" || r.blind < len(found) {
+		return s
+	}
+	return "not detectable"
 }
 
 func (e *evaluation) reportProfiles(p func(string, ...any)) {

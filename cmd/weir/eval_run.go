@@ -9,6 +9,7 @@ import (
 
 	"weir/bench/fixed"
 	"weir/bench/simulate"
+	"weir/collector"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -22,6 +23,7 @@ type evalTrial struct {
 	alerts  []pipeline.Alert // all revisions
 	fixed   []pipeline.Alert
 	events  int64
+	blind   bool // endpoints that do not show which objects are asked for were named
 }
 
 // evalLab holds what all trials share. It is safe for several goroutines.
@@ -29,6 +31,9 @@ type evalLab struct {
 	cfg  *config
 	keys *pipeline.PrivacyKeys
 	id   *pipeline.Identity
+	// plain leaves out what the common log forms do not have: accounts, keys and
+	// sessions.
+	plain bool
 }
 
 func newEvalLab(path string) (*evalLab, error) {
@@ -63,13 +68,21 @@ func (l *evalLab) request(q *pipeline.Request, r *pipeline.Resolver, e *simulate
 		q.Country = pipeline.Country{e.Country[0], e.Country[1]}
 	}
 	if e.AppStatus {
-		q.Flags |= pipeline.FlagAppStatus
+		q.SetApp(uint16(e.AppCode))
 	}
-	if e.AppFailed {
-		q.Flags |= pipeline.FlagAppFailed
+	if strings.HasSuffix(path, q.Operation) {
+		q.Operation = ""
 	}
-	c := pipeline.Clear{Remote: e.IP, User: e.User, APIKey: e.APIKey, Session: e.Session, LoginUser: e.LoginUser}
+	var body collector.Body
+	if e.ContentBody != "" {
+		body, _ = collector.ReadBody(nil, path, e.Operation, []byte(e.ContentBody), nil)
+	}
+	c := pipeline.Clear{Remote: e.IP, User: e.User, APIKey: e.APIKey, Session: e.Session, LoginUser: e.LoginUser, BodyUser: body.User}
+	if l.plain {
+		c = pipeline.Clear{Remote: e.IP}
+	}
 	r.Resolve(q, &c)
+	body.Apply(q)
 	q.Query, q.Path, q.Referer = strings.Clone(q.Query), strings.Clone(q.Path), strings.Clone(q.Referer)
 	q.Account, q.Key, q.Session, q.LoginUser = strings.Clone(q.Account), strings.Clone(q.Key), strings.Clone(q.Session), strings.Clone(q.LoginUser)
 	q.Seal()
@@ -100,6 +113,7 @@ const evalBlock = 2048
 
 // run plays a scenario through detection under an edition.
 func (l *evalLab) run(ctx context.Context, s *simulate.Scenario, seed uint64, edition *pipeline.Edition) (*evalTrial, error) {
+	blind := newBlindSpots(nil)
 	e, err := newEngine(l.cfg, edition, l.keys, nil, 1)
 	if err != nil {
 		return nil, err
@@ -130,6 +144,7 @@ func (l *evalLab) run(ctx context.Context, s *simulate.Scenario, seed uint64, ed
 		q := &block.Requests[len(block.Requests)-1]
 		l.request(q, r, ev, t.events)
 		q.Effective = q.Time
+		blind.add(q)
 		seen = append(seen, evalSeen{q.Time, q.Address, q.Session, q.Key, q.Account})
 		path, _, _ := strings.Cut(ev.Path, "?")
 		watch.Observe(&fixed.Event{Time: q.Time, Address: q.Address, Method: ev.Method, Path: path, Status: uint16(ev.Status)})
@@ -152,6 +167,7 @@ func (l *evalLab) run(ctx context.Context, s *simulate.Scenario, seed uint64, ed
 	t.labels.Alias(func(kind pipeline.PrincipalKind, value string) string {
 		return tokenFor(l.keys, l.cfg.Identity.APIKeyPrefix, kind, value)
 	})
+	t.blind = blind.opaque()
 	t.traffic = NewTrafficStats(t.labels)
 	for i := range seen {
 		x := &seen[i]

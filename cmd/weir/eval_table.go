@@ -76,6 +76,8 @@ func evalFloors() []evalFloor {
 	// Ownership is learned from the owners: a week of a site whose accounts come
 	// back.
 	known := func(s *simulate.Scenario) { s.Site.Accounts = evalAccounts }
+	// As most logs are.
+	bare := func(s *simulate.Scenario) { s.Site.Accounts, s.Site.HideBodies = evalAccounts, true }
 	return []evalFloor{
 		{
 			"foreign orders, ids in a row, 1 a second", "≤ 10 objects", "shop", 6 * aDay, 300,
@@ -108,14 +110,34 @@ func evalFloors() []evalFloor {
 			nil,
 		},
 		{
-			"a GraphQL API, foreign orders", "as on the shop", "graphql", 6 * aDay, 300,
+			"a GraphQL API, foreign orders", "≤ 10 objects", "graphql", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
 			known,
 		},
 		{
-			"a gRPC API, foreign orders", "as on the shop", "grpc", 6 * aDay, 300,
+			"a GraphQL API, orders guessed, nine in ten refused", "as on the shop", "graphql", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Rate: .2, Requests: 200, Start: 3 * time.Hour, Success: .1, Evade: simulate.Evade{Shuffle: true}},
+			nil,
+		},
+		{
+			"a GraphQL API, foreign orders, the log has no bodies", "not detectable", "graphql", 6 * aDay, 300,
+			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
+			bare,
+		},
+		{
+			"a gRPC API, foreign orders", "≤ 10 objects", "grpc", 6 * aDay, 300,
 			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
 			known,
+		},
+		{
+			"a gRPC API, orders guessed, nine in ten refused", "as on the shop", "grpc", 6 * time.Hour, 300,
+			simulate.Attack{Type: "enum.object", Rate: .2, Requests: 200, Start: 3 * time.Hour, Success: .1, Evade: simulate.Evade{Shuffle: true}},
+			nil,
+		},
+		{
+			"a gRPC API, foreign orders, the log has no bodies", "not detectable", "grpc", 6 * aDay, 300,
+			simulate.Attack{Type: "enum.object", Rate: .1, Requests: 200, Start: 5 * aDay, Success: 1},
+			bare,
 		},
 
 		{
@@ -159,6 +181,11 @@ func evalFloors() []evalFloor {
 			"one account, a try a minute, the log names it", "", "shop", 12 * time.Hour, 300,
 			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 60, Requests: 300, Start: 3 * time.Hour, Success: 0},
 			nil,
+		},
+		{
+			"one account, in use or not, a try a minute by a stranger to it", "", "shop", 12 * aDay, 60,
+			simulate.Attack{Type: "auth.bruteforce", Rate: 1.0 / 60, Requests: 300, Start: 11 * aDay, Success: 0},
+			func(s *simulate.Scenario) { s.Site.Accounts = 900 },
 		},
 		{
 			"one account from 200 addresses in turn", "", "shop", 12 * time.Hour, 300,

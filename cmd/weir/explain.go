@@ -148,10 +148,7 @@ func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string,
 			return err
 		}
 	}
-	how := f.how
-	if len(cfg.Collect) == 1 && f.how.LogFormat == "" && f.how.Format == "auto" {
-		how = cfg.Collect[0]
-	}
+	how := cfg.read("-", f.how)
 	format, chosen, err := how.format(func() ([][]byte, error) { return [][]byte{[]byte(line)}, nil }, true)
 	if err != nil {
 		return err

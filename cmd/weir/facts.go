@@ -42,18 +42,25 @@ func (s *service) facts(sources []*source) sourceFacts {
 		if c == nil {
 			continue
 		}
-		f := sourceFact{ID: src.id(), Name: src.name, Lateness: time.Duration(c.Lateness).Microseconds(), Sampled: c.SampleRate, Dedupe: c.Dedupe != ""}
+		f, ok := c.fact(src.id(), src.name)
 		if src.listens && c.Lateness == 0 {
-			f.Lateness = sentLateness.Microseconds()
+			f.Lateness, ok = sentLateness.Microseconds(), true
 		}
-		if f.Sampled == 1 {
-			f.Sampled = 0
-		}
-		if f.Lateness != 0 || f.Sampled != 0 || f.Dedupe {
+		if ok {
 			out.Sources = append(out.Sources, f)
 		}
 	}
 	return out
+}
+
+// fact is what the configuration says of a source; ok is false when that is
+// nothing out of the ordinary.
+func (s *collectConfig) fact(id uint64, name string) (f sourceFact, ok bool) {
+	f = sourceFact{ID: id, Name: name, Lateness: time.Duration(s.Lateness).Microseconds(), Sampled: s.SampleRate, Dedupe: s.Dedupe != ""}
+	if f.Sampled == 1 {
+		f.Sampled = 0
+	}
+	return f, f.Lateness != 0 || f.Sampled != 0 || f.Dedupe
 }
 
 // publishFacts puts the facts at the end of the log, when there are any or were.
@@ -76,6 +83,13 @@ func (e *engine) setFacts(body []byte) error {
 	if err := json.Unmarshal(body, &facts); err != nil {
 		return fmt.Errorf("read what the log says of sources: %w", err)
 	}
+	e.applyFacts(facts)
+	e.factsBody = body
+	return nil
+}
+
+// applyFacts makes facts the case from here on.
+func (e *engine) applyFacts(facts sourceFacts) {
 	for _, f := range e.facts.Sources { // those that are not named any more
 		e.merge.SetSourceLateness(f.ID, 0)
 	}
@@ -104,8 +118,7 @@ func (e *engine) setFacts(body []byte) error {
 	default:
 		e.dedupe.SetSources(dedupe)
 	}
-	e.facts, e.factsBody = facts, body
-	return nil
+	e.facts = facts
 }
 
 // shownName is a source in the examples of alerts: its last part.
@@ -142,10 +155,17 @@ func (e *engine) sampledShare(f *pipeline.Finding) float64 {
 		}
 	}
 	if !found {
-		for _, s := range e.facts.Sources {
-			if s.Sampled > 0 {
-				share = min(share, s.Sampled)
-			}
+		return e.smallestShare()
+	}
+	return share
+}
+
+// smallestShare is the least share of the traffic that a source keeps; 1 all.
+func (e *engine) smallestShare() float64 {
+	share := 1.0
+	for _, s := range e.facts.Sources {
+		if s.Sampled > 0 {
+			share = min(share, s.Sampled)
 		}
 	}
 	return share

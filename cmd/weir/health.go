@@ -43,6 +43,8 @@ type pulse struct {
 	lines    atomic.Int64
 	rejected atomic.Int64
 	sample   atomic.Pointer[string]
+	told     toldCounts
+	trusted  func(pipeline.Address) bool // tells proxies; nil none; set before use
 }
 
 // hear takes a block that was stored.
@@ -54,6 +56,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 	p.lines.Add(b.Rejects.Lines)
 	if n := len(b.Requests); n > 0 {
 		p.event.Store(int64(b.Requests[n-1].Time))
+		p.told.add(b.Requests, p.trusted)
 	}
 	for _, n := range b.Rejects.Reason {
 		p.rejected.Add(n)
@@ -68,7 +71,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 // watched is a source as the monitor sees it. The monitor's goroutine uses it.
 type watched struct {
 	name    string
-	kind    string // file, push, syslog
+	kind    string // file, push, otlp, syslog, kafka
 	pulse   *pulse
 	lost    func() int64 // what the source knows to be lost, ever; nil nothing
 	rhythm  storage.Rhythm
@@ -79,6 +82,10 @@ type watched struct {
 	bad     int            // minutes in a row with too many
 	minute  time.Time
 	knows   int64 // of lost, when last told
+
+	fields      [toldFields]fieldWatch
+	gone        [toldFields]bool
+	fieldMinute time.Time
 }
 
 type rejectMinute struct{ lines, rejected int64 } // ever, at its end
@@ -116,6 +123,9 @@ func (m *monitor) look(now time.Time, p progressOf) (list []pipeline.Finding) {
 			list = m.tell(list, now, f)
 		}
 		if f, ok := w.loses(); ok {
+			list = m.tell(list, now, f)
+		}
+		for _, f := range w.goneFields(now) {
 			list = m.tell(list, now, f)
 		}
 	}
@@ -175,6 +185,8 @@ func (w *watched) silent(now time.Time) (f pipeline.Finding, ok bool) {
 	fix := map[string]string{
 		"file":   "Is the server up, does it still write to this path, may weir read it? ls -l " + w.name,
 		"push":   "Is the sender up, does it reach weir, what is it answered? See weir_push_answers_total",
+		"otlp":   "Is the exporter up, does it reach weir, what is it answered? See weir_push_answers_total and weir_otlp_skipped_spans_total",
+		"kafka":  "Is the producer up, are the brokers, does another member of the group read the partition? The log says what is assigned to weir",
 		"syslog": "Is the sender up, does it reach weir, does a firewall stand between?",
 	}[w.kind]
 	f = healthFinding("health.source_silent", w.name, "No line from "+w.name+" for "+span(quiet),
@@ -299,11 +311,9 @@ func (s *service) watch(ctx context.Context, sources []*source) {
 		if !src.follow {
 			continue // it ends
 		}
-		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now}
-		if src.cfg != nil && src.cfg.Push != nil {
-			w.kind = "push"
-		} else if src.cfg != nil && src.cfg.Syslog != nil {
-			w.kind = "syslog"
+		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now, fieldMinute: now}
+		if src.cfg != nil {
+			w.kind = src.cfg.kind()
 		}
 		m.sources = append(m.sources, w)
 	}

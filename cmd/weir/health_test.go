@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -200,4 +201,36 @@ func TestHealthAlert(t *testing.T) {
 	if r := weir(t, "verify", "--store", store, file); r.code != exitOK {
 		t.Errorf("verify: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
+}
+
+// TestHeartbeat: what a sign of life says.
+func TestHeartbeat(t *testing.T) {
+	s := &service{}
+	f := func(want string) {
+		t.Helper()
+		var h struct {
+			Schema, Version string
+			Time            time.Time
+			DetectedThrough *time.Time `json:"detected_through"`
+			Lag             int64
+			LookedAt        time.Time `json:"looked_at"`
+		}
+		if err := json.Unmarshal(s.heartbeat(), &h); err != nil || h.Schema != "weir.heartbeat/1" || h.Version == "" || time.Since(h.Time) > time.Hour {
+			t.Errorf("%s: %v", s.heartbeat(), err)
+		}
+		through := "never"
+		if h.DetectedThrough != nil {
+			through = h.DetectedThrough.Format(time.RFC3339)
+		}
+		if got := fmt.Sprint(through, " ", h.Lag, " ", h.LookedAt.Unix()); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	f("never 0 0")
+	at := time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC)
+	s.status.eventTime.Store(int64(pipeline.TimeOf(at)))
+	s.status.beat.Store(at.UnixMicro())
+	s.status.appended.Store(9)
+	s.status.detected.Store(4)
+	f(fmt.Sprint("2026-11-30T09:00:00Z 5 ", at.Unix()))
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"weir/collector"
 	"weir/pipeline"
 )
 
@@ -40,7 +39,7 @@ func runInit(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		fmt.Fprint(stderr, initHelp)
 		return exitUsage
 	}
-	ins, notes, problems, cleanup := openInputs(rest, how, stdin)
+	ins, notes, problems, cleanup := openInputs(rest, defaultConfig(), how, stdin)
 	defer cleanup()
 	if len(problems) > 0 {
 		fmt.Fprintf(stderr, "weir init: %v\n", errors.Join(problems...))
@@ -88,7 +87,7 @@ func lookAt(ctx context.Context, ins []input) (*sighting, error) {
 	s := &sighting{logins: map[string]*loginSeen{}, doors: newEntrances()}
 	watch := pipeline.NewProxyWatch()
 	for _, in := range ins {
-		r := collector.NewReader(collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: 1})
+		r := in.open(id, 1, nil)
 		for s.requests < initLines {
 			b, err := r.Next(ctx)
 			if errors.Is(err, io.EOF) {

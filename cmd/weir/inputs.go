@@ -8,21 +8,44 @@ import (
 	"os"
 
 	"weir/collector"
+	"weir/collector/capture/mirror"
 	"weir/detectors"
 	"weir/pipeline"
 )
 
 // input is one finite source of an analysis.
 type input struct {
-	name   string // as given
-	path   string // where it is read; a spooled copy for "-"
-	format *collector.Format
+	name    string // as given
+	path    string // where it is read; a spooled copy for "-"
+	format  *collector.Format
+	how     collectConfig // of an analysis: what is configured about it
+	packets bool          // a capture file: it has no lines
 }
 
-// openInputs expands the arguments and decides each input's format. notes are
+// reader turns an input into blocks, from its beginning to its end.
+type reader interface {
+	Next(ctx context.Context) (*pipeline.Block, error)
+	Release(b *pipeline.Block)
+	Stats() collector.FileStats
+	Close() error
+}
+
+// open begins to read the input. keep chooses lines, see collector.ReaderConfig; of
+// a capture all is read.
+func (in *input) open(id *pipeline.Identity, workers int, keep func(prefix []byte) bool) reader {
+	if in.packets {
+		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id)})
+	}
+	return collector.NewReader(collector.ReaderConfig{
+		Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers, Keep: keep,
+	})
+}
+
+// openInputs expands the arguments and decides how each input is read, by the
+// flags and by what cfg says of it. notes are
 // sentences for people; problems are inputs that cannot be read, which do not
 // stop the others.
-func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
+func openInputs(args []string, cfg *config, flags collectConfig, stdin io.Reader) (ins []input, notes []string, problems []error, cleanup func()) {
 	cleanup = func() {}
 	names, err := collector.Expand(args)
 	if err != nil {
@@ -38,7 +61,14 @@ func openInputs(args []string, how collectConfig, stdin io.Reader) (ins []input,
 			}
 			in.path, cleanup = path, func() { _ = done() }
 		}
-		f, chosen, err := how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
+		in.how = cfg.read(name, flags)
+		if mirror.IsCapture(in.path) {
+			in.packets = true
+			notes = append(notes, name+": packets")
+			ins = append(ins, in)
+			continue
+		}
+		f, chosen, err := in.how.format(func() ([][]byte, error) { return collector.Head(in.path) }, true)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -72,7 +102,18 @@ type tally struct {
 	reasons map[string]int64
 	samples []pipeline.RejectSample
 	names   []string // source of each sample
+	packets []string // what captures came to, for people
 	errs    []error
+}
+
+// capture notes what a capture file came to, once it is read; r may be anything.
+func (t *tally) capture(name string, r reader) {
+	if c, ok := r.(*mirror.Reader); ok {
+		sum := c.Summary()
+		for _, line := range sum.Lines() {
+			t.packets = append(t.packets, name+": "+line)
+		}
+	}
 }
 
 const maxSamples = 8
@@ -130,6 +171,9 @@ func expectedLines(ins []input) (n int64) {
 		if err != nil || compressed(in.path) {
 			return 0
 		}
+		if in.packets {
+			continue // most of it is no requests
+		}
 		head, err := collector.Head(in.path)
 		if err != nil || len(head) == 0 {
 			continue
@@ -149,15 +193,16 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 	fitter.Expect(expectedLines(ins))
 	var worst pipeline.Time
 	for _, in := range ins {
-		cfg := collector.ReaderConfig{Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers}
+		var keep func([]byte) bool
 		if prefilter {
-			cfg.Keep = func(prefix []byte) bool {
+			keep = func(prefix []byte) bool {
 				owner, ok := pipeline.AddressOwner(prefix)
 				return !ok || fitter.Keeps(owner)
 			}
 		}
-		r := collector.NewReader(cfg)
+		r := in.open(id, workers, keep)
 		var d disorder
+		folds := newFold(in.how.Timezone)
 		for {
 			b, err := r.Next(ctx)
 			if err != nil {
@@ -170,6 +215,7 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 				}
 				continue // the detection pass says what is wrong with the input
 			}
+			folds.fix(b)
 			for i := range b.Requests {
 				d.observe(b.Requests[i].Time)
 				fitter.Add(&b.Requests[i])

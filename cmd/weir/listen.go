@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -23,9 +22,9 @@ import (
 // Sources that others send to: what their sections say, and how they are
 // opened.
 
-// pushConfig is collect[].push: lines over HTTP.
+// pushConfig is collect[].push, lines over HTTP, and collect[].otlp.
 type pushConfig struct {
-	Listen       string     `yaml:"listen"` // HOST:PORT; 127.0.0.1:7381 when absent
+	Listen       string     `yaml:"listen"` // HOST:PORT; 127.0.0.1:7381 when absent, of otlp 127.0.0.1:4318
 	TokensFile   string     `yaml:"tokens_file"`
 	TLS          *tlsConfig `yaml:"tls"`
 	InsecureHTTP bool       `yaml:"insecure_http"`
@@ -118,15 +117,14 @@ type tlsConfig struct {
 	ClientCAFile string `yaml:"client_ca_file"` // senders need a certificate of it
 }
 
-// defaultPush is where lines are pushed to when nothing is said.
-const defaultPush = "127.0.0.1:7381"
+// Where lines are pushed to, and OTLP, when nothing is said.
+const (
+	defaultPush = "127.0.0.1:7381"
+	defaultOTLP = "127.0.0.1:4318"
+)
 
-func (c *pushConfig) address() string {
-	if c.Listen == "" {
-		return defaultPush
-	}
-	return c.Listen
-}
+// address is where it listens; usual when nothing is said.
+func (c *pushConfig) address(usual string) string { return cmp.Or(c.Listen, usual) }
 
 // onLoopback tells whether HOST:PORT is this machine's alone. What a name means
 // is looked at again when it is listened on.
@@ -142,12 +140,13 @@ func onLoopback(address string) (bool, error) {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback(), nil
 }
 
-// validate returns what is wrong, each with its path below at.
-func (c *pushConfig) validate(at string) (errs []error) {
+// validate returns what is wrong, each with its path below at; usual is where
+// it listens when nothing is said.
+func (c *pushConfig) validate(at, usual string) (errs []error) {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(at+"."+key+": "+format, args...))
 	}
-	loopback, err := onLoopback(c.address())
+	loopback, err := onLoopback(c.address(usual))
 	if err != nil {
 		bad("listen", "%q: %w", c.Listen, err)
 	} else if !loopback {
@@ -239,80 +238,6 @@ func (c *collectConfig) formatFor(opt collector.ParseOptions) func(name string) 
 	}
 }
 
-// pushSource listens for lines over HTTP.
-func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, error) {
-	src := &source{input: input{name: c.sourceName()}, follow: true, listens: true}
-	opt, err := c.options()
-	if err != nil {
-		return nil, err
-	}
-	// auto is by the lines unless the configuration says.
-	given, _, err := c.format(nil, false)
-	if err != nil {
-		return nil, err
-	}
-	cursor, cause, _, err := s.db.SourceCursor(ctx, src.id())
-	if err != nil {
-		return nil, err
-	}
-	cfg := collector.PushConfig{
-		Source: src.name, Formats: c.formatFor(opt), Default: given, Options: opt, NewIdentify: identify(s.id), Cursor: cursor, Cause: cause.To,
-		MaxBody: c.Push.MaxBody.Bytes, MaxPending: c.Push.MaxPending.Bytes, Log: s.log,
-		Trusted: c.Push.TLS != nil && c.Push.TLS.ClientCAFile != "",
-		Busy: func() bool {
-			return s.status.appended.Load()-s.status.detected.Load() > pushLag
-		},
-		Answered: func(status int) { s.metrics.pushed.WithLabelValues(strconv.Itoa(status)).Inc() },
-	}
-	if c.Push.TokensFile != "" {
-		if cfg.Tokens, err = collector.ReadTokens(c.Push.TokensFile); err != nil {
-			return nil, fmt.Errorf("%s: %w", src.name, err)
-		}
-	}
-	secure, err := c.Push.TLS.open()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.name, err)
-	}
-	p, err := collector.NewPush(cfg)
-	if err != nil {
-		return nil, err
-	}
-	loopback, _ := onLoopback(c.Push.address())
-	l, err := listenTCP(c.Push.address(), loopback)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.name, err)
-	}
-	server := p.NewServer()
-	server.TLSConfig = secure
-	scheme := "http"
-	if secure != nil {
-		scheme = "https"
-	}
-	src.start = func() {
-		s.log.Info("taking lines", zap.String("source", src.name), zap.String("push", scheme+"://"+l.Addr().String()+"/ingest/v1/"))
-		go func() {
-			var err error
-			if secure != nil {
-				err = server.ServeTLS(l, "", "")
-			} else {
-				err = server.Serve(l)
-			}
-			if !errors.Is(err, http.ErrServerClosed) {
-				s.log.Error("cannot take lines any more", zap.String("source", src.name), zap.Error(err))
-			}
-		}()
-	}
-	src.next, src.release = p.Next, p.Release
-	src.close = func() error {
-		err := p.Close()
-		// Those whose lines were kept in the last moment still hear of it.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		return errors.Join(err, server.Shutdown(ctx), server.Close())
-	}
-	return src, nil
-}
-
 // syslogSource listens for syslog messages.
 func (s *service) syslogSource(ctx context.Context, c *collectConfig) (*source, error) {
 	src := &source{input: input{name: c.sourceName()}, follow: true, listens: true}
@@ -396,6 +321,3 @@ type named struct {
 	io.Closer
 	fmt.Stringer
 }
-
-// pushLag is how many records may wait for detection before senders have to.
-const pushLag = 20_000

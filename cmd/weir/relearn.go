@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,6 +54,7 @@ func (s *service) relearn(ctx context.Context) {
 		if err == nil {
 			err = s.publish(ctx, edition)
 		}
+		debug.FreeOSMemory() // a fit takes hundreds of MB, once a day
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("cannot learn a new edition; the old one stays", zap.Error(err))
 		}

@@ -94,7 +94,7 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 		return p, err
 	}
 	var problems []error
-	p.ins, _, problems, p.cleanup = openInputs(inputs, f.how, stdin)
+	p.ins, _, problems, p.cleanup = openInputs(inputs, cfg, f.how, stdin)
 	if len(problems) > 0 {
 		p.cleanup()
 		return nil, errors.Join(problems...)
@@ -124,7 +124,7 @@ func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detecto
 	if p.db != nil {
 		return p.runStore(ctx, drop, trace, each)
 	}
-	e, err := newTracedEngine(p.cfg, p.edition, p.keys, nil, 1, trace)
+	e, err := newTracedEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), 1, trace)
 	if err != nil {
 		return nil, err
 	}

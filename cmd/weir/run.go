@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,7 +86,7 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if listen != "" {
 		cfg.Console.Listen = listen
 	}
-	limitMemory()
+	limitService()
 	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
@@ -112,6 +114,8 @@ type service struct {
 	labels  map[string]map[string]string // by source
 	trace   func(detectors.Traced)       // of a replay; nil in the service
 	status  status
+	blind   atomic.Pointer[blindLive]
+	listen  func() (net.Listener, error) // for the console; nil as configured
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -128,7 +132,7 @@ func (s *service) run(ctx context.Context) error {
 			s.log.Error("cannot close the store", zap.Error(err))
 		}
 	}()
-	sockets, err := s.listen(ctx)
+	sockets, err := s.openSockets(ctx)
 	if err != nil {
 		return err
 	}
@@ -152,7 +156,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	deliverer, err := alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Log: s.log, Metrics: s.metrics.registry,
+		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Log: s.log, Metrics: s.metrics.registry, Heartbeat: s.heartbeat,
 	})
 	if err != nil {
 		return err
@@ -296,8 +300,10 @@ type metrics struct {
 	shed     prometheus.Counter
 	full     prometheus.Counter
 	pushed   *prometheus.CounterVec
+	skipped  prometheus.Counter
 	lastLine *prometheus.GaugeVec
 	lost     *prometheus.GaugeVec
+	blind    *prometheus.GaugeVec
 }
 
 func newMetrics(s *service) *metrics {
@@ -310,15 +316,17 @@ func newMetrics(s *service) *metrics {
 		shadow:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
 		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
 		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
+		skipped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_otlp_skipped_spans_total", Help: "Spans that are no server's HTTP request."}),
 		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
-		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end."}, []string{"source"}),
+		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, rotated logs without their end, messages that left a topic unread."}, []string{"source"}),
+		blind:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.lastLine, m.lost,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type status struct {
 	differences atomic.Int64
 	copies      atomic.Int64
 	shed        atomic.Int64
+	lateness    atomic.Int64 // of the edition in force, in nanoseconds
 	beat        atomic.Int64 // when detection last looked, in microseconds
 }
 
@@ -47,4 +49,30 @@ func (s *status) lagSeconds() float64 {
 		return 0
 	}
 	return max(0, time.Since(pipeline.Time(t).Std()).Seconds())
+}
+
+// heartbeat is what weir says of itself to those who wait for a sign of life.
+type heartbeat struct {
+	Schema          string         `json:"schema"`
+	Version         string         `json:"version"`
+	Time            time.Time      `json:"time"`
+	DetectedThrough *pipeline.Time `json:"detected_through"` // event time; null before the first request
+	Lag             int64          `json:"lag"`              // records that wait for detection
+	LookedAt        time.Time      `json:"looked_at"`        // when detection last looked for work: it stands still when that hangs
+}
+
+func (s *service) heartbeat() []byte {
+	st := &s.status
+	h := heartbeat{
+		Schema: "weir.heartbeat/1", Version: version, Time: time.Now().UTC(),
+		Lag: max(0, st.appended.Load()-st.detected.Load()), LookedAt: time.UnixMicro(st.beat.Load()).UTC(),
+	}
+	if t := st.eventTime.Load(); t != 0 {
+		h.DetectedThrough = new(pipeline.Time(t))
+	}
+	body, err := json.Marshal(h)
+	if err != nil {
+		return []byte("{}")
+	}
+	return body
 }

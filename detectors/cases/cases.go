@@ -15,11 +15,12 @@
 // A line of traffic is a log line in the combined format, or a statement that
 // expands to many requests (all of a file's are put in order of time):
 //
-//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [key=K] [session=S] [referer=R] [bytes=N] [hours=H-H]
+//	@WHEN CLIENT COUNT every GAP METHOD TARGET STATUS [agent=A] [user=U] [login=L] [key=K] [session=S] [referer=R] [bytes=N] [op=O] [hours=H-H]
 //
 // WHEN counts from Monday, 2 March 2026, 00:00 UTC ("1d9h30m"). GAP ends in ~
 // for random (exponential) gaps. STATUS is one, or several in turn "401,401,200",
 // or "200/404:3": three in a hundred are 404, by chance. hours skips the night.
+// op is an operation, with the object that the body names: GetOrder#{n}.
 // CLIENT, TARGET and values may hold {n} (from 0), {n*7+100}, {n%40+1},
 // {shuffle:1-500} (each once, in random order), {random:1-9}, {zipf:300}, {hex}
 // (a random word of 16 bits), {word}, and {uuid:3} and {uuid:n%7+1} (the UUID of
@@ -174,7 +175,7 @@ func appendStatement(dst []Event, line string, words []string, rng *rand.Rand) (
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "key": "-", "session": "-", "referer": "-", "bytes": "2000"}
+	values := map[string]string{"agent": "Mozilla/5.0", "user": "-", "login": "-", "key": "-", "session": "-", "referer": "-", "bytes": "2000", "op": ""}
 	for _, kv := range f[8:] {
 		k, v, ok := strings.Cut(kv, "=")
 		if _, known := values[k]; !ok || !known && k != "hours" {
@@ -197,6 +198,7 @@ func appendStatement(dst []Event, line string, words []string, rng *rand.Rand) (
 		e, err := makeEvent(Start.Add(at), x.expand(f[1], i), x.expand(values["user"], i), f[5], x.expand(f[6], i),
 			x.status(f[7], i), x.expand(values["bytes"], i), x.expand(values["referer"], i), x.expand(values["agent"], i))
 		e.Clear.LoginUser = x.expand(values["login"], i)
+		e.Request.Operation = x.expand(values["op"], i)
 		if err == nil {
 			err = x.err
 		}
@@ -327,7 +329,12 @@ func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 	line := map[string]any{
 		"time": r.Time.Std().Format(time.RFC3339Nano), "remote_addr": c.Remote, "request_method": r.Method, "request_uri": uri, "status": r.Status,
 	}
+	operation, object, _ := strings.Cut(r.Operation, string(pipeline.ObjectMark))
+	if object != "" {
+		line["graphql_variables"] = map[string]string{"id": object}
+	}
 	for name, value := range map[string]string{
+		"operation_name":  operation,
 		"http_user_agent": r.Agent, "http_referer": r.Referer, "user": c.User, "login_user": c.LoginUser, "api_key": c.APIKey, "session": c.Session,
 	} {
 		if value != "" && value != "-" {

@@ -25,18 +25,26 @@ const chunkRefSize = 4 + 1 + 16
 // checkpoint does not keep other writers waiting.
 const checkpointBatch = 4 << 20
 
-// WriteCheckpoint stores a checkpoint: manifest is the caller's, chunks are
-// those that changed since the checkpoint before; the others are taken over
-// from it. A nil chunk removes its id. generation must be higher than the
-// stored one's, else the caller is not the owner any more.
-//
-// Chunks are written in several transactions into the slots that the checkpoint
-// before does not use; the last one makes the new checkpoint the valid one.
-// After an error or a crash the one before is intact.
-func (db *DB) WriteCheckpoint(ctx context.Context, generation int64, manifest []byte, chunks map[uint32][]byte) error {
+// Checkpoint is one that is being written: Put and Flush as often as it takes,
+// then Finish. Until Finish returns nil the one before is the valid one; after an
+// error or a crash it is intact. Chunks that are not put are taken over from it.
+// One goroutine uses a Checkpoint; Close ends it, whatever happened.
+type Checkpoint struct {
+	db         *DB
+	generation int64
+	refs       map[uint32]chunkRef
+	put        map[uint32]bool   // by now
+	waiting    map[uint32][]byte // not written yet
+	size       int               // of waiting
+	closed     bool
+}
+
+// BeginCheckpoint begins the next checkpoint, once the one that is being written
+// is closed. generation must be higher than the stored one's, else the caller is
+// not the owner any more.
+func (db *DB) BeginCheckpoint(ctx context.Context, generation int64) (*Checkpoint, error) {
 	db.checkpointing.Lock()
-	defer db.checkpointing.Unlock()
-	refs := make(map[uint32]chunkRef)
+	c := &Checkpoint{db: db, generation: generation, refs: map[uint32]chunkRef{}, put: map[uint32]bool{}, waiting: map[uint32][]byte{}}
 	var stored int64
 	err := db.writeFirst(ctx, "write checkpoint", func(t *tx) error {
 		var list []byte
@@ -47,52 +55,84 @@ func (db *DB) WriteCheckpoint(ctx context.Context, generation int64, manifest []
 		if generation <= stored {
 			return fmt.Errorf("generation %d where %d is stored: another process owns this state", generation, stored)
 		}
-		return decodeRefs(list, refs)
+		return decodeRefs(list, c.refs)
 	})
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Put adds a chunk that changed; nil removes its id. The chunk is c's from now
+// on, and an id is put once. With full the caller should Flush.
+func (c *Checkpoint) Put(id uint32, data []byte) (full bool) {
+	if c.put[id] {
+		panic(fmt.Sprintf("BUG: chunk %d is in the checkpoint twice", id))
+	}
+	c.put[id], c.waiting[id] = true, data
+	c.size += len(data)
+	return c.size >= checkpointBatch
+}
+
+// Flush writes what was put, into slots that the checkpoint before does not use.
+// After an error, such as storage.ErrFull, it may be called again.
+func (c *Checkpoint) Flush(ctx context.Context) error {
+	ids := slices.Sorted(maps.Keys(c.waiting))
+	if len(ids) == 0 {
+		return nil
+	}
+	err := c.db.writeFirst(ctx, "write checkpoint", func(t *tx) error { return t.putChunks(ids, c.waiting, c.refs) })
 	if err != nil {
 		return err
 	}
-	ids := slices.Sorted(maps.Keys(chunks))
-	for len(ids) > 0 {
-		n, size := 0, 0
-		for n < len(ids) && (n == 0 || size < checkpointBatch) {
-			size += len(chunks[ids[n]])
-			n++
+	for _, id := range ids {
+		data := c.waiting[id]
+		if data == nil {
+			delete(c.refs, id) // Finish removes its rows
+			continue
 		}
-		batch := ids[:n]
-		ids = ids[n:]
-		err := db.writeFirst(ctx, "write checkpoint", func(t *tx) error { return t.putChunks(batch, chunks, refs) })
+		ref := chunkRef{hash: xxh3.Hash128(data).Bytes()}
+		if old, ok := c.refs[id]; ok {
+			ref.slot = 1 - old.slot
+		}
+		c.refs[id] = ref
+	}
+	clear(c.waiting)
+	c.size = 0
+	return nil
+}
+
+// Finish writes the rest, and makes this checkpoint the valid one. manifest is
+// the caller's. After an error it may be called again.
+func (c *Checkpoint) Finish(ctx context.Context, manifest []byte) error {
+	if err := c.Flush(ctx); err != nil {
+		return err
+	}
+	return c.db.writeFirst(ctx, "write checkpoint", func(t *tx) error {
+		_, _, err := t.exec("INSERT OR REPLACE INTO checkpoint_manifest (one, generation, manifest, chunks) VALUES (1, ?, ?, ?)",
+			c.generation, nonNil(manifest), encodeRefs(c.refs))
 		if err != nil {
 			return err
 		}
-		for _, id := range batch {
-			data := chunks[id]
-			if data == nil {
-				delete(refs, id)
+		for id := range c.put {
+			if _, kept := c.refs[id]; kept {
 				continue
 			}
-			ref := chunkRef{hash: xxh3.Hash128(data).Bytes()}
-			if old, ok := refs[id]; ok {
-				ref.slot = 1 - old.slot
-			}
-			refs[id] = ref
-		}
-	}
-	return db.writeFirst(ctx, "write checkpoint", func(t *tx) error {
-		_, _, err := t.exec("INSERT OR REPLACE INTO checkpoint_manifest (one, generation, manifest, chunks) VALUES (1, ?, ?, ?)",
-			generation, nonNil(manifest), encodeRefs(refs))
-		if err != nil {
-			return err
-		}
-		for id, data := range chunks {
-			if data == nil {
-				if _, _, err := t.exec("DELETE FROM checkpoint_chunks WHERE id = ?", int64(id)); err != nil {
-					return err
-				}
+			if _, _, err := t.exec("DELETE FROM checkpoint_chunks WHERE id = ?", int64(id)); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+}
+
+// Close ends the checkpoint; again it does nothing.
+func (c *Checkpoint) Close() {
+	if !c.closed {
+		c.closed = true
+		c.db.checkpointing.Unlock()
+	}
 }
 
 // putChunks writes each chunk into the slot that refs do not name.
@@ -119,7 +159,7 @@ func (t *tx) putChunks(ids []uint32, chunks map[uint32][]byte, refs map[uint32]c
 // ReadCheckpoint returns the last checkpoint that was written whole; ok is
 // false without one. chunks reads one chunk by its id, nil for one that the
 // checkpoint does not have, and fails for one that is not what was written; it
-// is valid until the next WriteCheckpoint.
+// is valid until the next checkpoint.
 func (db *DB) ReadCheckpoint(ctx context.Context) (manifest []byte, chunks func(id uint32) ([]byte, error), ok bool, err error) {
 	var list []byte
 	err = db.readers.QueryRowContext(ctx, "SELECT manifest, chunks FROM checkpoint_manifest").

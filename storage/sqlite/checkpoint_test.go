@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"math/rand/v2"
 	"testing"
@@ -32,6 +33,23 @@ func readCheckpoint(tb testing.TB, db *DB, ids ...uint32) (string, chunks) {
 	return string(manifest), got
 }
 
+// writeCheckpoint writes a whole checkpoint.
+func writeCheckpoint(ctx context.Context, db *DB, generation int64, manifest []byte, changed chunks) error {
+	c, err := db.BeginCheckpoint(ctx, generation)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for id, data := range changed {
+		if c.Put(id, data) {
+			if err := c.Flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return c.Finish(ctx, manifest)
+}
+
 func sameChunks(a, b chunks) bool { return maps.EqualFunc(a, b, bytes.Equal) }
 
 func TestCheckpoint(t *testing.T) {
@@ -45,7 +63,7 @@ func TestCheckpoint(t *testing.T) {
 	f := func(manifest string, changed chunks) {
 		t.Helper()
 		generation += 3
-		if err := db.WriteCheckpoint(t.Context(), generation, []byte(manifest), changed); err != nil {
+		if err := writeCheckpoint(t.Context(), db, generation, []byte(manifest), changed); err != nil {
 			t.Fatal(err)
 		}
 		maps.Copy(want, changed)
@@ -62,7 +80,7 @@ func TestCheckpoint(t *testing.T) {
 	db = reopen(t, db)
 	f("six", chunks{1: []byte("b4")})
 
-	if err := db.WriteCheckpoint(t.Context(), generation, []byte("late"), nil); err == nil {
+	if err := writeCheckpoint(t.Context(), db, generation, []byte("late"), nil); err == nil {
 		t.Error("a checkpoint of a generation that is stored was taken")
 	}
 	if m, _ := readCheckpoint(t, db); m != "six" {
@@ -87,11 +105,11 @@ func TestCheckpointHalfWritten(t *testing.T) {
 	}
 	ids := []uint32{1, 2, 3}
 	want := chunks{1: fill(100), 2: fill(5 << 20), 3: fill(10)}
-	if err := db.WriteCheckpoint(t.Context(), 1, []byte("whole"), want); err != nil {
+	if err := writeCheckpoint(t.Context(), db, 1, []byte("whole"), want); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		// What WriteCheckpoint does before the manifest.
+		// What Flush does.
 		refs := map[uint32]chunkRef{}
 		err := db.write(t.Context(), "test", func(tx *tx) error {
 			var list []byte
@@ -112,7 +130,7 @@ func TestCheckpointHalfWritten(t *testing.T) {
 		}
 	}
 	want[2] = fill(50)
-	if err := db.WriteCheckpoint(t.Context(), 2, []byte("next"), chunks{2: want[2]}); err != nil {
+	if err := writeCheckpoint(t.Context(), db, 2, []byte("next"), chunks{2: want[2]}); err != nil {
 		t.Fatal(err)
 	}
 	if m, got := readCheckpoint(t, db, ids...); m != "next" || !sameChunks(got, want) {
@@ -127,5 +145,39 @@ func TestCheckpointHalfWritten(t *testing.T) {
 	}
 	if _, err := read(1); err == nil {
 		t.Error("a damaged chunk was read")
+	}
+}
+
+// TestCheckpointGivenUp: what was flushed of a checkpoint that is not finished is
+// never read, and the next one may begin.
+func TestCheckpointGivenUp(t *testing.T) {
+	db := openTest(t)
+	want := chunks{1: []byte("a"), 2: []byte("b")}
+	if err := writeCheckpoint(t.Context(), db, 1, []byte("whole"), want); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c, err := db.BeginCheckpoint(t.Context(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Put(1, []byte("half"))
+		c.Put(2, nil)
+		for range 2 { // the second has nothing to do
+			if err := c.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		c.Close()
+		if m, got := readCheckpoint(t, db, 1, 2); m != "whole" || !sameChunks(got, want) {
+			t.Fatalf("%q %v after a checkpoint that was given up", m, got)
+		}
+	}
+	if err := writeCheckpoint(t.Context(), db, 2, []byte("next"), chunks{1: make([]byte, checkpointBatch), 2: nil, 3: []byte("c")}); err != nil {
+		t.Fatal(err)
+	}
+	if m, got := readCheckpoint(t, db, 1, 2, 3); m != "next" || len(got) != 2 || len(got[1]) != checkpointBatch || string(got[3]) != "c" {
+		t.Errorf("%q with %d chunks", m, len(got))
 	}
 }

@@ -56,7 +56,7 @@ func crashChild(path string) error {
 		fmt.Sscan(string(manifest), &generation)
 		for ; err == nil; generation++ {
 			g := generation + 1
-			err = db.WriteCheckpoint(ctx, g, fmt.Append(nil, g), crashChunks(g))
+			err = writeCheckpoint(ctx, db, g, fmt.Append(nil, g), crashChunks(g))
 			fmt.Println("checkpoint", g)
 		}
 		errs <- err

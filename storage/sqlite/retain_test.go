@@ -179,7 +179,7 @@ func TestFullDisk(t *testing.T) {
 		a := testAlert("a", i+1)
 		commit(t, db, storage.Output{Position: int64(i), Alerts: []storage.AlertRevision{a}})
 	}
-	if err := db.WriteCheckpoint(ctx, 1, []byte("m"), chunks{1: make([]byte, 100_000)}); err != nil {
+	if err := writeCheckpoint(ctx, db, 1, []byte("m"), chunks{1: make([]byte, 100_000)}); err != nil {
 		t.Fatal(err)
 	}
 	if stats(t, db).ReserveArmed {

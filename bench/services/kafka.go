@@ -1,0 +1,185 @@
+package services
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// kafkaJars are what a broker needs of Maven Central: group, artifact, version
+// and SHA-256, one a line.
+//
+//go:embed kafka.jars
+var kafkaJars string
+
+// The one user of SecureAddress.
+const (
+	KafkaUser     = "weir"
+	KafkaPassword = "n0-secret"
+)
+
+const (
+	kafkaVersion = "3.9.1"
+	// kafkaWithin is how long a broker may take to answer; it takes some five
+	// seconds on an idle machine.
+	kafkaWithin = 90 * time.Second
+)
+
+// Kafka is a broker, which is its own controller (KRaft), with its data in a
+// directory.
+type Kafka struct {
+	dir     string
+	java    string
+	classes string
+	ports   []int
+	cmd     *exec.Cmd
+	ended   chan struct{}
+}
+
+// NewKafka makes a broker's data in dir, which is empty, and starts it. Without
+// Java 17, or what it would have to fetch, the error wraps ErrAbsent.
+func NewKafka(dir string) (*Kafka, error) {
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return nil, fmt.Errorf("find java: %w: install a JDK or JRE, 17 or newer", ErrAbsent)
+	}
+	jars, err := fetchKafka()
+	if err != nil {
+		return nil, err
+	}
+	k := &Kafka{dir: dir, java: java, classes: filepath.Join(jars, "*")}
+	if k.ports, err = freePorts(3); err != nil {
+		return nil, err
+	}
+	if err := writeCertificate(k.CAFile(), filepath.Join(dir, "broker.pem")); err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf(`process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:%[2]d
+listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d,SECURE://127.0.0.1:%[3]d
+advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d,SECURE://127.0.0.1:%[3]d
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[5]s="%[6]s";
+listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location=%[7]s
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs=%[4]s
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+`, k.ports[0], k.ports[1], k.ports[2], filepath.ToSlash(filepath.Join(dir, "data")), KafkaUser, KafkaPassword, filepath.ToSlash(filepath.Join(dir, "broker.pem")))
+	if err := os.WriteFile(k.config(), []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	format := exec.Command(java, "-cp", k.classes, "kafka.tools.StorageTool", "format", "-t", "d2Vpci1zZXJ2aWNlcy0xMQ", "-c", k.config(),
+		"--add-scram", "SCRAM-SHA-256=[name="+KafkaUser+",password="+KafkaPassword+"]", "--add-scram", "SCRAM-SHA-512=[name="+KafkaUser+",password="+KafkaPassword+"]")
+	if out, err := format.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("format %s: %w\n%s", dir, err, out)
+	}
+	return k, k.Start()
+}
+
+func fetchKafka() (dir string, err error) {
+	if dir, err = cacheDir("kafka-" + kafkaVersion); err != nil {
+		return "", err
+	}
+	base := os.Getenv("MAVEN_MIRROR")
+	if base == "" {
+		base = "https://repo1.maven.org/maven2"
+	}
+	for line := range strings.Lines(kafkaJars) {
+		f := strings.Fields(line)
+		if len(f) != 4 {
+			return "", fmt.Errorf("read kafka.jars: %q is no jar", line)
+		}
+		name := f[1] + "-" + f[2] + ".jar"
+		url := strings.Join([]string{base, strings.ReplaceAll(f[0], ".", "/"), f[1], f[2], name}, "/")
+		if err := fetch(filepath.Join(dir, name), url, f[3]); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+func (k *Kafka) config() string { return filepath.Join(k.dir, "server.properties") }
+
+// Address is HOST:PORT, the same over restarts.
+func (k *Kafka) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.ports[0])) }
+
+// SecureAddress is HOST:PORT where the broker takes TLS with a certificate of
+// CAFile, and KafkaUser by any mechanism.
+func (k *Kafka) SecureAddress() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.ports[2]))
+}
+
+// CAFile holds the authority of the broker's certificate.
+func (k *Kafka) CAFile() string { return filepath.Join(k.dir, "ca.pem") }
+
+// Start starts the broker again after Kill or Stop, and returns once it
+// listens.
+func (k *Kafka) Start() error {
+	out, err := os.OpenFile(filepath.Join(k.dir, "broker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(k.java, "-Xmx256m", "-cp", k.classes, "kafka.Kafka", k.config())
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	k.cmd, k.ended = cmd, ended
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	for end := time.Now().Add(kafkaWithin); time.Now().Before(end); {
+		conn, err := net.DialTimeout("tcp", k.Address(), time.Second)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ended:
+			text, _ := os.ReadFile(out.Name())
+			return fmt.Errorf("the broker ended at once:\n%s", text[max(0, len(text)-4096):])
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	k.Kill()
+	return fmt.Errorf("the broker does not listen on %s", k.Address())
+}
+
+// Kill ends the broker at once.
+func (k *Kafka) Kill() {
+	_ = k.cmd.Process.Kill()
+	<-k.ended
+}
+
+// Stop ends the broker as an operator would.
+func (k *Kafka) Stop() error {
+	_ = k.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-k.ended:
+		return nil
+	case <-time.After(30 * time.Second):
+		k.Kill()
+		return errors.New("the broker did not stop within 30 s")
+	}
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/bench/services"
+	"weir/pipeline"
+	"weir/pipeline/kafka"
+	"weir/storage"
+)
+
+// startKafka starts a broker that the test's end kills, or skips.
+func startKafka(t *testing.T) *services.Kafka {
+	t.Helper()
+	if os.Getenv("WEIR_E2E") == "" {
+		t.Skip("runs with make e2e: a broker takes some seconds, and a member that was killed six")
+	}
+	k, err := services.NewKafka(t.TempDir())
+	if errors.Is(err, services.ErrAbsent) {
+		t.Skipf("no Kafka: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Kill)
+	return k
+}
+
+// TestKafkaAcrossKills: weir reads a topic of a real broker while both are killed
+// again and again. Every line is in the store, and once.
+func TestKafkaAcrossKills(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	cluster := kafka.Cluster{Brokers: []string{broker.Address()}}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	const topic, partitions = "web", 3
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, partitions) })
+	again(ctx, t, "see the partitions", func() error {
+		ids, err := cluster.Partitions(ctx, topic)
+		if err == nil && len(ids) != partitions {
+			err = fmt.Errorf("partitions %v", ids)
+		}
+		return err
+	})
+
+	dir := t.TempDir()
+	store := filepath.Join(dir, "weir.db")
+	config := writeFile(t, dir, "weir.yaml", fmt.Appendf(nil,
+		"collect: [{kafka: {brokers: [%q], topic: %s, group: test}, labels: {service: shop}}]\n", broker.Address(), topic))
+	args := []string{"run", "-c", config, "--store", store, "--listen", "127.0.0.1:0"}
+	log := trafficLog(*killSeed)
+	var d *daemon
+	start := func() {
+		d = startDaemon(t, args...)
+		d.waitReady(t)
+	}
+	start()
+
+	// One line a record, or a few. Kills come while lines are written: a share of
+	// the writes is let go before each. What may have been written twice is told
+	// apart.
+	var mu sync.Mutex
+	twice, written := map[int64]bool{}, 0
+	const lines = 8 // of a write
+	writes := (len(log) + lines - 1) / lines
+	let := make(chan struct{}, writes)
+	var writing sync.WaitGroup
+	for id := range partitions {
+		writing.Go(func() {
+			rng := rand.New(rand.NewPCG(*killSeed, uint64(id)))
+			pace := time.NewTicker(10 * time.Millisecond)
+			defer pace.Stop()
+			for from := id * lines; from < len(log); from += lines * partitions {
+				<-let
+				<-pace.C
+				part := log[from:min(from+lines, len(log))]
+				var values [][]byte
+				for i := 0; i < len(part); {
+					n := min(1+rng.IntN(3), len(part)-i)
+					values = append(values, slices.Clone(text(part[i:i+n])))
+					i += n
+				}
+				tries := 0
+				again(ctx, t, "write", func() error {
+					if tries++; tries > 1 {
+						mu.Lock()
+						for i := range part {
+							twice[int64(firstSize+from+i)] = true
+						}
+						mu.Unlock()
+					}
+					return cluster.Write(ctx, topic, id, values)
+				})
+				mu.Lock()
+				written++
+				mu.Unlock()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		writing.Wait()
+		close(done)
+	}()
+	rng := rand.New(rand.NewPCG(*killSeed, 16))
+	share := writes / (*kills + 1)
+	for n := range *kills {
+		for range share {
+			let <- struct{}{}
+		}
+		after := n*share + share/4 + rng.IntN(share/2)
+		eventually(t, "some lines are written", d, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return written >= after
+		})
+		if n%3 != 2 {
+			broker.Kill()
+		}
+		if n%3 != 1 {
+			d.kill(t)
+		}
+		if n%3 != 2 {
+			if err := broker.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n%3 != 1 {
+			start()
+		}
+	}
+	for range writes - *kills*share {
+		let <- struct{}{}
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		t.Fatalf("not all lines could be written\n%s", d.log)
+	}
+	before := len(log)
+	eventually(t, "all lines are stored", d, func() bool { return len(storedSizes(t, store)) == before })
+	d.stop(t)
+	have, lost, repeated := storedSizes(t, store), 0, 0
+	for i := range log {
+		size := int64(firstSize + i)
+		if have[size] == 0 {
+			lost++
+		} else if have[size] > 1 && !twice[size] {
+			repeated += have[size] - 1
+		}
+	}
+	if lost > 0 || repeated > 0 || len(have) != len(log) {
+		t.Errorf("%d of %d lines are lost, %d are stored again that were written once; %d different ones are stored", lost, len(log), repeated, len(have))
+	}
+	t.Logf("%d kills, %d lines, %d of them perhaps written twice", *kills, len(log), len(twice))
+	db := openStored(t, store)
+	defer db.Close()
+	st, err := db.Stats(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range st.Sources {
+		if s.Requests > 0 && !strings.HasPrefix(s.Source, "kafka:web/") {
+			t.Errorf("source %s", s.Source)
+		}
+	}
+}
+
+// TestKafkaSecure: weir reads over TLS as a user, by each mechanism, what is in
+// the topic, which is history to it; a wrong password is called one.
+func TestKafkaSecure(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	cluster := kafka.Cluster{Brokers: []string{broker.Address()}}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	const topic = "web"
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, topic, 1) })
+	log := trafficLog(*killSeed)
+	again(ctx, t, "write", func() error { return cluster.Write(ctx, topic, 0, [][]byte{text(log)}) })
+	dir := t.TempDir()
+	password := writeFile(t, dir, "password", []byte(services.KafkaPassword+"\n"))
+	for _, mechanism := range kafka.Mechanisms() {
+		store := filepath.Join(dir, mechanism+".db")
+		config := writeFile(t, dir, mechanism+".yaml", fmt.Appendf(nil,
+			"collect: [{kafka: {brokers: [%q], topic: %s, group: %s, tls: {ca_file: %q}, sasl: {mechanism: %s, user: %s, password_file: %q}}}]\n",
+			broker.SecureAddress(), topic, mechanism, broker.CAFile(), mechanism, services.KafkaUser, password))
+		d := startDaemon(t, "run", "-c", config, "--store", store, "--listen", "127.0.0.1:0")
+		d.waitReady(t)
+		eventually(t, "all lines are stored", d, func() bool { return d.metric("weir_requests_total") == float64(len(log)) })
+		d.stop(t)
+		db := openStored(t, store)
+		n := 0
+		err := db.Requests(ctx, storage.RequestFilter{Limit: 1 << 20}, func(r *pipeline.Request, source string) bool {
+			if n++; r.Line != 0 || source != "kafka:web/0" || r.Flags&pipeline.FlagBackfill == 0 {
+				t.Errorf("%s: request of %s:%d, flags %b", mechanism, source, r.Line, r.Flags)
+				return false
+			}
+			return true
+		})
+		if err := errors.Join(err, db.Close()); err != nil || n != len(log) {
+			t.Errorf("%s: %d requests are stored, want %d: %v", mechanism, n, len(log), err)
+		}
+	}
+	pem, err := os.ReadFile(broker.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	wrong := kafka.Cluster{Brokers: []string{broker.SecureAddress()}, TLS: &tls.Config{RootCAs: roots}, Mechanism: "scram-sha-512", User: services.KafkaUser, Password: "guess"}
+	if _, err := wrong.Partitions(ctx, topic); err == nil || !strings.Contains(err.Error(), "SASL") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
+
+// again does f until it succeeds.
+func again(ctx context.Context, t *testing.T, what string, f func() error) {
+	t.Helper()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("%s: %v", what, err)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
