@@ -76,16 +76,19 @@ func (c *console) record(ctx context.Context, e AuditEntry) error {
 	return c.Store.AppendAudit(ctx, e.Time, body)
 }
 
-// maxDenials is how many refusals a minute the audit takes: callers without a
-// token choose their number.
-const maxDenials = 60
+// How many refusals the audit takes: so many at once, and then one every while.
+// Callers without a token choose their number, and the audit is kept for years.
+const (
+	maxDenials   = 60
+	denialsEvery = 30 * time.Second
+)
 
 // denials bounds what refusals write.
 type denials struct {
-	mu      sync.Mutex
-	minute  time.Time
-	written int
-	left    int // not written since the last one that was
+	mu    sync.Mutex
+	spent int       // of maxDenials
+	paid  time.Time // when the last one was given back
+	left  int       // not written since the last one that was
 }
 
 // admit tells whether a refusal is to be written, and how many were not before
@@ -93,14 +96,18 @@ type denials struct {
 func (d *denials) admit(now time.Time) (ok bool, left int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if m := now.Truncate(time.Minute); m != d.minute {
-		d.minute, d.written = m, 0
+	if n := int(now.Sub(d.paid) / denialsEvery); n > 0 && d.spent > 0 {
+		d.spent = max(0, d.spent-n)
+		d.paid = d.paid.Add(time.Duration(n) * denialsEvery)
 	}
-	if d.written >= maxDenials {
+	if d.spent == 0 {
+		d.paid = now
+	}
+	if d.spent >= maxDenials {
 		d.left++
 		return false, 0
 	}
-	d.written++
+	d.spent++
 	left, d.left = d.left, 0
 	return true, left
 }
