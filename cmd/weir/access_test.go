@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -74,6 +77,18 @@ func TestServiceTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		actions = append(actions, row.Entry.Action+" "+row.Entry.Outcome)
+		// As the guide says that anybody can check it.
+		var raw struct {
+			Seq        int64
+			Prev, Hash string
+			Entry      json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(line), &raw); err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s", raw.Prev, raw.Seq, raw.Entry)); hex.EncodeToString(sum[:]) != raw.Hash {
+			t.Errorf("row %d does not hash to what it says", raw.Seq)
+		}
 	}
 	want := "service.start success, token.create success, access denied, token.revoke success, access denied, service.stop success"
 	if got := strings.Join(actions, ", "); got != want {
