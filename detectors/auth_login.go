@@ -64,6 +64,8 @@ const (
 	fewPeople   = 2
 	// wideFrom is from how many refused accounts on it is not a few.
 	wideFrom = 10
+	// namesBy is by when it is decided whether many accounts are names tried out.
+	namesBy = 16
 
 	// Salts of what is put into Profile.seen.
 	saltTried  = 9
@@ -212,6 +214,8 @@ func (st *loginState) reshape() {
 		case st.absent*2 > st.refused && (!st.bySize || st.absent < st.refused):
 			// One size for all may be how this program is answered.
 			st.shape = shapeNames
+		case st.bySize && 4*st.absent >= st.refused && st.refused < namesBy:
+			// It may yet turn out to be about names.
 		case st.failures <= 2*st.refused:
 			st.shape = shapeWide
 		}

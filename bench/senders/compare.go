@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 type result struct {
 	server, way string
 	sent        int // that were answered
+	written     int // of these, that the server wrote to its file; -1 no file
 	stored      int // of these
 	twice       int
 	others      int // stored, and none of ours: what the server refused to read
@@ -66,6 +68,22 @@ func read(ctx context.Context, store, keyFile string, ways map[string]*way, list
 		return true
 	})
 	return err
+}
+
+// writtenTo counts the answered requests of which a line is in a server's file.
+func writtenTo(path string, all []*sent) (int, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	seen := map[int]bool{}
+	for line := range strings.Lines(string(text)) {
+		id, ok := number(strings.ReplaceAll(line, `\/`, "/"))
+		if ok && id < len(all) && !all[id].failed && all[id].status != http.StatusBadRequest {
+			seen[id] = true
+		}
+	}
+	return len(seen), nil
 }
 
 // number finds a request's number in its path.
@@ -212,7 +230,7 @@ func replaced(s string) string {
 func write(w io.Writer, results []*result) (same bool) {
 	same = true
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "server\tway\tanswered\tstored\ttwice\trefused\tof these stored\tdiffering by field")
+	fmt.Fprintln(t, "server\tway\tanswered\twritten\tstored\ttwice\trefused\tof these stored\tdiffering by field")
 	for _, r := range results {
 		var parts []string
 		for field, n := range r.fields {
@@ -223,8 +241,13 @@ func write(w io.Writer, results []*result) (same bool) {
 		if diff == "" {
 			diff = "none"
 		}
-		same = same && len(parts) == 0 && r.stored == r.sent && r.twice == 0
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.server, r.way, r.sent, r.stored, r.twice, r.refused, r.others, diff)
+		// What the server itself did not write is not weir's to store.
+		due, written := r.sent, "-"
+		if r.written >= 0 {
+			due, written = r.written, strconv.Itoa(r.written)
+		}
+		same = same && len(parts) == 0 && r.stored == due && r.twice == 0
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", r.server, r.way, r.sent, written, r.stored, r.twice, r.refused, r.others, diff)
 	}
 	_ = t.Flush()
 	for _, r := range results {

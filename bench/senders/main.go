@@ -199,6 +199,13 @@ func measure(ctx context.Context, r *rig, fronts []*front, weir string, n int, s
 	if err != nil {
 		return nil, fmt.Errorf("weir: %w\n%s", err, tail(r.path("weir.out")))
 	}
+	for name, res := range results {
+		if res.written = -1; filepath.IsAbs(name) {
+			if res.written, err = writtenTo(name, list[name]); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return ordered, read(ctx, store, key, ways, list, results)
 }
 
