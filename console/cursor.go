@@ -20,9 +20,11 @@ type position struct {
 
 // seals makes and opens cursors: a position of one feed and one filter, with a
 // MAC, so that readers keep them and make none of their own. They outlive tokens
-// and restarts; only the pepper ends them.
+// and restarts; only the pepper ends them. The bytes:
 //
 //	version 1 | of feed and filter 4 | seq 8 | known 8 | MAC 16
+//
+// in base64url.
 type seals struct{ key []byte }
 
 const (

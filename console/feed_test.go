@@ -67,7 +67,8 @@ func readFeed(t *testing.T, h http.Handler, target string) (a feedAnswer) {
 	link := w.Header().Get("Link")
 	next, ok := strings.CutSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
 	u, err := url.Parse(next)
-	if !ok || err != nil || u.Query().Get("cursor") != a.Next || u.Query().Has("start") || u.Path != strings.SplitN(target, "?", 2)[0] {
+	path, _, _ := strings.Cut(target, "?")
+	if !ok || err != nil || u.Query().Get("cursor") != a.Next || u.Query().Has("start") || u.Path != path {
 		t.Errorf("%s: Link %s", target, link)
 	}
 	return a
@@ -401,7 +402,7 @@ func readEvents(r io.Reader, fn func(e event) bool) error {
 	return io.ErrUnexpectedEOF
 }
 
-func openStream(t *testing.T, ctx context.Context, url, token, last string) *http.Response {
+func openStream(ctx context.Context, t *testing.T, url, token, last string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -436,7 +437,7 @@ func TestStream(t *testing.T) {
 	written := 0
 	for len(got) < total {
 		ctx, cancel := context.WithCancel(t.Context())
-		resp := openStream(t, ctx, hs.URL+"/api/v1/feed/alerts/stream", "", last)
+		resp := openStream(ctx, t, hs.URL+"/api/v1/feed/alerts/stream", "", last)
 		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
 			t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 		}

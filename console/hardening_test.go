@@ -88,8 +88,9 @@ func TestSlowloris(t *testing.T) {
 			go func() { _, _ = io.WriteString(other, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") }()
 			resp, err := http.ReadResponse(bufio.NewReader(other), nil)
 			if err != nil || resp.StatusCode != 200 {
-				t.Errorf("another one: %v", err)
+				t.Fatalf("another one: %v", err)
 			}
+			_ = resp.Body.Close()
 			_ = other.Close()
 			if err := server.Close(); err != nil {
 				t.Error(err)
@@ -128,8 +129,9 @@ func TestSlowStoreOverAConnection(t *testing.T) {
 		}()
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || resp.StatusCode != 200 {
-			t.Errorf("%v %v", resp, err)
+			t.Fatalf("%v %v", resp, err)
 		}
+		_ = resp.Body.Close()
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}

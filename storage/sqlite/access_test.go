@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +62,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	want.Revoked, want.Used = 20, 12
-	got, ok, err := reopen(t, db).Token(context.Background(), "a1")
+	got, ok, err := reopen(t, db).Token(ctx, "a1")
 	if err != nil || !ok || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%+v %t %v, want %+v", got, ok, err, want)
 	}
