@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -248,9 +249,9 @@ func TestAuthFailsClosed(t *testing.T) {
 
 type failing struct{ *fakeStore }
 
-func (failing) HasTokens(ctxArg) (bool, error) { return false, errors.New("disk I/O error") }
+func (failing) HasTokens(context.Context) (bool, error) { return false, errors.New("disk I/O error") }
 
-func (failing) Token(ctxArg, string) (Token, bool, error) {
+func (failing) Token(context.Context, string) (Token, bool, error) {
 	return Token{}, false, errors.New("disk I/O error")
 }
 

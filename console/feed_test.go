@@ -23,8 +23,6 @@ import (
 	"weir/pipeline"
 )
 
-type ctxArg = context.Context
-
 func readDocumentAs(t *testing.T, h http.Handler, token string) *apiDocument {
 	t.Helper()
 	d := &apiDocument{t: t}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -147,7 +148,7 @@ func TestSlowReaders(t *testing.T) {
 			s.put("a")
 		}
 		o := options(s)
-		o.Waits = func(ctx ctxArg) []string { return nil }
+		o.Waits = func(context.Context) []string { return nil }
 		l := newPipes()
 		server := NewServer(o)
 		go func() { _ = server.Serve(l) }()
