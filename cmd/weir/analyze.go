@@ -37,9 +37,11 @@ to standard error.
 Flags:
   --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
-  --output FORMAT      text (default) or json: one alert revision a line
+  --output FORMAT      text (default); one alert revision a line: json, ocsf, ecs, cef
   -c FILE              configuration (identity, endpoints, detectors; and how inputs
                        that are its sources are read)
+  --keylog FILE        TLS secrets (NSS key log) that open sealed connections of a
+                       capture; also from SSLKEYLOGFILE
   --learn INPUT        baseline traffic that raises no alerts (repeatable)
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
@@ -72,12 +74,24 @@ type analyzeOptions struct {
 	profile    string
 }
 
+// format is how alert revisions are written, "" for none and what there is not.
+func (o *analyzeOptions) format() alerts.Format {
+	switch f := alerts.Format(o.output); f {
+	case "json":
+		return alerts.FormatNative
+	case alerts.FormatOCSF, alerts.FormatECS, alerts.FormatCEF:
+		return f
+	}
+	return ""
+}
+
 func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var o analyzeOptions
 	fs := flag.NewFlagSet("analyze", flag.ContinueOnError)
 	fs.StringVar(&o.how.Format, "format", "auto", "")
 	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
 	fs.StringVar(&o.how.Timezone, "tz", "", "")
+	fs.StringVar(&o.how.keyLog, "keylog", "", "")
 	fs.StringVar(&o.output, "output", "text", "")
 	fs.StringVar(&o.config, "c", "", "")
 	fs.Var(&o.learn, "learn", "")
@@ -102,14 +116,20 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if len(inputs) == 0 {
 		return usage("no input; give a log file, or - for standard input (weir analyze --help)")
 	}
-	if o.output != "text" && o.output != "json" {
-		return usage("--output %s: there are text and json", o.output)
+	if o.output != "text" && o.format() == "" {
+		return usage("--output %s: there are text, json, ocsf, ecs and cef", o.output)
 	}
 	if o.failOn != "" && severityRank(o.failOn) < 0 {
 		return usage("--fail-on %s: there are info, low, medium, high, critical", o.failOn)
 	}
 	if o.workers < 1 || o.workers > 256 {
 		return usage("--workers %d: want 1 to 256", o.workers)
+	}
+	if env := os.Getenv("SSLKEYLOGFILE"); o.how.keyLog == "" && env != "" {
+		// Set for other programs, too: it need not be there, or hold keys.
+		if _, err := readKeyLog(env); err == nil {
+			o.how.keyLog = env
+		}
 	}
 	stop, err := startProfile(o.profile)
 	if err != nil {
@@ -335,11 +355,11 @@ func (a *analysis) take(al *pipeline.Alert) {
 	if len(a.latest) < maxKept {
 		a.latest[al.ID] = *al
 	}
-	if a.o.output == "json" {
+	if f := a.o.format(); f != "" {
 		shown := *al
 		a.open(&shown)
 		// An error stays with the writer and is reported by its last flush.
-		_, _ = a.stdout.Write(append(alerts.AppendJSON(nil, &shown), '\n'))
+		_, _ = a.stdout.Write(append(alerts.AppendFormat(nil, &shown, f, ""), '\n'))
 	}
 }
 
@@ -377,7 +397,7 @@ func (a *analysis) report() int {
 	if a.labels != nil {
 		ev := Evaluate(a.labels, a.all, a.traffic)
 		w := io.Writer(a.stdout)
-		if a.o.output == "json" {
+		if a.o.format() != "" {
 			w = a.stderr
 		}
 		if err := ev.WriteText(w); err != nil {
@@ -479,13 +499,17 @@ func reasonList(m map[string]int64) string {
 
 func (a *analysis) explainRejects() {
 	t := &a.tally
+	if t.parsed == 0 && t.lines == 0 && len(t.packets) > 0 {
+		fmt.Fprintln(a.stderr, "weir analyze: there is no request in the packets that weir can read")
+		return
+	}
 	if t.parsed == 0 {
 		fmt.Fprintf(a.stderr, "weir analyze: none of the %d lines could be read%s\n", t.lines, reasonList(t.reasons))
 	}
 	for i, s := range t.samples {
 		fmt.Fprintf(a.stderr, "  rejected %s:%d (%s): %s\n", t.names[i], s.Line, s.Reason, s.Text)
 	}
-	if t.parsed == 0 {
+	if t.parsed == 0 && len(t.packets) == 0 {
 		fmt.Fprintln(a.stderr, "Give --format NAME, or --log-format with the log_format line of your server.")
 	}
 }
