@@ -1,10 +1,12 @@
-// Package console is the HTTP side of weir: health, metrics and the read-only
-// API, described by the OpenAPI document that it serves itself.
+// Package console is the HTTP side of weir: health, metrics, the API and the
+// feeds, described by the OpenAPI document that it serves itself.
 //
-// It asks for no password yet. What stands in for one: it listens on loopback
-// only, it answers only to names that mean this machine (a page that makes its
-// own name resolve to 127.0.0.1 is refused), it sends no CORS header, and no
-// request changes anything. Account names are tokens here, as they are stored.
+// Who asks shows a token, and each route says which roles may; the table of
+// routes is all there is. On loopback, as long as no token was ever made, callers
+// on this machine read without one. A page that makes its own name resolve to
+// this machine is refused, and no answer has a CORS header. Account names are
+// tokens here, as they are stored; one route opens them, for a reason, and the
+// audit has it.
 //
 // What a caller can cost is bounded: so many answers are made at a time, each
 // within a time and a size, and the rest wait or are told to come back.
@@ -17,9 +19,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +33,8 @@ import (
 	"weir/pipeline"
 )
 
-// Store is what the console reads. Its methods may be called from any
-// goroutine and end soon after ctx does.
+// Store is what the console reads, and the little that it writes. Its methods
+// may be called from any goroutine and end soon after ctx does.
 type Store interface {
 	// Alerts returns the latest revision of each alert that f selects, the one
 	// that changed last first.
@@ -42,6 +46,27 @@ type Store interface {
 	// their source, newest first, until fn returns false. The request is valid
 	// during the call only.
 	Requests(ctx context.Context, f RequestFilter, fn func(r *pipeline.Request, source string) bool) error
+
+	// FeedPage returns up to limit rows of a feed behind seq, in the order of
+	// their commits, and through: who goes on from there gets each row once.
+	// severities select alerts; none select all.
+	FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error)
+	// FeedBounds returns the highest seq that was removed from a feed, and the
+	// highest one that was given; 0 for none.
+	FeedBounds(ctx context.Context, feed string) (removed, last int64, err error)
+	// FeedWait returns when a feed holds a row behind seq, or when ctx ends.
+	FeedWait(ctx context.Context, feed string, seq int64) error
+	// Readers lists how far the readers of feeds have come; SaveReader stores it.
+	Readers(ctx context.Context) ([]Reader, error)
+	SaveReader(ctx context.Context, r Reader) error
+
+	// HasTokens tells whether any token was ever made.
+	HasTokens(ctx context.Context) (bool, error)
+	// Token returns a token by its id, also one that may not be used any more.
+	Token(ctx context.Context, id string) (k Token, ok bool, err error)
+	UseToken(ctx context.Context, id string, at pipeline.Time) error
+	// AppendAudit returns nil when the entry is durable.
+	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
 }
 
 // Alert is one revision in the feed.
@@ -73,17 +98,29 @@ type RequestFilter struct {
 	Limit        int // never 0
 }
 
-// Options are what the console is made from. Host may be empty; the others are
-// needed.
+// Options are what the console is made from. Hosts, Register and Through may be
+// missing; the others are needed.
 type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
 	// Blindspots returns what cannot be detected, as the JSON text of the answer.
 	Blindspots func() ([]byte, error)
-	Metrics    prometheus.Gatherer
-	Log        *zap.Logger
-	Host       string // a name it may be called by, beside those of loopback
+	// Through is the event time that detection has reached; 0 for none yet.
+	Through func() pipeline.Time
+	// Names opens an account's token.
+	Names    func(token string) (name string, ok bool)
+	Pepper   *Pepper
+	Metrics  prometheus.Gatherer
+	Register prometheus.Registerer // for the console's own metrics
+	Log      *zap.Logger
+	Hosts    []string // names it may be called by, beside those of loopback
+	// Open says that others than this machine can connect: nobody is served
+	// without a token, and under any name.
+	Open bool
+	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
+	// turns decisions off.
+	NeverBlock func(netip.Prefix) string
 }
 
 // What an answer may cost.
@@ -91,18 +128,59 @@ const (
 	maxAnswer    = 16 << 20         // bytes; the rest of a list is on the next page
 	maxAnswering = 4                // answers of the API at a time
 	answerWithin = 20 * time.Second // to find what was asked for, and to wait for a turn
+	maxBody      = 64 << 10         // bytes of a request
 )
 
 type console struct {
 	Options
-	turns chan struct{} // one element for each answer in the making
+	turns   chan struct{} // one element for each answer in the making
+	shut    atomic.Bool   // a token was made: no more answers without one
+	rates   rates
+	uses    uses
+	denials denials
+	readers readers
+	seals   seals
+	stop    context.Context // ends when the server shuts down
+}
+
+func newConsole(o Options) *console {
+	c := &console{Options: o, turns: make(chan struct{}, maxAnswering), stop: context.Background()}
+	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
+	c.uses.last = map[string]time.Time{}
+	c.seals = seals{key: o.Pepper.sum("feed cursor", nil)}
+	c.readers = readers{console: c, places: map[readerKey]*place{}, seen: map[string]time.Time{}}
+	return c
 }
 
 // NewServer returns a server that answers for o; the caller gives it a listener
-// (see Config.Open) and shuts it down.
+// (see Config.Open) and shuts it down. The metrics of a second server in the
+// same registry stay the first one's.
 func NewServer(o Options) *http.Server {
+	c := newConsole(o)
+	stop, cancel := context.WithCancel(context.Background())
+	c.stop = stop
+	if o.Register != nil {
+		_ = o.Register.Register(&c.readers)
+	}
+	s := newServer(o, c.guard(c.mux(c.routes())))
+	s.RegisterOnShutdown(cancel)
+	return s
+}
+
+// NewMetricsServer returns a server for metrics and health alone, which asks for
+// no token: it belongs on a network that only the monitoring reaches.
+func NewMetricsServer(o Options) *http.Server {
+	c := newConsole(o)
+	routes := slices.DeleteFunc(c.routes(), func(rt route) bool { return strings.HasPrefix(rt.path, "/api/") })
+	for i := range routes {
+		routes[i].roles = 0
+	}
+	return newServer(o, c.guard(c.mux(routes)))
+}
+
+func newServer(o Options, h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           newHandler(o),
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      answerWithin + 40*time.Second,
@@ -113,76 +191,115 @@ func NewServer(o Options) *http.Server {
 }
 
 func newHandler(o Options) http.Handler {
-	c := &console{Options: o, turns: make(chan struct{}, maxAnswering)}
+	c := newConsole(o)
+	return c.guard(c.mux(c.routes()))
+}
+
+// mux answers routes, and every other method and path with a problem.
+func (c *console) mux(routes []route) *http.ServeMux {
 	mux := http.NewServeMux()
+	methods := map[string][]string{}
 	var paths []string
-	for _, r := range c.routes() {
-		paths = append(paths, r.path)
-		mux.Handle("GET "+r.path, r.handler) // and HEAD
-		mux.HandleFunc(r.path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", "GET, HEAD")
-			refuse(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "this only reads: GET and HEAD"})
+	for _, rt := range routes {
+		if methods[rt.path] == nil {
+			paths = append(paths, rt.path)
+		}
+		methods[rt.path] = append(methods[rt.path], rt.method)
+		if rt.method == http.MethodGet {
+			methods[rt.path] = append(methods[rt.path], http.MethodHead)
+		}
+		mux.Handle(rt.method+" "+rt.path, c.protect(rt)) // GET takes HEAD, too
+	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			refuse(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "this takes " + strings.Join(allowed, " and ")})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
-	return c.guard(mux)
+	return mux
 }
 
+// route is one method at one path.
 type route struct {
-	path    string
-	handler http.Handler
+	method, path string
+	roles        Roles // who may; 0: everybody, also without a token
+	noLocal      bool  // never without a token
+	handler      handler
 }
 
-// routes is all there is; the OpenAPI document has the same paths.
+// routes is all there is, and who may what; the OpenAPI document has the same.
 func (c *console) routes() []route {
+	const people = Viewer | Analyst | Engineer | Admin
+	const get, post = http.MethodGet, http.MethodPost
 	return []route{
-		{"/api/v1/alerts", c.api(c.alerts)},
-		{"/api/v1/alerts/{id}", c.api(c.alert)},
-		{"/api/v1/requests", c.api(c.requests)},
-		{"/api/v1/blindspots", c.api(c.blindspots)},
-		{"/api/v1/openapi.json", c.api(document)},
-		{"/metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxAnswering, Timeout: answerWithin})},
-		{"/healthz", http.HandlerFunc(healthy)},
-		{"/readyz", http.HandlerFunc(c.ready)},
+		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
+		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
+		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
+		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
+		{get, "/api/v1/feed/alerts", people | Feed, false, c.feed(feedAlerts)},
+		{get, "/api/v1/feed/alerts/stream", people | Feed, false, c.stream(feedAlerts)},
+		{get, "/api/v1/feed/audit", Admin | Auditor, false, c.feed(feedAudit)},
+		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
+		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
+		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
+		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
+		{get, "/metrics", people | Feed, false, c.metrics()},
+		{get, "/healthz", 0, false, healthy},
+		{get, "/readyz", 0, false, c.ready},
 	}
+}
+
+func (c *console) metrics() handler {
+	h := promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxAnswering, Timeout: answerWithin})
+	return func(w http.ResponseWriter, r *http.Request, _ *caller) { h.ServeHTTP(w, r) }
 }
 
 // guard gives every answer its id and the headers that keep browsers from
 // doing anything with it, and refuses what was addressed to another name.
 func (c *console) guard(next http.Handler) http.Handler {
+	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set(requestID, rand.Text())
 		h.Set("Cache-Control", "no-store")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
-		if !isOurs(r.Host, c.Host) {
-			refuse(w, &problem{Status: http.StatusMisdirectedRequest, Detail: "the host " + quote(r.Host) + " is not served here; ask for localhost, 127.0.0.1 or [::1]"})
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		if !c.Open && !isOurs(r.Host, c.Hosts) {
+			refuse(w, &problem{Status: http.StatusMisdirectedRequest, Detail: "the host " + quote(r.Host) + " is not served here; ask for localhost, 127.0.0.1 or [::1], or name it in console.names"})
 			return
 		}
+		if err := origins.Check(r); err != nil {
+			refuse(w, &problem{Status: http.StatusForbidden, Detail: "a page of another site asks"})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})
 }
 
 // api makes a handler of f, which returns a JSON text, or a *problem for the
 // caller, or an error for the log.
-func (c *console) api(f func(r *http.Request) ([]byte, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request, _ *caller) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 		defer cancel()
-		select {
-		case c.turns <- struct{}{}:
-			// Held until the answer is written: it is memory.
-			defer func() { <-c.turns }()
-		case <-ctx.Done():
-			w.Header().Set("Retry-After", "5")
-			refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("%d other answers are in the making", maxAnswering)})
+		// Held until the answer is written: it is memory.
+		done, err := c.turn(ctx)
+		if err != nil {
+			c.busy(w)
 			return
 		}
+		defer done()
 		body, err := f(r.WithContext(ctx))
 		var p *problem
 		switch {
@@ -194,17 +311,40 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) http.Handler {
 			refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("nothing to show within %s; ask for less with since, until or principal", answerWithin)})
 		case r.Context().Err() != nil: // nobody waits for the answer
 		default:
-			c.Log.Error("cannot answer", zap.String("path", r.URL.Path), zap.String("request_id", w.Header().Get(requestID)), zap.Error(err))
-			refuse(w, &problem{Status: http.StatusInternalServerError, Detail: "the store did not answer; weir's log has the cause under this request_id"})
+			c.failed(w, r, err)
 		}
-	})
+	}
 }
 
-func healthy(w http.ResponseWriter, _ *http.Request) {
+// turn waits until one more answer may be made; done must be called.
+func (c *console) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case c.turns <- struct{}{}:
+		return func() { <-c.turns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c *console) busy(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "5")
+	refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("%d other answers are in the making", maxAnswering)})
+}
+
+// failed answers for an error that is not the caller's.
+func (c *console) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody waits for the answer
+	}
+	c.Log.Error("cannot answer", zap.String("path", r.URL.Path), zap.String("request_id", w.Header().Get(requestID)), zap.Error(err))
+	refuse(w, &problem{Status: http.StatusInternalServerError, Detail: "the store did not answer; weir's log has the cause under this request_id"})
+}
+
+func healthy(w http.ResponseWriter, _ *http.Request, _ *caller) {
 	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 }
 
-func (c *console) ready(w http.ResponseWriter, r *http.Request) {
+func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 	if waits := c.Waits(r.Context()); len(waits) > 0 {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
@@ -235,8 +375,9 @@ func write(w http.ResponseWriter, status int, kind string, body []byte) {
 }
 
 // isOurs reports whether a Host header means this machine: a loopback address,
-// localhost, or the configured name, with any port.
-func isOurs(header, configured string) bool {
+// localhost, or a configured name, with any port.
+func isOurs(header string, configured []string) bool {
 	host := hostOf(header)
-	return slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) || host != "" && host == strings.ToLower(configured)
+	return slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) ||
+		host != "" && slices.ContainsFunc(configured, func(name string) bool { return strings.EqualFold(name, host) })
 }

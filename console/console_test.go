@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type fakeStore struct {
 	holding  int           // answers that wait
 	alertsBy AlertFilter   // last asked
 	sought   RequestFilter
+	access
 }
 
 func (s *fakeStore) hold(ctx context.Context) error {
@@ -61,6 +63,7 @@ func (s *fakeStore) put(id string) {
 		}
 	}
 	s.feed = append(s.feed, pipeline.Alert{Schema: pipeline.AlertSchema, ID: id, Revision: revision, Status: "open"})
+	s.more()
 }
 
 func (s *fakeStore) row(i int) Alert {
@@ -121,8 +124,14 @@ func (s *fakeStore) Requests(ctx context.Context, f RequestFilter, fn func(r *pi
 func options(s *fakeStore) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_test", Help: "Of a test."}, func() float64 { return 7 }))
-	blindspots := func() ([]byte, error) { return []byte(`{"schema":"weir.blindspots/1"}`), nil }
-	return Options{Store: s, Waits: func(context.Context) []string { return nil }, Blindspots: blindspots, Metrics: registry, Log: zap.NewNop()}
+	return Options{
+		Store: s, Waits: func(context.Context) []string { return nil }, Metrics: registry, Register: registry, Log: zap.NewNop(), Pepper: &Pepper{key: [32]byte{1}},
+		Blindspots: func() ([]byte, error) { return []byte(`{"schema":"weir.blindspots/1"}`), nil },
+		NeverBlock: func(p netip.Prefix) string {
+			return map[bool]string{true: "it is in never_block"}[p.Contains(netip.MustParseAddr("192.0.2.1"))]
+		},
+		Names: func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+	}
 }
 
 // ask does a request to localhost.
@@ -186,7 +195,7 @@ func TestAnswers(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer", "Access-Control-Allow-Origin": "",
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer", "Access-Control-Allow-Origin": "",
 		} {
 			if got := resp.Header.Get(name); got != want {
 				t.Errorf("%s %s: %s: %q, want %q", method, path, name, got, want)
@@ -197,7 +206,7 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s %s: request id %q is empty or used before", method, path, id)
 		}
 		ids[id] = true
-		if status == http.StatusMethodNotAllowed && resp.Header.Get("Allow") != "GET, HEAD" {
+		if status == http.StatusMethodNotAllowed && (resp.Header.Get("Allow") == "" || strings.Contains(resp.Header.Get("Allow"), method)) {
 			t.Errorf("%s %s: Allow: %q", method, path, resp.Header.Get("Allow"))
 		}
 	}
@@ -218,9 +227,15 @@ func TestAnswers(t *testing.T) {
 	f("GET", "/%1b%5b31m%C2%9b", 404, problems, `\\x1b[31m\\u009b`)
 	f("GET", "//example.com/", 307, "text/html", "/example.com/")
 	f("POST", "/nothing", 404, problems, "")
-	for _, r := range (&console{Options: o}).routes() {
+	for _, r := range newConsole(o).routes() {
 		path := strings.ReplaceAll(r.path, "{id}", "a1")
-		f("HEAD", path, 200, "", "")
+		if r.method != http.MethodGet {
+			f("GET", path, 405, problems, r.method)
+			continue
+		}
+		if !strings.HasSuffix(path, "/stream") {
+			f("HEAD", path, 200, "", "")
+		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
 			f(method, path, 405, problems, "GET and HEAD")
 		}
@@ -231,7 +246,7 @@ func TestAnswers(t *testing.T) {
 // TestHosts: a page whose name resolves to this machine gets nothing.
 func TestHosts(t *testing.T) {
 	o := options(&fakeStore{})
-	o.Host = "127.0.0.53"
+	o.Hosts = []string{"127.0.0.53"}
 	h := newHandler(o)
 	f := func(host string, want int) {
 		t.Helper()
@@ -255,7 +270,7 @@ func TestHosts(t *testing.T) {
 	} {
 		f(host, 421)
 	}
-	o.Host = ""
+	o.Hosts = []string{""}
 	h = newHandler(o)
 	f("", 421)
 	f("127.0.0.53", 421)
@@ -346,9 +361,11 @@ func TestAnswersTakeTurns(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := &console{Options: options(&fakeStore{}), turns: make(chan struct{}, 1)}
-		c.turns <- struct{}{} // for ever
-		w := ask(c.guard(c.api(c.alerts)), "GET", "/api/v1/alerts")
+		c := newConsole(options(&fakeStore{}))
+		for range maxAnswering {
+			c.turns <- struct{}{} // for ever
+		}
+		w := ask(c.guard(c.mux(c.routes())), "GET", "/api/v1/alerts")
 		wantProblem(t, w, 503, "in the making")
 		if w.Header().Get("Retry-After") == "" {
 			t.Error("no Retry-After")
@@ -356,8 +373,8 @@ func TestAnswersTakeTurns(t *testing.T) {
 	})
 }
 
-// page is a list as its reader sees it.
-type page struct {
+// listPage is a list as its reader sees it.
+type listPage struct {
 	Data []struct {
 		ID       string
 		Revision int
@@ -366,7 +383,7 @@ type page struct {
 	Before, After *int64
 }
 
-func readPage(t *testing.T, h http.Handler, target string) (p page) {
+func readPage(t *testing.T, h http.Handler, target string) (p listPage) {
 	t.Helper()
 	w := ask(h, "GET", target)
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != 200 {
@@ -466,7 +483,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	for _, target := range []string{"/api/v1/alerts", "/api/v1/requests"} {
 		w := ask(h, "GET", target)
 		size := w.Body.Len()
-		var p page
+		var p listPage
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 			t.Fatal(err)
 		}

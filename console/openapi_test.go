@@ -80,9 +80,21 @@ func (d *apiDocument) check(where string, schema map[string]any, v any) (problem
 	schema = d.follow(schema)
 	bad := func(format string, args ...any) { problems = append(problems, where+": "+fmt.Sprintf(format, args...)) }
 	for word := range schema {
-		if !slices.Contains([]string{"type", "description", "enum", "required", "properties", "additionalProperties", "items", "format", "pattern", "minimum", "maximum", "maxLength", "default"}, word) {
+		if !slices.Contains([]string{"type", "description", "enum", "required", "properties", "additionalProperties", "items", "format", "pattern", "minimum", "maximum", "maxLength", "default", "oneOf"}, word) {
 			d.t.Fatalf("%s: the test does not know the word %s", where, word)
 		}
+	}
+	if list, ok := schema["oneOf"].([]any); ok {
+		fits := 0
+		for _, one := range list {
+			if len(d.check(where, one.(map[string]any), v)) == 0 {
+				fits++
+			}
+		}
+		if fits != 1 {
+			bad("%d of the schemas fit, want one: %v", fits, d.check(where, list[0].(map[string]any), v))
+		}
+		return problems
 	}
 	kind := map[bool]string{true: "null"}[v == nil]
 	switch x := v.(type) {
@@ -156,8 +168,12 @@ func (d *apiDocument) check(where string, schema map[string]any, v any) (problem
 func TestDocumentHasEveryRoute(t *testing.T) {
 	d := readDocument(t)
 	var routes []string
-	for _, r := range (&console{Options: options(&fakeStore{})}).routes() {
-		routes = append(routes, r.path)
+	methods := map[string][]string{}
+	for _, r := range newConsole(options(&fakeStore{})).routes() {
+		if methods[r.path] == nil {
+			routes = append(routes, r.path)
+		}
+		methods[r.path] = append(methods[r.path], strings.ToLower(r.method))
 	}
 	if len(routes) == 0 {
 		t.Fatal("no route")
@@ -168,17 +184,19 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 	operations := map[string]bool{}
 	for _, path := range routes {
-		methods := d.at("paths", path)
-		if diff := cmp.Diff([]string{"get"}, slices.Collect(maps.Keys(methods))); diff != "" {
+		slices.Sort(methods[path])
+		if diff := cmp.Diff(methods[path], slices.Sorted(maps.Keys(d.at("paths", path)))); diff != "" {
 			t.Errorf("%s: %s", path, diff)
 		}
-		id, _ := d.at("paths", path, "get")["operationId"].(string)
-		if id == "" || operations[id] {
-			t.Errorf("%s: the operationId %q is empty or used before", path, id)
-		}
-		operations[id] = true
-		if _, ok := d.at("paths", path, "get", "responses")["default"]; !ok {
-			t.Errorf("%s: no default response", path)
+		for _, method := range methods[path] {
+			id, _ := d.at("paths", path, method)["operationId"].(string)
+			if id == "" || operations[id] {
+				t.Errorf("%s: the operationId %q is empty or used before", path, id)
+			}
+			operations[id] = true
+			if _, ok := d.at("paths", path, method, "responses")["default"]; !ok {
+				t.Errorf("%s: no default response", path)
+			}
 		}
 	}
 }
@@ -187,7 +205,8 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 func (d *apiDocument) parameters(path, in string) map[string]map[string]any {
 	d.t.Helper()
 	found := map[string]map[string]any{}
-	list, _ := d.at("paths", path, "get")["parameters"].([]any)
+	operation, _ := d.at("paths", path)["get"].(map[string]any)
+	list, _ := operation["parameters"].([]any)
 	for _, p := range list {
 		p := d.follow(p.(map[string]any))
 		if p["in"] == in {
@@ -205,7 +224,11 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 	s.put("681081c5a65329e54204b0b8cdfe766a")
 	h := newHandler(options(s))
 	code := func(path, query string) int {
-		return ask(h, "GET", path+"?"+query).Code
+		method := "GET"
+		if strings.HasSuffix(path, "/stream") {
+			method = "HEAD" // it has an end
+		}
+		return ask(h, method, path+"?"+query).Code
 	}
 	known := map[string]func(q *query) error{
 		"/api/v1/alerts":       func(q *query) error { _, err := q.alertFilter(); return err },
@@ -213,6 +236,16 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		"/api/v1/alerts/{id}":  (*query).err,
 		"/api/v1/blindspots":   (*query).err,
 		"/api/v1/openapi.json": (*query).err,
+
+		"/api/v1/feed/alerts":  func(q *query) error { _, err := q.feedPageQuery(feedAlerts); return err },
+		"/api/v1/feed/audit":   func(q *query) error { _, err := q.feedPageQuery(feedAudit); return err },
+		"/api/v1/feed/readers": (*query).err,
+		"/api/v1/decisions": func(q *query) error {
+			q.one("format", "")
+			return q.err()
+		},
+		"/api/v1/feed/alerts/stream": func(q *query) error { _, err := q.feedStreamQuery(feedAlerts); return err },
+		"/api/v1/feed/audit/stream":  func(q *query) error { _, err := q.feedStreamQuery(feedAudit); return err },
 	}
 	for path, read := range known {
 		q := newQuery("")
@@ -228,6 +261,14 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		all := url.Values{}
 		for name, p := range documented {
 			schema := d.follow(p["schema"].(map[string]any))
+			if name == "wait" {
+				continue // it is in TestLongPoll
+			}
+			if feed, ok := strings.CutPrefix(path, "/api/v1/feed/"); ok && name == "cursor" {
+				feed = strings.TrimSuffix(feed, "/stream")
+				all.Set(name, newConsole(options(s)).seals.seal(filterHash(feed, map[string][]string{feedAlerts: {"high", "critical"}}[feed]), position{}))
+				continue
+			}
 			if bad := d.check(name, schema, p["example"]); len(bad) > 0 {
 				t.Errorf("%s: %v", path, bad)
 			}
@@ -294,6 +335,38 @@ func TestDocumentExamples(t *testing.T) {
 			})
 		},
 		"#/components/schemas/Blindspots": func() any { return new(map[string]any) },
+		"#/components/schemas/AlertFeed": func() any {
+			return new(struct {
+				Data       []pipeline.Alert `json:"data"`
+				NextCursor string           `json:"next_cursor"`
+				HasMore    bool             `json:"has_more"`
+				Heartbeat  heartbeat        `json:"heartbeat"`
+			})
+		},
+		"#/components/schemas/AuditFeed": func() any {
+			return new(struct {
+				Data []struct {
+					Schema, Prev, Hash string
+					Seq                int64
+					Entry              AuditEntry
+				} `json:"data"`
+				NextCursor string    `json:"next_cursor"`
+				HasMore    bool      `json:"has_more"`
+				Heartbeat  heartbeat `json:"heartbeat"`
+			})
+		},
+		"#/components/schemas/ReaderList": func() any {
+			return new(struct {
+				Data []readerView `json:"data"`
+			})
+		},
+		"#/components/schemas/DecisionList":  func() any { return new(decisionList) },
+		"#/components/schemas/RevealRequest": func() any { return new(revealRequest) },
+		"#/components/schemas/Revealed": func() any {
+			return new(struct {
+				Data []revealed `json:"data"`
+			})
+		},
 		"#/components/schemas/RequestList": func() any {
 			return new(struct {
 				Data []Request `json:"data"`
@@ -336,12 +409,17 @@ func TestDocumentExamples(t *testing.T) {
 		}
 	}
 	for path := range d.at("paths") {
-		for status, r := range d.at("paths", path, "get", "responses") {
-			r := r.(map[string]any)
-			if _, shared := r["$ref"]; shared {
-				continue
+		for method := range d.at("paths", path) {
+			for status, r := range d.at("paths", path, method, "responses") {
+				r := r.(map[string]any)
+				if _, shared := r["$ref"]; shared {
+					continue
+				}
+				example(path+" "+status, r["content"].(map[string]any))
 			}
-			example(path+" "+status, r["content"].(map[string]any))
+			if _, ok := d.at("paths", path, method)["requestBody"]; ok {
+				example(path, d.at("paths", path, method, "requestBody", "content"))
+			}
 		}
 	}
 	for name := range d.at("components", "responses") {
@@ -417,6 +495,12 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	f("/api/v1/alerts/{id}", "/api/v1/alerts/none", 404)
 	f("/api/v1/requests", "/api/v1/requests", 200)
 	f("/api/v1/requests", "/api/v1/requests?x", 400)
+	f("/api/v1/feed/alerts", "/api/v1/feed/alerts?heartbeat=true", 200)
+	f("/api/v1/feed/alerts", "/api/v1/feed/alerts?start=newest", 200)
+	f("/api/v1/feed/alerts", "/api/v1/feed/alerts?x", 400)
+	f("/api/v1/feed/alerts", "/api/v1/feed/alerts?cursor=x", 400)
+	f("/api/v1/feed/audit", "/api/v1/feed/audit?heartbeat=true", 200)
+	f("/api/v1/feed/readers", "/api/v1/feed/readers", 200)
 	s.err = http.ErrServerClosed
 	f("/api/v1/requests", "/api/v1/requests", 500)
 }
@@ -464,6 +548,10 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 	}
 	walk("alert", d.at("components", "schemas", "Alert"), reflect.TypeFor[pipeline.Alert]())
 	walk("request", d.at("components", "schemas", "Request"), reflect.TypeFor[Request]())
+	walk("heartbeat", d.at("components", "schemas", "Heartbeat"), reflect.TypeFor[heartbeat]())
+	walk("audit entry", d.at("components", "schemas", "AuditEntry"), reflect.TypeFor[AuditEntry]())
+	walk("decision", d.at("components", "schemas", "Decision"), reflect.TypeFor[decision]())
+	walk("reader", d.at("components", "schemas", "ReaderList", "properties", "data"), reflect.TypeFor[[]readerView]())
 	if looked < 100 {
 		t.Errorf("looked at %d members only", looked)
 	}

@@ -19,6 +19,8 @@ type problem struct {
 	Detail    string   `json:"detail"`
 	RequestID string   `json:"request_id"`
 	WaitsFor  []string `json:"waits_for,omitempty"` // of /readyz
+
+	OldestCursor string `json:"oldest_cursor,omitempty"` // of a feed, 410
 }
 
 func (p *problem) Error() string { return p.Detail }

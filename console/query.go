@@ -102,6 +102,15 @@ func (q *query) number(name string, otherwise, least, most int64) int64 {
 	return n
 }
 
+// truth returns true or false, false without a value.
+func (q *query) truth(name string) bool {
+	v := q.one(name, "true or false")
+	if v != "" && v != "true" && v != "false" {
+		q.bad(name, v, "true or false")
+	}
+	return v == "true"
+}
+
 // time returns a time, 0 without one.
 func (q *query) time(name string) pipeline.Time {
 	want := "RFC 3339 after 1970, like 2026-11-22T03:00:00Z (a + is written %2B)"

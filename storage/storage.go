@@ -94,6 +94,9 @@ type RetainPolicy struct {
 	MaxAge   time.Duration // of requests
 	MaxBytes int64         // of the whole store
 	AlertAge time.Duration // of alerts, findings, dead letters and rollups
+	// AuditFrom is the time before which audit entries go, 0 for none. People
+	// do things at the wall clock's time.
+	AuditFrom pipeline.Time
 	// KeepFrom is the lowest position that a stage may still need: blocks at or
 	// behind it stay.
 	KeepFrom int64

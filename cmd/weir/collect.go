@@ -475,6 +475,9 @@ func (s *service) retain(ctx context.Context) {
 			MaxAge: time.Duration(s.cfg.Store.Retention), AlertAge: time.Duration(s.cfg.Store.AlertRetention),
 			MaxBytes: s.maxBytes(), KeepFrom: s.status.keepFrom.Load(),
 		}
+		if age := time.Duration(s.cfg.Store.AuditRetention); age > 0 {
+			p.AuditFrom = timeOf(time.Now().Add(-age))
+		}
 		if r, err := s.db.Retain(ctx, p); err != nil && ctx.Err() == nil {
 			s.log.Error("cannot apply retention", zap.Error(err))
 		} else if r.Blocks > 0 {

@@ -70,6 +70,7 @@ type storeConfig struct {
 	Retention      duration `yaml:"retention"`
 	MaxBytes       size     `yaml:"max_bytes"`
 	AlertRetention duration `yaml:"alert_retention"`
+	AuditRetention duration `yaml:"audit_retention"`
 }
 
 type privacyConfig struct {
@@ -129,7 +130,7 @@ func defaultConfig() *config {
 		Identity: pipeline.DefaultIdentityConfig(),
 		Context:  pipeline.DefaultContextConfig(),
 		Alerts:   alerts.DefaultConfig(),
-		Store:    storeConfig{Path: "weir.db", Retention: duration(7 * 24 * time.Hour), MaxBytes: size{Percent: 20}, AlertRetention: duration(400 * 24 * time.Hour)},
+		Store:    storeConfig{Path: "weir.db", Retention: duration(7 * 24 * time.Hour), MaxBytes: size{Percent: 20}, AlertRetention: duration(400 * 24 * time.Hour), AuditRetention: duration(400 * 24 * time.Hour)},
 		Console:  console.DefaultConfig(),
 		Log:      logConfig{Level: "info", Format: "text"},
 	}

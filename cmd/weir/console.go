@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"time"
+
+	"go.uber.org/zap"
 
 	"weir/alerts"
 	"weir/console"
@@ -13,10 +18,97 @@ import (
 )
 
 // newServer is the HTTP side of weir run.
-func (s *service) newServer() *http.Server {
-	return console.NewServer(console.Options{
-		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Metrics: s.metrics.registry, Log: s.log, Host: s.cfg.Console.Host(),
-	})
+func (s *service) newServer() *http.Server { return console.NewServer(s.consoleOptions()) }
+
+func (s *service) consoleOptions() console.Options {
+	o := console.Options{
+		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
+		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
+		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
+	}
+	if s.never != nil {
+		o.NeverBlock = s.never.Why
+	}
+	return o
+}
+
+// listening are the sockets of the HTTP side.
+type listening struct {
+	api, metrics net.Listener // metrics may be nil
+	servers      []*http.Server
+}
+
+// openSockets opens them. Off loopback it wants a token to be there, so that
+// nobody finds a weir that serves no one and wonders.
+func (s *service) openSockets(ctx context.Context) (l *listening, err error) {
+	if err := s.cfg.Console.Validate(); err != nil {
+		return nil, err
+	}
+	has, err := s.db.HasTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Console.Off() && !has {
+		return nil, fmt.Errorf("console.listen %q is open to others and there is no token; make one with weir token create", s.cfg.Console.Listen)
+	}
+	l = &listening{}
+	if s.listen != nil {
+		l.api, err = s.listen()
+	} else {
+		l.api, err = s.cfg.Console.Open(s.log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.metrics, err = s.cfg.Console.OpenMetrics(); err != nil {
+		return nil, errors.Join(err, l.api.Close())
+	}
+	if !has {
+		s.log.Warn("the API asks for no token: everybody on this machine may read it, and nobody may open names; weir token create ends that",
+			zap.String("listen", l.api.Addr().String()))
+	}
+	return l, nil
+}
+
+// serve answers until the servers are closed; failed gets what ends it before.
+func (l *listening) serve(s *service, start func(func()), failed func(error)) {
+	add := func(server *http.Server, socket net.Listener) {
+		l.servers = append(l.servers, server)
+		start(func() {
+			if err := server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				failed(err)
+			}
+		})
+	}
+	add(s.newServer(), l.api)
+	if l.metrics != nil {
+		o := s.consoleOptions()
+		o.Register, o.Open = nil, true
+		add(console.NewMetricsServer(o), l.metrics)
+	}
+}
+
+// shutdown lets answers end, for so long.
+func (l *listening) shutdown(ctx context.Context, within time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for _, server := range l.servers {
+		_ = server.Shutdown(ctx)
+	}
+}
+
+func (l *listening) close() {
+	for _, server := range l.servers {
+		_ = server.Close()
+	}
+}
+
+// url is where the API is.
+func (s *service) url(l *listening) string {
+	if s.cfg.Console.TLS != nil {
+		return "https://" + l.api.Addr().String()
+	}
+	return "http://" + l.api.Addr().String()
 }
 
 // readyLag is how many records may wait for detection while weir counts as

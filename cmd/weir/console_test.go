@@ -231,7 +231,7 @@ func TestConsoleConfiguration(t *testing.T) {
 	}
 	f("console: {listen: '127.0.0.1:8080'}", "")
 	f("console: {listen: '[::1]:8080'}", "")
-	f("console: {listen: '0.0.0.0:8080'}", "loopback only")
+	f("console: {listen: '0.0.0.0:8080'}", "is open to others: give tls")
 	f("console: {listen: '8080'}", "console.listen")
 	f("console: {port: 8080}", "port")
 }

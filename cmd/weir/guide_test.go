@@ -23,6 +23,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"weir/alerts"
+	"weir/console"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -129,6 +130,7 @@ func metricNames(t *testing.T) map[string]bool {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	console.NewServer(console.Options{Pepper: &console.Pepper{}, Metrics: m.registry, Register: m.registry, Log: zap.NewNop()})
 	described := make(chan *prometheus.Desc)
 	go func() {
 		m.registry.Describe(described)
@@ -165,45 +167,49 @@ func TestGuideNamesEveryMetric(t *testing.T) {
 func TestGuideNamesEveryPath(t *testing.T) {
 	section := sectionOf(t, readPage(t, "docs/guide.md"), "HTTP API")
 	rows := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `GET ([^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST) [^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
 		rows[m[1]] = m[2]
 	}
 	var doc struct {
-		Paths map[string]struct {
-			Get struct {
-				Parameters []struct {
-					Name string `json:"name"`
-					In   string `json:"in"`
-					Ref  string `json:"$ref"`
-				} `json:"parameters"`
-			} `json:"get"`
+		Paths map[string]map[string]struct {
+			Roles      []string `json:"x-roles"`
+			Parameters []struct {
+				Name string `json:"name"`
+				In   string `json:"in"`
+				Ref  string `json:"$ref"`
+			} `json:"parameters"`
 		} `json:"paths"`
 	}
 	if err := json.Unmarshal([]byte(readPage(t, "console/openapi.json")), &doc); err != nil {
 		t.Fatal(err)
 	}
-	parameters := 0
-	for name, p := range doc.Paths {
-		row, ok := rows[name]
-		if !ok {
-			t.Errorf("the guide does not list GET %s", name)
-		}
-		for _, q := range p.Get.Parameters {
-			if q.In == "path" {
-				continue
+	parameters, known := 0, map[string]bool{}
+	for at, methods := range doc.Paths {
+		for method, p := range methods {
+			name := strings.ToUpper(method) + " " + at
+			known[name] = true
+			row, ok := rows[name]
+			roles, answer, _ := strings.Cut(strings.TrimPrefix(row, " "), "|")
+			if want := strings.Join(p.Roles, " "); !ok || strings.TrimSpace(roles) != want && (strings.TrimSpace(roles) != "any" || len(p.Roles) < 6) {
+				t.Errorf("the guide does not list %s, or not for the roles %s", name, want)
 			}
-			parameters++
-			if q.Ref != "" {
-				q.Name = path.Base(q.Ref)
-			}
-			if ok && !strings.Contains(row, "`"+q.Name+"`") {
-				t.Errorf("the guide does not name the parameter %s of GET %s", q.Name, name)
+			for _, q := range p.Parameters {
+				if q.In != "query" && q.Ref == "" {
+					continue
+				}
+				parameters++
+				if q.Ref != "" {
+					q.Name = path.Base(q.Ref)
+				}
+				if ok && !strings.Contains(answer, "`"+q.Name+"`") {
+					t.Errorf("the guide does not name the parameter %s of %s", q.Name, name)
+				}
 			}
 		}
 	}
 	for name := range rows {
-		if _, ok := doc.Paths[name]; !ok {
-			t.Errorf("the guide lists GET %s, which is not there", name)
+		if !known[name] {
+			t.Errorf("the guide lists %s, which is not there", name)
 		}
 	}
 	if parameters < 10 {

@@ -41,6 +41,8 @@ func commands() []command {
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
 		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
+		{"token", "make, list and revoke API tokens", runToken},
+		{"audit", "verify or print who did what with weir", runAudit},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},
 	}

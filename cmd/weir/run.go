@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"weir/alerts"
+	"weir/console"
 	"weir/detectors"
 	"weir/pipeline"
 	"weir/storage/sqlite"
@@ -41,7 +41,7 @@ SIGTERM; it goes on where it stopped, also after a crash.
 Flags:
   -c FILE              configuration
   --store FILE         where everything is kept (default weir.db)
-  --listen ADDRESS     HTTP: health, metrics, alerts (default 127.0.0.1:7380)
+  --listen ADDRESS     HTTP: health, metrics, alerts, feeds (default 127.0.0.1:7380)
   --edition FILE       detect with this edition and learn no other
   --format NAME        of the INPUTs: auto (default), combined, common, json ...
   --log-format STRING  of the INPUTs: the log format line of nginx, Apache, HAProxy or Envoy
@@ -107,6 +107,8 @@ type service struct {
 
 	db      *sqlite.DB
 	keys    *pipeline.PrivacyKeys
+	pepper  *console.Pepper
+	never   *pipeline.NeverBlock // nil while decisions are off
 	id      *pipeline.Identity
 	metrics *metrics
 	labels  map[string]map[string]string // by source
@@ -130,11 +132,11 @@ func (s *service) run(ctx context.Context) error {
 			s.log.Error("cannot close the store", zap.Error(err))
 		}
 	}()
-	if s.listen == nil {
-		s.listen = s.cfg.Console.Open
-	}
-	listener, err := s.listen()
+	sockets, err := s.openSockets(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.recordService(ctx, "service.start"); err != nil {
 		return err
 	}
 	failed, fail := context.WithCancelCause(ctx)
@@ -142,14 +144,9 @@ func (s *service) run(ctx context.Context) error {
 	var late, collecting, detecting sync.WaitGroup
 	// It answers from here on: to learn from long inputs takes a while.
 	s.status.do("the inputs to be opened")
-	server := s.newServer()
-	late.Go(func() {
-		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			fail(err)
-		}
-	})
+	sockets.serve(s, late.Go, fail)
 	defer late.Wait()
-	defer server.Close()
+	defer sockets.close()
 	sources, err := s.sources(ctx)
 	if err != nil {
 		return err
@@ -197,7 +194,7 @@ func (s *service) run(ctx context.Context) error {
 	})
 	s.status.do("")
 	s.log.Info("weir is running", zap.String("version", version), zap.Int("sources", len(sources)),
-		zap.String("store", s.cfg.Store.Path), zap.String("http", "http://"+listener.Addr().String()))
+		zap.String("store", s.cfg.Store.Path), zap.String("http", s.url(sockets)))
 
 	<-failed.Done()
 	s.log.Info("stopping")
@@ -210,9 +207,10 @@ func (s *service) run(ctx context.Context) error {
 	collecting.Wait()
 	stopDetect()
 	detecting.Wait()
-	shutdown, cancel := context.WithTimeout(lateCtx, 2*time.Second)
-	_ = server.Shutdown(shutdown)
-	cancel()
+	sockets.shutdown(lateCtx, 2*time.Second)
+	if err := s.recordService(lateCtx, "service.stop"); err != nil {
+		s.log.Error("cannot say in the audit that weir stops", zap.Error(err))
+	}
 	stopLate()
 	late.Wait()
 	if cause := context.Cause(failed); ctx.Err() == nil && cause != nil {
@@ -230,6 +228,9 @@ func (s *service) open(ctx context.Context) error {
 	if s.keys, err = pipeline.LoadOrCreatePrivacyKeys(keyFile); err != nil {
 		return err
 	}
+	if s.pepper, err = console.LoadOrCreatePepper(s.cfg.pepperFile()); err != nil {
+		return err
+	}
 	logins, err := pipeline.NewLoginRules(s.cfg.Endpoints)
 	if err != nil {
 		return err
@@ -239,6 +240,11 @@ func (s *service) open(ctx context.Context) error {
 	}
 	for _, note := range s.id.Context().Notes() {
 		s.log.Warn("some of a list does not count", zap.String("reason", note))
+	}
+	if d := s.cfg.Console.Decisions; d != nil && d.Enabled {
+		if s.never, err = pipeline.NewNeverBlock(s.cfg.Identity, s.id.Context(), d.NeverBlock); err != nil {
+			return err
+		}
 	}
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err

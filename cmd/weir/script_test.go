@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == "weir" {
 		main()
 	}
+	if path := os.Getenv(feedCrashEnv); path != "" {
+		fmt.Fprintln(os.Stderr, feedChild(path))
+		os.Exit(1)
+	}
 	flag.Parse()
 	// The tests of the service wait more than they compute.
 	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {

@@ -300,6 +300,11 @@ func (db *DB) advance(last, alert int64) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.last, db.alert = max(db.last, last), max(db.alert, alert)
+	db.wake()
+}
+
+// wake wakes who waits; the caller holds mu.
+func (db *DB) wake() {
 	if !db.closed {
 		close(db.moved)
 		db.moved = make(chan struct{})

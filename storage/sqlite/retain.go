@@ -58,11 +58,30 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 			return r, err
 		}
 	}
+	if p.AuditFrom > 0 {
+		if err := db.dropAudit(ctx, int64(p.AuditFrom)); err != nil {
+			return r, err
+		}
+	}
 	if err := db.vacuum(ctx); err != nil {
 		return r, err
 	}
 	db.rearm()
 	return r, nil
+}
+
+// dropAudit removes the audit's rows in front of the first one that is not
+// older than cutoff: what stays is one piece of the chain.
+func (db *DB) dropAudit(ctx context.Context, cutoff int64) (err error) {
+	for n := int64(retainRows); err == nil && n == retainRows; {
+		err = db.write(ctx, "retain", func(t *tx) error {
+			var err error
+			n, _, err = t.exec(`DELETE FROM audit WHERE seq IN (SELECT seq FROM audit
+				WHERE seq < (SELECT coalesce(min(seq), 9223372036854775807) FROM audit WHERE time >= ?) ORDER BY seq LIMIT ?)`, cutoff, retainRows)
+			return err
+		})
+	}
+	return err
 }
 
 // Shed makes room on a full disk: it gives up the reserve, removes the oldest

@@ -33,8 +33,11 @@ type Options struct {
 	// ReadOnly opens the store beside the process that writes it. Writes fail
 	// and WaitAfter does not see what the other process appends.
 	ReadOnly bool
-	Reserve  int64 // bytes kept for a full disk; 0: 16 MiB, below 0: none
-	Readers  int   // connections that read; 0: 4
+	// Beside opens the store for a few small writes, of tokens and the audit,
+	// while another process may have it. It must exist and be up to date.
+	Beside  bool
+	Reserve int64 // bytes kept for a full disk; 0: 16 MiB, below 0: none
+	Readers int   // connections that read; 0: 4
 }
 
 const (
@@ -63,7 +66,8 @@ type DB struct {
 	mu     sync.Mutex
 	last   int64         // position of the last record
 	alert  int64         // seq of the last alert revision
-	moved  chan struct{} // closed and replaced when last or alert grows
+	audit  int64         // seq of the last audit entry that this process knows
+	moved  chan struct{} // closed and replaced when one of them grows
 	closed bool
 }
 
@@ -92,30 +96,20 @@ func open(path string, o Options) (_ *DB, err error) {
 		}
 	}()
 	ctx := context.Background()
-	if o.ReadOnly {
+	if o.ReadOnly || o.Beside {
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
 		}
-	} else {
-		if err := db.prepareFile(); err != nil {
+	}
+	switch {
+	case o.ReadOnly:
+	case o.Beside:
+		if err := db.openWriter(ctx, 10_000); err != nil {
 			return nil, err
 		}
-		if db.writer, err = pool(path, 1, "busy_timeout(2000)", "synchronous(FULL)", "cache_size(-16000)",
-			fmt.Sprintf("wal_autocheckpoint(%d)", logSize/pageSize), fmt.Sprintf("journal_size_limit(%d)", 2*logSize)); err != nil {
+	default:
+		if err := db.own(ctx, o.Reserve); err != nil {
 			return nil, err
-		}
-		if db.conn, err = db.writer.Conn(ctx); err != nil {
-			return nil, db.wrap(err)
-		}
-		if err := migrate(ctx, db.conn); err != nil {
-			return nil, db.wrap(err)
-		}
-		if o.Reserve >= 0 {
-			db.reserve = reserve{path: path + ".reserve", size: o.Reserve}
-			if o.Reserve == 0 {
-				db.reserve.size = 4 * logSize
-			}
-			db.reserve.arm() // a disk too full for it shows in Stats
 		}
 	}
 	readers := o.Readers
@@ -125,7 +119,7 @@ func open(path string, o Options) (_ *DB, err error) {
 	if db.readers, err = pool(path, readers, "busy_timeout(10000)", "query_only(1)", "cache_size(-4000)"); err != nil {
 		return nil, err
 	}
-	if o.ReadOnly {
+	if o.ReadOnly || o.Beside {
 		if err := checkVersion(ctx, db.readers); err != nil {
 			return nil, db.wrap(err)
 		}
@@ -134,10 +128,44 @@ func open(path string, o Options) (_ *DB, err error) {
 		err := db.readers.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table).Scan(into)
 		return db.wrap(err)
 	}
-	if err := errors.Join(sequence("request_blocks", &db.last), sequence("alerts", &db.alert)); err != nil {
+	if err := errors.Join(sequence("request_blocks", &db.last), sequence("alerts", &db.alert), sequence("audit", &db.audit)); err != nil {
 		return nil, err
 	}
 	return db, nil
+}
+
+// own makes db the one that writes the file.
+func (db *DB) own(ctx context.Context, reserved int64) error {
+	if err := db.prepareFile(); err != nil {
+		return err
+	}
+	if err := db.openWriter(ctx, 2000); err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.conn); err != nil {
+		return db.wrap(err)
+	}
+	if reserved >= 0 {
+		db.reserve = reserve{path: db.path + ".reserve", size: reserved}
+		if reserved == 0 {
+			db.reserve.size = 4 * logSize
+		}
+		db.reserve.arm() // a disk too full for it shows in Stats
+	}
+	return nil
+}
+
+// openWriter opens the connection that writes; it waits for so many
+// milliseconds when another process is writing.
+func (db *DB) openWriter(ctx context.Context, patience int) (err error) {
+	if db.writer, err = pool(db.path, 1, fmt.Sprintf("busy_timeout(%d)", patience), "synchronous(FULL)", "cache_size(-16000)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", logSize/pageSize), fmt.Sprintf("journal_size_limit(%d)", 2*logSize)); err != nil {
+		return err
+	}
+	if db.conn, err = db.writer.Conn(ctx); err != nil {
+		return db.wrap(err)
+	}
+	return nil
 }
 
 // prepareFile takes the lock and makes sure the file can be written, before

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"weir/console"
+	"weir/pipeline"
+	"weir/storage"
+)
+
+// The feeds, tokens and the audit of the embedded store, as the console wants
+// them.
+
+func (s consoleStore) FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) ([]console.Alert, int64, error) {
+	if feed == "audit" {
+		rows, err := s.db.AuditAfter(ctx, seq, limit)
+		list := make([]console.Alert, len(rows))
+		for i := range rows {
+			list[i] = console.Alert{Seq: rows[i].Seq, JSON: auditRow(&rows[i])}
+			seq = rows[i].Seq
+		}
+		return list, seq, err
+	}
+	stored, through, err := s.db.FeedPage(ctx, seq, severities, limit)
+	list, err := consoleAlerts(stored, err)
+	return list, through, err
+}
+
+// auditRow is a row of the audit as its feed has it: the entry is the text that
+// was hashed.
+func auditRow(r *storage.AuditRow) []byte {
+	entry := json.RawMessage(r.Body)
+	if !json.Valid(entry) { // somebody changed it; verify says where
+		entry = json.RawMessage("null")
+	}
+	return fmt.Appendf(nil, `{"schema":"weir.audit_row/1","seq":%d,"prev":"%x","hash":"%x","entry":%s}`, r.Seq, r.Prev, r.Hash, entry)
+}
+
+func (s consoleStore) FeedBounds(ctx context.Context, feed string) (removed, last int64, err error) {
+	if feed == "audit" {
+		return s.db.AuditBounds(ctx)
+	}
+	return s.db.FeedBounds(ctx)
+}
+
+func (s consoleStore) FeedWait(ctx context.Context, feed string, seq int64) error {
+	if feed == "audit" {
+		return s.db.WaitAuditAfter(ctx, seq)
+	}
+	return s.db.WaitAlertsAfter(ctx, seq)
+}
+
+func (s consoleStore) Readers(ctx context.Context) ([]console.Reader, error) {
+	stored, err := s.db.FeedReaders(ctx)
+	list := make([]console.Reader, len(stored))
+	for i, r := range stored {
+		list[i] = console.Reader{Feed: r.Feed, ID: r.Reader, Seq: r.Seq, Time: r.Time}
+	}
+	return list, err
+}
+
+func (s consoleStore) SaveReader(ctx context.Context, r console.Reader) error {
+	return s.db.SaveFeedReader(ctx, storage.FeedReader{Feed: r.Feed, Reader: r.ID, Seq: r.Seq, Time: r.Time})
+}
+
+func (s consoleStore) HasTokens(ctx context.Context) (bool, error) { return s.db.HasTokens(ctx) }
+
+func (s consoleStore) Token(ctx context.Context, id string) (console.Token, bool, error) {
+	k, ok, err := s.db.Token(ctx, id)
+	return console.Token{ID: k.ID, Name: k.Name, MAC: k.MAC, Roles: k.Roles, Expires: k.Expires, Revoked: k.Revoked}, ok, err
+}
+
+func (s consoleStore) UseToken(ctx context.Context, id string, at pipeline.Time) error {
+	return s.db.UseToken(ctx, id, at)
+}
+
+func (s consoleStore) AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error {
+	return s.db.AppendAudit(ctx, storage.AuditEntry{Time: at, Body: body})
+}

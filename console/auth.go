@@ -1,0 +1,202 @@
+package console
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/pipeline"
+)
+
+// caller is who asks.
+type caller struct {
+	id, name string
+	roles    Roles
+	text     string // the token as it was shown; "" for local
+	address  string
+}
+
+// localRoles are what a caller on this machine may do while there are no
+// tokens: read what the log on this machine says anyway. It opens no names.
+const localRoles = Viewer | Analyst | Engineer | Feed | Auditor
+
+// localID is the reader's name of callers without a token.
+const localID = "local"
+
+func (w *caller) local() bool { return w.text == "" }
+
+func (w *caller) who() AuditWho {
+	kind := "token"
+	if w.local() {
+		kind = "local"
+	}
+	return AuditWho{Kind: kind, ID: w.id, Name: w.name, Roles: w.roles.Names()}
+}
+
+// handler answers somebody who may ask.
+type handler func(w http.ResponseWriter, r *http.Request, who *caller)
+
+// protect makes an http.Handler of rt: it lets through who has one of its roles.
+func (c *console) protect(rt route) http.Handler {
+	if rt.roles == 0 {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { rt.handler(w, r, nil) })
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, err := c.authenticate(r)
+		var p *problem
+		switch {
+		case errors.As(err, &p):
+			if p.Status == http.StatusUnauthorized {
+				challenge := `Bearer realm="weir"`
+				if r.Header.Get("Authorization") != "" {
+					challenge += `, error="invalid_token"`
+				}
+				w.Header().Set("WWW-Authenticate", challenge)
+			}
+			refuse(w, p)
+			return
+		case err != nil:
+			c.failed(w, r, err)
+			return
+		}
+		if who.roles&rt.roles == 0 || rt.noLocal && who.local() {
+			c.forbid(w, r, who, rt)
+			return
+		}
+		if !c.rates.take(w.Header(), who, time.Now()) {
+			refuse(w, &problem{Status: http.StatusTooManyRequests, Detail: "too many requests with this token; Retry-After says when to go on"})
+			return
+		}
+		c.noteUse(r.Context(), who)
+		rt.handler(w, r, who)
+	})
+}
+
+func (c *console) forbid(w http.ResponseWriter, r *http.Request, who *caller, rt route) {
+	detail := fmt.Sprintf("this is for the roles %s; the token has %s", strings.Join(rt.roles.Names(), ", "), strings.Join(who.roles.Names(), ", "))
+	if who.local() {
+		detail = "this is for holders of a token; make one with weir token create"
+	}
+	c.recordDenial(r.Context(), c.entry(w, r, who, "access", &AuditTarget{Kind: "route", IDs: []string{rt.method + " " + rt.path}}, "none of the roles"))
+	refuse(w, &problem{Status: http.StatusForbidden, Detail: detail})
+}
+
+// entry is an audit entry of what who does by r; the outcome is the caller's.
+func (c *console) entry(w http.ResponseWriter, r *http.Request, who *caller, action string, target *AuditTarget, reason string) AuditEntry {
+	return AuditEntry{
+		Time: pipeline.TimeOf(time.Now()), Action: action, Who: who.who(), Where: AuditWhere{Interface: "api", Address: who.address},
+		Target: target, Reason: reason, RequestID: w.Header().Get(requestID),
+	}
+}
+
+// authenticate tells who sent r. The error is a *problem for the caller, or the
+// store's.
+func (c *console) authenticate(r *http.Request) (*caller, error) {
+	address, _, _ := net.SplitHostPort(r.RemoteAddr)
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		closed, err := c.closed(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		if closed {
+			return nil, &problem{Status: http.StatusUnauthorized, Detail: "show a token: Authorization: Bearer weir_..."}
+		}
+		return &caller{id: localID, name: localID, roles: localRoles, address: address}, nil
+	}
+	scheme, text, _ := strings.Cut(header, " ")
+	refused := &problem{Status: http.StatusUnauthorized, Detail: "this token is not valid"}
+	id, ok := idOf(text)
+	if !strings.EqualFold(scheme, "Bearer") || !ok {
+		c.recordDenial(r.Context(), c.stranger(r, address, "", "no token by its form"))
+		return nil, refused
+	}
+	k, ok, err := c.Store.Token(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	why := ""
+	switch {
+	case !ok:
+		why = "unknown"
+	case subtle.ConstantTimeCompare(c.Pepper.MAC(text), k.MAC) != 1:
+		why = "another secret"
+	default:
+		why = k.fit(time.Now())
+	}
+	if why != "" {
+		c.recordDenial(r.Context(), c.stranger(r, address, id, why))
+		return nil, refused
+	}
+	return &caller{id: k.ID, name: k.Name, roles: rolesOf(k.Roles), text: text, address: address}, nil
+}
+
+// stranger is the entry of a token that was not taken.
+func (c *console) stranger(r *http.Request, address, id, why string) AuditEntry {
+	return AuditEntry{
+		Time: pipeline.TimeOf(time.Now()), Action: "access", Who: AuditWho{Kind: "none", ID: id}, Where: AuditWhere{Interface: "api", Address: address},
+		Target: &AuditTarget{Kind: "route", IDs: []string{r.Method + " " + r.URL.Path}}, Reason: "token: " + why,
+	}
+}
+
+// closed tells whether callers need a token: on loopback from the first one that
+// was ever made.
+func (c *console) closed(ctx context.Context) (bool, error) {
+	if c.Open || c.shut.Load() {
+		return true, nil
+	}
+	has, err := c.Store.HasTokens(ctx)
+	if has {
+		c.shut.Store(true)
+	}
+	return has, err
+}
+
+// still tells whether who may go on, for answers that last.
+func (c *console) still(ctx context.Context, who *caller) bool {
+	if who.local() {
+		closed, err := c.closed(ctx)
+		return err == nil && !closed
+	}
+	k, ok, err := c.Store.Token(ctx, who.id)
+	return err == nil && ok && subtle.ConstantTimeCompare(c.Pepper.MAC(who.text), k.MAC) == 1 && k.fit(time.Now()) == ""
+}
+
+// uses remembers when the use of a token was last stored.
+type uses struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// usesEvery is how exactly the last use of a token is known: each costs a write.
+const usesEvery = time.Minute
+
+func (c *console) noteUse(ctx context.Context, who *caller) {
+	if who.local() {
+		return
+	}
+	now := time.Now()
+	c.uses.mu.Lock()
+	due := now.Sub(c.uses.last[who.id]) >= usesEvery
+	if due {
+		if len(c.uses.last) >= maxCallers {
+			clear(c.uses.last)
+		}
+		c.uses.last[who.id] = now
+	}
+	c.uses.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := c.Store.UseToken(ctx, who.id, pipeline.TimeOf(now)); err != nil && ctx.Err() == nil {
+		c.Log.Warn("cannot store the use of a token", zap.String("token", who.id), zap.Error(err))
+	}
+}

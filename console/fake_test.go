@@ -1,0 +1,170 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"weir/pipeline"
+)
+
+// access is the fakeStore's other half: tokens, the audit and the readers.
+type access struct {
+	tokens   []Token
+	audit    [][]byte
+	auditErr error
+	readers  map[string]Reader
+	used     map[string]pipeline.Time
+	removed  int64 // of the feed of alerts
+	moved    chan struct{}
+}
+
+// more wakes who waits for rows; the caller holds mu.
+func (s *fakeStore) more() {
+	if s.moved != nil {
+		close(s.moved)
+		s.moved = nil
+	}
+}
+
+func (s *fakeStore) FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error) {
+	if err := s.hold(ctx); err != nil {
+		return nil, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if feed == feedAudit {
+		for i := seq; i < int64(len(s.audit)) && len(rows) < limit; i++ {
+			rows = append(rows, Alert{Seq: i + 1, JSON: fmt.Appendf(nil, `{"schema":"weir.audit_row/1","seq":%d,"prev":"","hash":"","entry":%s}`, i+1, s.audit[i])})
+		}
+		return rows, seq + int64(len(rows)), nil
+	}
+	through = max(seq, int64(len(s.feed)))
+	for i := max(seq, s.removed); i < int64(len(s.feed)); i++ {
+		if len(severities) > 0 && !slices.Contains(severities, s.feed[i].Severity) {
+			continue
+		}
+		rows = append(rows, s.row(int(i)))
+		if len(rows) == limit {
+			return rows, i + 1, nil
+		}
+	}
+	return rows, through, nil
+}
+
+func (s *fakeStore) FeedBounds(_ context.Context, feed string) (removed, last int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if feed == feedAudit {
+		return 0, int64(len(s.audit)), s.err
+	}
+	return s.removed, int64(len(s.feed)), s.err
+}
+
+func (s *fakeStore) FeedWait(ctx context.Context, feed string, seq int64) error {
+	for {
+		s.mu.Lock()
+		last := int64(len(s.feed))
+		if feed == feedAudit {
+			last = int64(len(s.audit))
+		}
+		if s.moved == nil {
+			s.moved = make(chan struct{})
+		}
+		moved := s.moved
+		s.mu.Unlock()
+		if last > seq {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *fakeStore) Readers(context.Context) (list []Reader, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.readers {
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+func (s *fakeStore) SaveReader(_ context.Context, r Reader) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.readers == nil {
+		s.readers = map[string]Reader{}
+	}
+	s.readers[r.Feed+"/"+r.ID] = r
+	return nil
+}
+
+func (s *fakeStore) HasTokens(context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tokens) > 0, nil
+}
+
+func (s *fakeStore) Token(_ context.Context, id string) (Token, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.tokens {
+		if k.ID == id {
+			return k, true, nil
+		}
+	}
+	return Token{}, false, nil
+}
+
+func (s *fakeStore) UseToken(_ context.Context, id string, at pipeline.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used == nil {
+		s.used = map[string]pipeline.Time{}
+	}
+	s.used[id] = at
+	return nil
+}
+
+func (s *fakeStore) AppendAudit(_ context.Context, _ pipeline.Time, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.auditErr != nil {
+		return s.auditErr
+	}
+	if !json.Valid(body) {
+		return errors.New("the entry is no JSON")
+	}
+	s.audit = append(s.audit, body)
+	s.more()
+	return nil
+}
+
+// entries reads the audit.
+func (s *fakeStore) entries() (list []AuditEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, body := range s.audit {
+		var e AuditEntry
+		if err := json.Unmarshal(body, &e); err != nil {
+			panic(err)
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// give makes a token with roles for o and returns its text.
+func (s *fakeStore) give(o Options, name string, roles Roles) string {
+	text, id := NewToken()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = append(s.tokens, Token{ID: id, Name: name, MAC: o.Pepper.MAC(text), Roles: roles.Names()})
+	return text
+}

@@ -1,0 +1,109 @@
+package console
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What a reveal may ask for.
+const (
+	maxReveal            = 200
+	minReason, maxReason = 8, 500
+	maxAccount, maxAlert = 1024, 64 // bytes of a token and of an alert's id
+)
+
+// revealRequest asks for the names behind accounts' tokens.
+type revealRequest struct {
+	Tokens []string `json:"tokens"`
+	Reason string   `json:"reason"`
+	Alert  string   `json:"alert,omitempty"` // the alert that it is for
+}
+
+// revealed is one answer: null where a token opens to nothing.
+type revealed struct {
+	Token string  `json:"token"`
+	Name  *string `json:"name"`
+}
+
+// reveal answers {"data":[{"token","name"}...]}. The audit has who asked for which
+// tokens and why before anybody sees a name; without the audit there is no answer.
+func (c *console) reveal(w http.ResponseWriter, r *http.Request, who *caller) {
+	q, err := readReveal(r)
+	if err != nil {
+		c.refuseFor(w, r, err)
+		return
+	}
+	e := c.entry(w, r, who, "names.reveal", &AuditTarget{Kind: "account", IDs: q.Tokens}, q.Reason)
+	e.Outcome = "success"
+	if q.Alert != "" {
+		e.After = map[string]string{"alert": q.Alert}
+	}
+	if err := c.record(r.Context(), e); err != nil {
+		c.failed(w, r, fmt.Errorf("names stay closed: %w", err))
+		return
+	}
+	list := make([]revealed, len(q.Tokens))
+	for i, token := range q.Tokens {
+		list[i].Token = token
+		if name, ok := c.Names(token); ok {
+			list[i].Name = &name
+		}
+	}
+	body, err := json.Marshal(map[string]any{"data": list})
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	write(w, http.StatusOK, "application/json", appendPrintable(nil, append(body, '\n')))
+}
+
+// readReveal reads and checks the body; the error is a *problem.
+func readReveal(r *http.Request) (q revealRequest, err error) {
+	bad := func(status int, format string, args ...any) (revealRequest, error) {
+		return q, &problem{Status: status, Detail: fmt.Sprintf(format, args...)}
+	}
+	if err := newQuery(r.URL.RawQuery).err(); err != nil {
+		return q, err
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return bad(http.StatusUnsupportedMediaType, "the body must be application/json")
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	var large *http.MaxBytesError
+	if err = d.Decode(&q); err == nil {
+		_, err = d.Token()
+		if errors.Is(err, io.EOF) {
+			err = nil
+		} else if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	switch {
+	case errors.As(err, &large):
+		return bad(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", large.Limit)
+	case err != nil:
+		return bad(http.StatusBadRequest, "read the body: %s", quote(err.Error()))
+	}
+	q.Reason = strings.TrimSpace(q.Reason)
+	switch n := utf8.RuneCountInString(q.Reason); {
+	case len(q.Tokens) == 0 || len(q.Tokens) > maxReveal:
+		return bad(http.StatusBadRequest, "tokens: give 1 to %d", maxReveal)
+	case n < minReason || n > maxReason || strings.ContainsFunc(q.Reason, unicode.IsControl):
+		return bad(http.StatusBadRequest, "reason: say why in %d to %d characters on one line", minReason, maxReason)
+	case len(q.Alert) > maxAlert:
+		return bad(http.StatusBadRequest, "alert: an id has at most %d characters", maxAlert)
+	}
+	if i := slices.IndexFunc(q.Tokens, func(s string) bool { return !strings.HasPrefix(s, "u_") || len(s) > maxAccount }); i >= 0 {
+		return bad(http.StatusBadRequest, "tokens: %s is no account's token (u_...)", quote(q.Tokens[i]))
+	}
+	return q, nil
+}
