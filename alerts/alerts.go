@@ -14,6 +14,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"weir/pipeline"
@@ -52,33 +54,110 @@ func (r *RetryAfter) Error() string {
 // Unwrap returns the error without the wait.
 func (r *RetryAfter) Unwrap() error { return r.Err }
 
+// ItemErrors is an error of a sink that was told of each alert of a batch: Errs
+// has one for each, nil for those that were taken.
+type ItemErrors struct{ Errs []error }
+
+func (e *ItemErrors) Error() string {
+	n, first := 0, error(nil)
+	for _, err := range e.Errs {
+		if err != nil {
+			if n++; first == nil {
+				first = err
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d alerts were not taken: %v", n, len(e.Errs), first)
+}
+
+// SinkOptions are what every sink needs besides its configuration.
+type SinkOptions struct {
+	Version  string                             // of weir, for the User-Agent
+	Networks []netip.Prefix                     // special networks that sinks may be in
+	Kafka    func(KafkaConfig) (Produce, error) // how topics are written; nil is not at all
+
+	// Of tests; nil is the network.
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
 // kind is one entry of the catalog.
 type kind struct {
 	name     string
 	used     func(*SinkConfig) bool
 	validate func(*SinkConfig) []error
-	open     func(c *SinkConfig, version string) (Sink, error)
+	open     func(*SinkConfig, SinkOptions) (Sink, error)
+	format   Format // when none is configured; "" has a form of its own
+	batch    int    // alerts in one attempt, when not configured
+	perMin   int    // attempts a minute, when not configured; 0 any number
 }
 
 // catalog lists the kinds of sink.
 func catalog() []kind {
 	return []kind{
 		{
-			"webhook",
-			func(c *SinkConfig) bool { return c.Webhook != nil },
-			func(c *SinkConfig) []error { return c.Webhook.validate() },
-			func(c *SinkConfig, version string) (Sink, error) { return newWebhook(*c.Webhook, version) },
+			name: "webhook", format: FormatNative, batch: 1,
+			used:     func(c *SinkConfig) bool { return c.Webhook != nil },
+			validate: func(c *SinkConfig) []error { return c.Webhook.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newWebhook(*c.Webhook, c.writer(), o) },
+		},
+		{
+			name: "splunk", format: FormatNative, batch: 100,
+			used:     func(c *SinkConfig) bool { return c.Splunk != nil },
+			validate: func(c *SinkConfig) []error { return c.Splunk.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newSplunk(*c.Splunk, c.writer(), o) },
+		},
+		{
+			name: "elasticsearch", format: FormatECS, batch: 100,
+			used:     func(c *SinkConfig) bool { return c.Elasticsearch != nil },
+			validate: func(c *SinkConfig) []error { return c.Elasticsearch.validate() },
+			open: func(c *SinkConfig, o SinkOptions) (Sink, error) {
+				return newElasticsearch(*c.Elasticsearch, c.writer(), o)
+			},
+		},
+		{
+			name: "sentinel", format: FormatNative, batch: 100,
+			used:     func(c *SinkConfig) bool { return c.Sentinel != nil },
+			validate: func(c *SinkConfig) []error { return c.Sentinel.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newSentinel(*c.Sentinel, c.writer(), o) },
+		},
+		{
+			name: "syslog", format: FormatCEF, batch: 64,
+			used:     func(c *SinkConfig) bool { return c.Syslog != nil },
+			validate: func(c *SinkConfig) []error { return c.Syslog.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newSyslog(*c.Syslog, c.writer(), o) },
+		},
+		{
+			name: "file", format: FormatNative, batch: window,
+			used:     func(c *SinkConfig) bool { return c.File != nil },
+			validate: func(c *SinkConfig) []error { return c.File.validate() },
+			open:     func(c *SinkConfig, _ SinkOptions) (Sink, error) { return newFile(*c.File, c.writer()) },
+		},
+		{
+			name: "kafka", format: FormatNative, batch: 100,
+			used:     func(c *SinkConfig) bool { return c.Kafka != nil },
+			validate: func(c *SinkConfig) []error { return c.Kafka.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newKafka(*c.Kafka, c.writer(), o) },
+		},
+		{
+			name: "pagerduty", batch: 1, perMin: 120,
+			used:     func(c *SinkConfig) bool { return c.PagerDuty != nil },
+			validate: func(c *SinkConfig) []error { return c.PagerDuty.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newPagerDuty(*c.PagerDuty, o) },
+		},
+		{
+			name: "slack", batch: 1, perMin: 60,
+			used:     func(c *SinkConfig) bool { return c.Slack != nil },
+			validate: func(c *SinkConfig) []error { return c.Slack.validate() },
+			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newSlack(*c.Slack, o) },
 		},
 	}
 }
 
-// OpenSink makes the one sink that c configures; version is weir's, for the
-// User-Agent. Files that c names are read here.
-func OpenSink(c SinkConfig, version string) (Sink, error) {
-	for _, k := range catalog() {
-		if k.used(&c) {
-			return k.open(&c, version)
-		}
+// OpenSink makes the one sink that c configures. Files that c names are read here.
+func OpenSink(c SinkConfig, o SinkOptions) (Sink, error) {
+	if k := c.kind(); k != nil {
+		return k.open(&c, o)
 	}
 	return nil, errors.New("open sink: no kind is configured")
 }

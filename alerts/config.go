@@ -1,8 +1,11 @@
 package alerts
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sort"
 	"strconv"
@@ -16,6 +19,9 @@ import (
 type Config struct {
 	Sinks  map[string]SinkConfig `yaml:"sinks"`
 	Routes []Route               `yaml:"routes"`
+	// AllowNetworks are private networks that names of sinks may lead into; see
+	// guard.
+	AllowNetworks []string `yaml:"allow_networks"`
 	// MaxOpen bounds the open incidents; the weakest beyond it are counted in
 	// one notice. MaxResolved bounds the resolved ones that may reopen.
 	MaxOpen     int `yaml:"max_open"`
@@ -25,9 +31,114 @@ type Config struct {
 // DefaultConfig has no sinks; alerts are kept and shown all the same.
 func DefaultConfig() Config { return Config{MaxOpen: 100_000, MaxResolved: 65_536} }
 
-// SinkConfig configures one sink: exactly one of its fields is set.
+// SinkConfig configures one sink: exactly one of its kinds is set.
 type SinkConfig struct {
-	Webhook *WebhookConfig `yaml:"webhook"`
+	Webhook       *WebhookConfig       `yaml:"webhook"`
+	Splunk        *SplunkConfig        `yaml:"splunk"`
+	Elasticsearch *ElasticsearchConfig `yaml:"elasticsearch"`
+	Sentinel      *SentinelConfig      `yaml:"sentinel"`
+	Syslog        *SyslogConfig        `yaml:"syslog"`
+	File          *FileConfig          `yaml:"file"`
+	Kafka         *KafkaConfig         `yaml:"kafka"`
+	PagerDuty     *PagerDutyConfig     `yaml:"pagerduty"`
+	Slack         *SlackConfig         `yaml:"slack"`
+
+	// Format is how alerts are written, for the kinds that leave a choice;
+	// OCSFVersion is that of FormatOCSF, the newest when empty.
+	Format      Format `yaml:"format"`
+	OCSFVersion string `yaml:"ocsf_version"`
+	// Batch bounds the alerts in one attempt, MaxPerMinute the attempts in a
+	// minute; 0 is what suits the kind.
+	Batch        int `yaml:"batch"`
+	MaxPerMinute int `yaml:"max_per_minute"`
+}
+
+const maxBatch = window
+
+// kind is the entry of the catalog that c uses, nil for none.
+func (c *SinkConfig) kind() *kind {
+	for _, k := range catalog() {
+		if k.used(c) {
+			return &k
+		}
+	}
+	return nil
+}
+
+// limits are how many alerts go into one attempt, and how far apart attempts are.
+func (c *SinkConfig) limits() (batch int, pace time.Duration) {
+	k := c.kind()
+	if k == nil {
+		k = &kind{batch: 1}
+	}
+	batch = cmp.Or(c.Batch, k.batch)
+	if n := cmp.Or(c.MaxPerMinute, k.perMin); n > 0 {
+		pace = time.Minute / time.Duration(n)
+	}
+	return batch, pace
+}
+
+// writer writes alerts in the format that c asks for.
+func (c *SinkConfig) writer() writer {
+	w := writer{format: c.Format, ocsf: c.OCSFVersion}
+	if k := c.kind(); w.format == "" && k != nil {
+		w.format = k.format
+	}
+	return w
+}
+
+// writer writes alerts in one format.
+type writer struct {
+	format Format
+	ocsf   string
+}
+
+func (w writer) append(dst []byte, a *pipeline.Alert) []byte {
+	return AppendFormat(dst, a, w.format, w.ocsf)
+}
+
+// value is a as a member of a JSON document.
+func (w writer) value(a *pipeline.Alert) any {
+	b := w.append(nil, a)
+	if w.format == FormatCEF {
+		return string(b)
+	}
+	return json.RawMessage(b)
+}
+
+// validate returns the problems of what all kinds share.
+func (c *SinkConfig) validate(k *kind) []error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	known := false
+	var names []string
+	for _, f := range formats() {
+		known = known || f.name == c.Format
+		names = append(names, string(f.name))
+	}
+	switch {
+	case c.Format == "":
+	case !known:
+		bad("format: %q is none of %s", c.Format, strings.Join(names, ", "))
+	case k.format == "":
+		bad("format: %s has a form of its own", k.name)
+	}
+	if c.OCSFVersion != "" && !slices.Contains(OCSFVersions(), c.OCSFVersion) {
+		bad("ocsf_version: %q is none of %s", c.OCSFVersion, strings.Join(OCSFVersions(), ", "))
+	}
+	if c.OCSFVersion != "" && c.writer().format != FormatOCSF {
+		bad("ocsf_version: is for format: ocsf")
+	}
+	if c.Batch < 0 || c.Batch > maxBatch {
+		bad("batch: %d is not within 1 to %d", c.Batch, maxBatch)
+	}
+	if c.Batch > 1 && k.batch == 1 {
+		bad("batch: %s takes one alert at a time", k.name)
+	}
+	if c.MaxPerMinute < 0 || c.MaxPerMinute > 60_000 {
+		bad("max_per_minute: %d is not within 1 to 60000", c.MaxPerMinute)
+	}
+	return errs
 }
 
 // Route sends the alerts that match to sinks. Every route is looked at; an
@@ -103,14 +214,21 @@ func (c *Config) Validate() []error {
 			if !k.used(&s) {
 				continue
 			}
-			n++
+			if n++; n == 1 {
+				for _, err := range s.validate(&k) {
+					errs = append(errs, fmt.Errorf("alerts.sinks.%s.%w", name, err))
+				}
+			}
 			for _, err := range k.validate(&s) {
-				bad("sinks."+name+"."+k.name, "%w", err)
+				errs = append(errs, fmt.Errorf("alerts.sinks.%s.%s.%w", name, k.name, err))
 			}
 		}
 		if n != 1 {
 			bad("sinks."+name, "has %d kinds, want exactly one of %s", n, kindNames())
 		}
+	}
+	if _, err := c.Networks(); err != nil {
+		bad("allow_networks", "%w", err)
 	}
 	words := severities()
 	for i, r := range c.Routes {
@@ -135,6 +253,30 @@ func (c *Config) Validate() []error {
 		}
 	}
 	return errs
+}
+
+// Kind is the kind of sink that c configures, "" for none.
+func (c *SinkConfig) Kind() string {
+	if k := c.kind(); k != nil {
+		return k.name
+	}
+	return ""
+}
+
+// Networks reads AllowNetworks; a bare address is its own network.
+func (c *Config) Networks() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range c.AllowNetworks {
+		p, err := netip.ParsePrefix(s)
+		if ip, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is no network like 10.1.0.0/16", s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 // Warnings names what is configured and has no effect.

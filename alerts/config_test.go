@@ -68,16 +68,16 @@ func TestValidateTellsAll(t *testing.T) {
 	f(with(hook("http://127.0.0.1:9/x")))
 	f(with(hook("http://[::1]:9/x")))
 	f(with(hook("http://localhost/x")))
-	f(with(hook("http://10.0.0.1/x")), "alerts.sinks.a.webhook: url: http to another host")
+	f(with(hook("http://10.0.0.1/x")), "alerts.sinks.a.webhook.url: http to another host")
 	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "http://10.0.0.1/x", SecretFile: "x", InsecureHTTP: true}}))
-	f(with(hook("https://user:pass@h/x")), "alerts.sinks.a.webhook: url: holds a user")
-	f(with(hook("ftp://h/x")), "alerts.sinks.a.webhook: url: scheme")
-	f(with(hook("https://")), "alerts.sinks.a.webhook: url: is no address")
-	f(with(hook("https://:443/x")), "alerts.sinks.a.webhook: url: is no address")
-	f(with(hook("")), "alerts.sinks.a.webhook: url: is missing")
+	f(with(hook("https://user:pass@h/x")), "alerts.sinks.a.webhook.url: holds a user")
+	f(with(hook("ftp://h/x")), "alerts.sinks.a.webhook.url: scheme")
+	f(with(hook("https://")), "alerts.sinks.a.webhook.url: is no address")
+	f(with(hook("https://:443/x")), "alerts.sinks.a.webhook.url: is no address")
+	f(with(hook("")), "alerts.sinks.a.webhook.url: is missing")
 	f(with(SinkConfig{}), "alerts.sinks.a: has 0 kinds")
 	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/x", Timeout: Duration(time.Hour)}}),
-		"alerts.sinks.a.webhook: secret_file: is missing", "alerts.sinks.a.webhook: timeout")
+		"alerts.sinks.a.webhook.timeout", "alerts.sinks.a.webhook.secret_file: is missing")
 	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {}}},
 		"alerts.max_open", "alerts.max_resolved", "alerts.routes[0].match.severity", "alerts.routes[0].match.detector",
 		`alerts.routes[0].to: no sink is named "nobody"`, "alerts.routes[1].to: names no sink")

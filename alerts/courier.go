@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -15,19 +16,23 @@ import (
 
 const (
 	pollEvery  = 5 * time.Second
-	window     = 64 // revisions looked at together
-	quickTries = 2  // failures of one alert before others are tried past it
+	window     = 256 // revisions looked at together
+	quickTries = 2   // failures of one alert before others are tried past it
 	maxHistory = 10
 )
 
 // courier serves one sink. Its goroutine alone uses it, but for status.
 //
-// Alerts go in order. When one fails twice, one behind it is tried: if that is
-// taken, the trouble is the alert, which moves to the retries and blocks nobody;
-// if not, the trouble is the sink, and all wait in order, for as long as it takes.
+// Alerts go in order, as many together as the sink takes. When one fails twice,
+// one behind it is tried: if that is taken, the trouble is the alert, which moves
+// to the retries and blocks nobody but its own later revisions; if not, the trouble
+// is the sink: the circuit is open, and all wait in order, for as long as it takes.
+// There is never more than one attempt at a sink at a time.
 type courier struct {
 	name    string
 	sink    Sink
+	batch   int           // alerts in one attempt, at most
+	pace    time.Duration // between the beginnings of attempts, at least
 	cfg     *Config
 	store   Store
 	log     *zap.Logger
@@ -36,10 +41,13 @@ type courier struct {
 
 	cursor, saved int64 // taken care of; stored
 	head          head
-	ahead         map[int64]bool // sent though behind the head
-	down          bool           // nothing gets through
+	ahead         map[int64]bool     // sent though behind the head
+	pending       map[string][]int64 // retries by alert, in order
+	alone         int                // so many to come are sent one by one
+	down          bool               // nothing gets through
 	disabled      bool
-	pausedUntil   time.Time
+	pausedUntil   time.Time // as the sink asked
+	pacedUntil    time.Time
 	said          string // the error that was logged last
 
 	mu     sync.Mutex
@@ -101,6 +109,9 @@ func (c *courier) run(ctx context.Context) {
 	if c.cursor != c.saved { // skipped ones; sent ones are saved at once
 		_ = c.save(ctx)
 	}
+	if closer, ok := c.sink.(io.Closer); ok {
+		_ = closer.Close() // what was sent is taken
+	}
 }
 
 // start finds where the sink is; a new one begins at the end, durably.
@@ -118,7 +129,7 @@ func (c *courier) start(ctx context.Context) error {
 		}
 	}
 	c.cursor, c.saved = seq, seq
-	return nil
+	return c.loadRetries(ctx)
 }
 
 // save stores the cursor, even while ctx ends: what was sent is not sent again.
@@ -146,7 +157,7 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if c.disabled {
 		return pollEvery, nil
 	}
-	if w := time.Until(c.pausedUntil); w > 0 {
+	if w := max(time.Until(c.pausedUntil), time.Until(c.pacedUntil)); w > 0 {
 		return min(w, pollEvery), nil
 	}
 	if w := time.Until(c.head.next); c.down && w > 0 {
@@ -161,17 +172,15 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	for i := range rows {
-		if ctx.Err() != nil || c.disabled || time.Until(c.pausedUntil) > 0 {
-			break
-		}
-		passed, err := c.row(ctx, rows[i:])
+	for i := 0; i < len(rows) && ctx.Err() == nil && !c.halted(); {
+		n, err := c.some(ctx, rows[i:])
 		if err != nil {
 			return 0, err
 		}
-		if !passed {
+		if n == 0 {
 			break
 		}
+		i += n
 	}
 	if err := c.save(ctx); err != nil {
 		return 0, err
@@ -183,7 +192,15 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if w := time.Until(c.head.next); w > 0 {
 		return min(w, pollEvery), nil
 	}
+	if w := time.Until(c.pacedUntil); w > 0 {
+		return min(w, pollEvery), nil
+	}
 	return pollEvery, nil
+}
+
+// halted reports whether nothing may be sent now.
+func (c *courier) halted() bool {
+	return c.disabled || time.Until(c.pausedUntil) > 0 || time.Until(c.pacedUntil) > 0
 }
 
 // row takes care of rows[0], the oldest open one; false when it has to wait.
@@ -198,6 +215,12 @@ func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) 
 		delete(c.ahead, row.Seq)
 		c.cursor = row.Seq
 		return true, c.save(ctx)
+	}
+	if len(c.pending[row.Alert.ID]) > 0 {
+		if err := c.park(ctx, row); err != nil {
+			return false, err
+		}
+		return true, c.pass(ctx, row.Seq)
 	}
 	if c.head.seq != row.Seq {
 		c.head = head{seq: row.Seq}
@@ -217,6 +240,7 @@ func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) 
 		}
 		h.attempts++
 		h.note(why)
+		c.down = c.down || errors.Is(why, ErrRefused) // it is no fault of the alert
 		h.next = c.later(h.attempts, why)
 		if spent(h.attempts) && !c.down {
 			return true, c.bury(ctx, h, why)
@@ -232,12 +256,7 @@ func (c *courier) probe(ctx context.Context, rows []Row) (passed bool, err error
 	if h.attempts < quickTries || h.probes > h.attempts-quickTries || time.Until(c.pausedUntil) > 0 {
 		return false, nil
 	}
-	var others []*Row
-	for i := range rows[1:] {
-		if r := &rows[1+i]; !c.skip(r) && !c.ahead[r.Seq] {
-			others = append(others, r)
-		}
-	}
+	others := c.others(rows)
 	if len(others) == 0 {
 		return false, nil
 	}
@@ -267,59 +286,32 @@ func (c *courier) probe(ctx context.Context, rows []Row) (passed bool, err error
 	if err := c.store.SaveRetry(save, c.name, Retry{Seq: h.seq, Attempts: h.attempts, Next: h.next}); err != nil {
 		return false, err
 	}
+	c.pend(rows[0].Alert.ID, h.seq)
 	return true, c.pass(ctx, h.seq)
 }
 
-// retries tries the alerts that failed apart from the others.
-func (c *courier) retries(ctx context.Context) error {
-	due, err := c.store.DueRetries(ctx, c.name, time.Now(), window)
-	if err != nil {
-		return err
-	}
-	for _, r := range due {
-		if ctx.Err() != nil || c.disabled || time.Until(c.pausedUntil) > 0 {
-			return nil
-		}
-		rows, err := c.store.AlertsAfter(ctx, r.Seq-1, 1)
-		if err != nil {
-			return err
-		}
-		h := head{seq: r.Seq, attempts: r.Attempts}
-		if len(rows) == 0 || rows[0].Seq != r.Seq {
-			if err := c.deadLetter(ctx, &h, errors.New("alert is no longer stored")); err != nil {
-				return err
-			}
+// others lists what may be tried past rows[0]: of each alert the first revision
+// that is open, so that no later one gets before it.
+func (c *courier) others(rows []Row) []*Row {
+	var others []*Row
+	seen := map[string]bool{rows[0].Alert.ID: true}
+	for i := range rows[1:] {
+		r := &rows[1+i]
+		if c.skip(r) || c.ahead[r.Seq] || seen[r.Alert.ID] || len(c.pending[r.Alert.ID]) > 0 {
 			continue
 		}
-		res, why := c.try(ctx, &rows[0])
-		save := context.WithoutCancel(ctx)
-		switch res {
-		case cancelled, gone:
-			return nil
-		case taken:
-			err = c.store.DropRetry(save, c.name, r.Seq)
-		case rejected:
-			h.note(why)
-			err = c.deadLetter(ctx, &h, why)
-		case failed:
-			h.attempts++
-			h.note(why)
-			if spent(h.attempts) {
-				err = c.deadLetter(ctx, &h, why)
-				break
-			}
-			err = c.store.SaveRetry(save, c.name, Retry{Seq: r.Seq, Attempts: h.attempts, Next: c.later(h.attempts, why)})
-		}
-		if err != nil {
-			return err
-		}
+		seen[r.Alert.ID] = true
+		others = append(others, r)
 	}
-	return nil
+	return others
 }
 
 // try sends one alert once and keeps the sink's status.
 func (c *courier) try(ctx context.Context, row *Row) (result, error) {
-	err := c.sink.Send(ctx, []pipeline.Alert{row.Alert})
+	err := c.send(ctx, []pipeline.Alert{row.Alert})
+	if items, ok := errors.AsType[*ItemErrors](err); ok && len(items.Errs) == 1 {
+		err = items.Errs[0]
+	}
 	if err == nil {
 		c.metrics.total.WithLabelValues(c.name, "sent").Inc()
 		c.content()
@@ -329,18 +321,31 @@ func (c *courier) try(ctx context.Context, row *Row) (result, error) {
 		return cancelled, err
 	}
 	c.metrics.total.WithLabelValues(c.name, "failed").Inc()
+	return c.judge(err), err
+}
+
+// send makes one attempt.
+func (c *courier) send(ctx context.Context, batch []pipeline.Alert) error {
+	if c.pace > 0 {
+		c.pacedUntil = time.Now().Add(c.pace)
+	}
+	return c.sink.Send(ctx, batch)
+}
+
+// judge is what err makes of an alert, and what it says of the sink.
+func (c *courier) judge(err error) result {
 	c.complain(err)
 	switch {
 	case errors.Is(err, ErrGone):
 		c.disabled = true
-		return gone, err
+		return gone
 	case errors.Is(err, pipeline.ErrPermanent):
-		return rejected, err
+		return rejected
 	}
 	if ra, ok := errors.AsType[*RetryAfter](err); ok {
 		c.pausedUntil = time.Now().Add(min(max(ra.Wait, 0), maxRetryAfter))
 	}
-	return failed, err
+	return failed
 }
 
 // later is when to try again after n failures.
@@ -354,6 +359,7 @@ func (c *courier) later(n int, why error) time.Time {
 // pass moves the cursor behind seq.
 func (c *courier) pass(ctx context.Context, seq int64) error {
 	c.cursor, c.head = seq, head{}
+	c.alone = max(c.alone-1, 0)
 	return c.save(ctx)
 }
 

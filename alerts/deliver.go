@@ -54,17 +54,18 @@ type Store interface {
 type DelivererOptions struct {
 	Config  Config
 	Store   Store
-	Sinks   map[string]Sink // by name; nil opens those of Config
-	Version string          // of weir, for the User-Agent
+	Sinks   map[string]Sink                    // by name; nil opens those of Config
+	Version string                             // of weir, for the User-Agent
+	Kafka   func(KafkaConfig) (Produce, error) // how topics are written; nil is not at all
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
 	// Heartbeat returns what heartbeats say, a JSON object; nil sends none.
 	Heartbeat func() []byte
 }
 
-// Deliverer brings stored alerts to sinks, one goroutine a sink, one alert a
-// message, in the order of the feed, at least once: after a crash the last
-// message may come again, under the same id.
+// Deliverer brings stored alerts to sinks, one goroutine a sink, in the order of
+// the feed, at least once: after a crash the last attempt may come again, under the
+// same ids. The revisions of one alert come in their order.
 type Deliverer struct {
 	couriers []*courier
 	beats    []*heartbeat
@@ -108,9 +109,13 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 	m := newMetrics(o.Metrics)
 	sinks := o.Sinks
 	if sinks == nil {
+		networks, err := o.Config.Networks()
+		if err != nil {
+			return nil, fmt.Errorf("alerts.allow_networks: %w", err)
+		}
 		sinks = map[string]Sink{}
 		for _, name := range sortedKeys(o.Config.Sinks) {
-			s, err := OpenSink(o.Config.Sinks[name], o.Version)
+			s, err := OpenSink(o.Config.Sinks[name], SinkOptions{Version: o.Version, Networks: networks, Kafka: o.Kafka})
 			if err != nil {
 				return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
 			}
@@ -119,8 +124,10 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 	}
 	d := &Deliverer{}
 	for _, name := range sortedKeys(sinks) {
+		c := o.Config.Sinks[name]
+		batch, pace := c.limits()
 		d.couriers = append(d.couriers, &courier{
-			name: name, sink: sinks[name], cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
+			name: name, sink: sinks[name], batch: batch, pace: pace, pending: map[string][]int64{}, cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
 			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
 		})
 		if hook, ok := sinks[name].(*webhook); ok && hook.every > 0 && o.Heartbeat != nil {

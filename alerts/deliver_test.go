@@ -163,6 +163,34 @@ func deliver(t *testing.T, st *memoryStore, rule func(id string, try int) error,
 	})
 }
 
+// deliverBatches is deliver for a sink that takes batches of up to n.
+func deliverBatches(t *testing.T, st *memoryStore, n int, rule func([]pipeline.Alert) error, f func(pass func(time.Duration), logs *observer.ObservedLogs)) {
+	t.Helper()
+	deliverPaced(t, st, SinkConfig{Batch: n}, rule, f)
+}
+
+func deliverPaced(t *testing.T, st *memoryStore, c SinkConfig, rule func([]pipeline.Alert) error, f func(pass func(time.Duration), logs *observer.ObservedLogs)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.InfoLevel)
+		cfg := DefaultConfig()
+		cfg.Sinks = map[string]SinkConfig{"siem": c}
+		d, err := NewDeliverer(DelivererOptions{Config: cfg, Store: st, Sinks: map[string]Sink{"siem": batchSink(rule)}, Log: zap.New(core), Metrics: prometheus.NewRegistry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { d.Run(ctx) })
+		f(func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}, logs)
+		cancel()
+		wg.Wait()
+	})
+}
+
 // pass lets d go by and waits until all is still.
 func (s *sinkFunc) pass(d time.Duration) {
 	s.mu.Unlock()

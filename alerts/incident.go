@@ -222,7 +222,7 @@ func (inc *incident) regrade(f *pipeline.Finding) {
 	}
 	inc.hand()
 	if inc.Parent != "" && inc.Parent != inc.ID && !f.Facts.Succeeded {
-		severity, tier = min(severity, low), min(tier, tierReview) // the campaign pages
+		severity, tier = min(severity, low), tierContext // the campaign tells of it
 	}
 	inc.Severity, inc.Tier = max(inc.Severity, severity), max(inc.Tier, tier)
 	inc.Succeeded = inc.Succeeded || f.Facts.Succeeded

@@ -1,22 +1,16 @@
 package alerts
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -43,10 +37,21 @@ type WebhookConfig struct {
 	// HubSignature adds X-Hub-Signature-256 over the body, by the first secret,
 	// for receivers that know no other.
 	HubSignature bool `yaml:"hub_signature"`
+	// BearerFile holds a token for Authorization: Bearer; User and PasswordFile are
+	// for Basic. HeaderFiles are further headers, each with a file that holds it.
+	BearerFile   string            `yaml:"bearer_file"`
+	User         string            `yaml:"user"`
+	PasswordFile string            `yaml:"password_file"`
+	HeaderFiles  map[string]string `yaml:"header_files"`
+	// TemplateFile holds a template of the body; see bodyTemplate.
+	TemplateFile string `yaml:"template_file"`
 	// InsecureHTTP admits http:// to hosts other than this one.
 	InsecureHTTP bool `yaml:"insecure_http"`
-	// CAFile holds certificates in PEM to trust instead of the system's.
-	CAFile string `yaml:"ca_file"`
+	// CAFile holds certificates in PEM to trust instead of the system's. CertFile
+	// and KeyFile are shown to the server.
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
 	// Timeout bounds one try; 15 s when absent.
 	Timeout Duration `yaml:"timeout"`
 	// Heartbeat is how often a webhook tells that weir lives, and how far it
@@ -56,58 +61,40 @@ type WebhookConfig struct {
 	Heartbeat Duration `yaml:"heartbeat"`
 }
 
-// URL is an address whose path and query may be a secret: it prints without
-// them.
-type URL string
-
-func (u URL) String() string {
-	p, err := url.Parse(string(u))
-	if err != nil || p.Host == "" {
-		return "<url>"
-	}
-	return p.Scheme + "://" + p.Host + "/…"
-}
-
-// GoString keeps %#v from showing more than String.
-func (u URL) GoString() string { return strconv.Quote(u.String()) }
-
-// MarshalText keeps printed configuration from showing more than String.
-func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
-
 const (
-	webhookTimeout = 15 * time.Second
-	maxSecrets     = 8
-	maxSecretFile  = 64 << 10
-	maxRetryAfter  = 24 * time.Hour
-	minHeartbeat   = 10 * time.Second
-	maxHeartbeat   = 24 * time.Hour
+	maxSecrets    = 8
+	maxSecretFile = 64 << 10
+	minHeartbeat  = 10 * time.Second
+	maxHeartbeat  = 24 * time.Hour
 )
 
+func (c *WebhookConfig) endpoint() endpointConfig {
+	return endpointConfig{c.URL, c.InsecureHTTP, c.CAFile, c.CertFile, c.KeyFile, c.Timeout}
+}
+
 func (c *WebhookConfig) validate() []error {
-	var errs []error
+	e := c.endpoint()
+	errs := e.validate()
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	u, err := url.Parse(string(c.URL))
-	switch {
-	case c.URL == "":
-		bad("url: is missing")
-	case err != nil || u.Host == "" || u.Hostname() == "":
-		bad("url: is no address like https://siem.example.com/hook")
-	default:
-		if u.User != nil {
-			bad("url: holds a user or password; webhooks are signed with secret_file instead")
-		}
-		if u.Scheme != "https" && u.Scheme != "http" {
-			bad("url: scheme %q, want https", u.Scheme)
-		}
-		if u.Scheme == "http" && !c.InsecureHTTP && !loopback(u.Hostname()) {
-			bad("url: http to another host sends alerts in clear; use https, or set insecure_http: true")
-		}
+	if c.SecretFile == "" && c.BearerFile == "" && c.PasswordFile == "" && len(c.HeaderFiles) == 0 && c.CertFile == "" {
+		bad("secret_file: is missing, and there is no other proof of who sends; write a secret with: printf 'whsec_%%s\\n' \"$(openssl rand -base64 32)\" > FILE")
 	}
-	if c.SecretFile == "" {
-		bad("secret_file: is missing; write a secret with: printf 'whsec_%%s\\n' \"$(openssl rand -base64 32)\" > FILE")
+	if c.HubSignature && c.SecretFile == "" {
+		bad("hub_signature: needs secret_file")
 	}
-	if t := time.Duration(c.Timeout); t != 0 && (t < time.Second || t > time.Minute) {
-		bad("timeout: %s is not within 1s to 1m", t)
+	if (c.User == "") != (c.PasswordFile == "") {
+		bad("user: Basic needs user and password_file")
+	}
+	if c.BearerFile != "" && c.PasswordFile != "" {
+		bad("bearer_file: there is password_file too; a request has one Authorization")
+	}
+	for _, name := range sortedKeys(c.HeaderFiles) {
+		if !headerName(name) || reservedHeader(name) {
+			bad("header_files: %q cannot be set", name)
+		}
+		if c.HeaderFiles[name] == "" {
+			bad("header_files.%s: names no file", name)
+		}
 	}
 	if t := time.Duration(c.Heartbeat); t != 0 && (t < minHeartbeat || t > maxHeartbeat) {
 		bad("heartbeat: %s is not within %s to %s", t, minHeartbeat, maxHeartbeat)
@@ -115,61 +102,44 @@ func (c *WebhookConfig) validate() []error {
 	return errs
 }
 
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback() || strings.EqualFold(host, "localhost")
+// headerName reports whether a header can be called so: letters, digits, - and _.
+func headerName(s string) bool { return s != "" && strings.Trim(s, wordRunes) == "" }
+
+func reservedHeader(name string) bool {
+	switch strings.ToLower(name) {
+	case "authorization", "host", "content-length", "content-type", "user-agent", "connection", "transfer-encoding", "x-hub-signature-256":
+		return true
+	}
+	return strings.HasPrefix(strings.ToLower(name), "webhook-")
 }
 
 // webhook is the sink. Nothing of it changes: Send and beat may go on at once.
 type webhook struct {
-	every   time.Duration // between heartbeats; 0 none
-	url     string
-	host    string // all of the address that may be printed
-	agent   string
-	secrets [][]byte
-	hub     bool
-	client  *http.Client
+	every    time.Duration // between heartbeats; 0 none
+	cfg      WebhookConfig
+	call     *caller
+	write    writer
+	template *bodyTemplate // nil for none
 }
 
-func newWebhook(c WebhookConfig, version string) (*webhook, error) {
+func newWebhook(c WebhookConfig, w writer, o SinkOptions) (*webhook, error) {
 	if err := errors.Join(c.validate()...); err != nil {
 		return nil, fmt.Errorf("open webhook: %w", err)
 	}
-	secrets, err := readSecrets(c.SecretFile)
+	call, err := newCaller(c.endpoint(), o)
 	if err != nil {
 		return nil, fmt.Errorf("open webhook: %w", err)
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("open webhook: read ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("open webhook: ca_file %s holds no certificate in PEM", c.CAFile)
+	h := &webhook{every: time.Duration(c.Heartbeat), cfg: c, call: call, write: w}
+	if c.TemplateFile != "" {
+		if h.template, err = readTemplate(c.TemplateFile); err != nil {
+			return nil, fmt.Errorf("open webhook: %w", err)
 		}
 	}
-	u, err := url.Parse(string(c.URL))
-	if err != nil {
-		return nil, errors.New("open webhook: url is no address")
+	if _, err := h.header("test", nil); err != nil { // every secret can be read
+		return nil, fmt.Errorf("open webhook: %w", err)
 	}
-	timeout := time.Duration(c.Timeout)
-	if timeout == 0 {
-		timeout = webhookTimeout
-	}
-	return &webhook{
-		every: time.Duration(c.Heartbeat), url: string(c.URL), host: u.Scheme + "://" + u.Host, agent: "weir/" + version, secrets: secrets, hub: c.HubSignature,
-		client: &http.Client{
-			Timeout: timeout,
-			Transport: &http.Transport{
-				Proxy:           nil, // never by surprise of the environment
-				TLSClientConfig: conf, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
-				TLSHandshakeTimeout: timeout, MaxResponseHeaderBytes: 64 << 10,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
+	return h, nil
 }
 
 // readSecrets reads whsec_ secrets, one a line; empty lines and lines with #
@@ -215,8 +185,8 @@ func readSecrets(path string) ([][]byte, error) {
 // Send posts the alerts one by one and stops at the first that fails.
 func (h *webhook) Send(ctx context.Context, batch []pipeline.Alert) error {
 	for i := range batch {
-		if err := h.post(ctx, revisionOf(&batch[i]), payload(&batch[i])); err != nil {
-			return fmt.Errorf("post alert to %s: %w", h.host, err)
+		if err := h.alert(ctx, &batch[i]); err != nil {
+			return fmt.Errorf("post alert to %s: %w", h.call.host(), err)
 		}
 	}
 	return nil
@@ -240,48 +210,106 @@ func payload(a *pipeline.Alert) []byte {
 	return append(AppendJSON(b, a), '}')
 }
 
+// body is what is posted: the envelope of Standard Webhooks around a native alert;
+// other formats stand alone, as their readers want them.
+func (h *webhook) body(a *pipeline.Alert) ([]byte, error) {
+	switch {
+	case h.template != nil:
+		return h.template.body(a)
+	case h.write.format == FormatNative:
+		return payload(a), nil
+	}
+	return h.write.append(nil, a), nil
+}
+
+// alert makes one attempt to deliver a.
+func (h *webhook) alert(ctx context.Context, a *pipeline.Alert) error {
+	body, err := h.body(a)
+	if err != nil {
+		return err
+	}
+	kind := "application/json"
+	if h.template == nil && h.write.format == FormatCEF {
+		kind = "text/plain; charset=utf-8"
+	}
+	return h.post(ctx, revisionOf(a), kind, body)
+}
+
 // beat posts one heartbeat: data is a JSON object. It is not tried again, the next
 // one says more.
 func (h *webhook) beat(ctx context.Context, data []byte) error {
 	now := time.Now().UTC()
 	body := fmt.Appendf(nil, `{"type":"weir.heartbeat","timestamp":%q,"data":%s}`, now.Format(time.RFC3339Nano), data)
-	if err := h.post(ctx, "heartbeat."+strconv.FormatInt(now.UnixNano(), 10), body); err != nil {
-		return fmt.Errorf("post heartbeat to %s: %w", h.host, err)
+	if err := h.post(ctx, "heartbeat."+strconv.FormatInt(now.UnixNano(), 10), "application/json", body); err != nil {
+		return fmt.Errorf("post heartbeat to %s: %w", h.call.host(), err)
 	}
 	return nil
 }
 
 // post makes one attempt to deliver body under an id.
-func (h *webhook) post(ctx context.Context, id string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(body))
+func (h *webhook) post(ctx context.Context, id, kind string, body []byte) error {
+	header, err := h.header(id, body)
 	if err != nil {
-		return fmt.Errorf("make request: %w", pipeline.ErrPermanent)
+		return err
 	}
-	now := strconv.FormatInt(time.Now().Unix(), 10)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", h.agent)
-	req.Header.Set("webhook-id", id)
-	req.Header.Set("webhook-timestamp", now)
-	req.Header.Set("webhook-signature", h.sign(id, now, body))
-	if h.hub {
-		m := hmac.New(sha256.New, h.secrets[0])
-		m.Write(body)
-		req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(m.Sum(nil)))
-	}
-	resp, err := h.client.Do(req)
+	header.Set("Content-Type", kind)
+	ans, err := h.call.post(ctx, h.call.url.String(), header, body, answerRest)
 	if err != nil {
-		return cause(err)
+		return err
 	}
-	// Read a little so that the connection can be used again; what it says is
-	// never shown, it may repeat the address or the signature.
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10))
-	_ = resp.Body.Close()
-	return verdict(resp.StatusCode, resp.Header.Get("Retry-After"), time.Now())
+	return ans.verdict()
 }
 
-func (h *webhook) sign(id, at string, body []byte) string {
+// header reads the secrets anew: another in the file is how one is rotated.
+func (h *webhook) header(id string, body []byte) (http.Header, error) {
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	out := http.Header{}
+	out.Set("webhook-id", id)
+	out.Set("webhook-timestamp", now)
+	if h.cfg.SecretFile != "" {
+		secrets, err := readSecrets(h.cfg.SecretFile)
+		if err != nil {
+			return nil, ownFault{err}
+		}
+		out.Set("webhook-signature", sign(secrets, id, now, body))
+		if h.cfg.HubSignature {
+			m := hmac.New(sha256.New, secrets[0])
+			m.Write(body)
+			out.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(m.Sum(nil)))
+		}
+	}
+	if h.cfg.BearerFile != "" {
+		s, err := readSecret(h.cfg.BearerFile)
+		if err != nil {
+			return nil, err
+		}
+		out.Set("Authorization", "Bearer "+s)
+	}
+	if h.cfg.PasswordFile != "" {
+		s, err := readSecret(h.cfg.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		out.Set("Authorization", basic(h.cfg.User, s))
+	}
+	for _, name := range sortedKeys(h.cfg.HeaderFiles) {
+		s, err := readSecret(h.cfg.HeaderFiles[name])
+		if err != nil {
+			return nil, err
+		}
+		out.Set(name, s)
+	}
+	return out, nil
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// sign returns a signature by each secret.
+func sign(secrets [][]byte, id, at string, body []byte) string {
 	var b strings.Builder
-	for i, s := range h.secrets {
+	for i, s := range secrets {
 		m := hmac.New(sha256.New, s)
 		_, _ = io.WriteString(m, id+"."+at+".")
 		m.Write(body)
@@ -291,51 +319,4 @@ func (h *webhook) sign(id, at string, body []byte) string {
 		b.WriteString("v1," + base64.StdEncoding.EncodeToString(m.Sum(nil)))
 	}
 	return b.String()
-}
-
-// verdict is the retry table: what an HTTP status means for a delivery.
-func verdict(status int, retryAfter string, now time.Time) error {
-	err := fmt.Errorf("answered %d %s", status, http.StatusText(status))
-	switch {
-	case status >= 200 && status < 300:
-		return nil
-	case status == http.StatusGone:
-		return fmt.Errorf("%w: %w", err, ErrGone)
-	case status < 400:
-		return fmt.Errorf("%w, and redirects are not followed: %w", err, ErrRefused)
-	case status == 401, status == 403, status == 404:
-		return fmt.Errorf("%w: %w", err, ErrRefused)
-	case status == 408, status == 425, status == 429, status >= 500:
-		if w := wait(retryAfter, now); w > 0 {
-			return &RetryAfter{Wait: w, Err: err}
-		}
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, pipeline.ErrPermanent)
-}
-
-// wait reads Retry-After, seconds or a date; 0 when there is none to honour.
-func wait(s string, now time.Time) time.Duration {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return time.Duration(min(max(n, 0), int64(maxRetryAfter/time.Second))) * time.Second
-	}
-	if t, err := http.ParseTime(s); err == nil {
-		return min(max(t.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
-}
-
-// cause reduces an error of net/http to what is the same on every try and
-// holds no part of the address: not the URL, not our port.
-func cause(err error) error {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		if ue.Timeout() {
-			return errors.New("timed out")
-		}
-		err = ue.Err
-	}
-	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Err != nil {
-		return fmt.Errorf("%s: %w", oe.Op, oe.Err)
-	}
-	return err
 }

@@ -233,7 +233,7 @@ type CorrelatorHead struct {
 }
 
 // correlatorLayout is changed with the bytes of any table.
-const correlatorLayout = "1"
+const correlatorLayout = "2"
 
 // Head returns the state outside the shards.
 func (c *Correlator) Head() CorrelatorHead {

@@ -37,7 +37,7 @@ to standard error.
 Flags:
   --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
-  --output FORMAT      text (default) or json: one alert revision a line
+  --output FORMAT      text (default); one alert revision a line: json, ocsf, ecs, cef
   -c FILE              configuration (identity, endpoints, detectors; and how inputs
                        that are its sources are read)
   --keylog FILE        TLS secrets (NSS key log) that open sealed connections of a
@@ -74,6 +74,17 @@ type analyzeOptions struct {
 	profile    string
 }
 
+// format is how alert revisions are written, "" for none and what there is not.
+func (o *analyzeOptions) format() alerts.Format {
+	switch f := alerts.Format(o.output); f {
+	case "json":
+		return alerts.FormatNative
+	case alerts.FormatOCSF, alerts.FormatECS, alerts.FormatCEF:
+		return f
+	}
+	return ""
+}
+
 func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var o analyzeOptions
 	fs := flag.NewFlagSet("analyze", flag.ContinueOnError)
@@ -105,8 +116,8 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if len(inputs) == 0 {
 		return usage("no input; give a log file, or - for standard input (weir analyze --help)")
 	}
-	if o.output != "text" && o.output != "json" {
-		return usage("--output %s: there are text and json", o.output)
+	if o.output != "text" && o.format() == "" {
+		return usage("--output %s: there are text, json, ocsf, ecs and cef", o.output)
 	}
 	if o.failOn != "" && severityRank(o.failOn) < 0 {
 		return usage("--fail-on %s: there are info, low, medium, high, critical", o.failOn)
@@ -344,11 +355,11 @@ func (a *analysis) take(al *pipeline.Alert) {
 	if len(a.latest) < maxKept {
 		a.latest[al.ID] = *al
 	}
-	if a.o.output == "json" {
+	if f := a.o.format(); f != "" {
 		shown := *al
 		a.open(&shown)
 		// An error stays with the writer and is reported by its last flush.
-		_, _ = a.stdout.Write(append(alerts.AppendJSON(nil, &shown), '\n'))
+		_, _ = a.stdout.Write(append(alerts.AppendFormat(nil, &shown, f, ""), '\n'))
 	}
 }
 
@@ -386,7 +397,7 @@ func (a *analysis) report() int {
 	if a.labels != nil {
 		ev := Evaluate(a.labels, a.all, a.traffic)
 		w := io.Writer(a.stdout)
-		if a.o.output == "json" {
+		if a.o.format() != "" {
 			w = a.stderr
 		}
 		if err := ev.WriteText(w); err != nil {

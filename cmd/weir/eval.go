@@ -281,7 +281,11 @@ func (e *evaluation) floor(ctx context.Context, i int, seed uint64) error {
 	defer e.mu.Unlock()
 	r := &e.floors[i]
 	r.alert, r.page, r.fixed = append(r.alert, alert), append(r.page, page), append(r.fixed, fixedHit)
-	r.alerts = append(r.alerts, ev.Matched)
+	told := 0
+	for i := range ev.Results {
+		told += ev.Results[i].Alerts
+	}
+	r.alerts = append(r.alerts, told)
 	r.misnamed += ev.Misnamed
 	if t.blind {
 		r.blind++

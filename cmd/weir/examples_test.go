@@ -45,8 +45,15 @@ func tryExample(t *testing.T, text string) (lines, sinks int) {
 	t.Helper()
 	const etc = "/etc/weir/"
 	dir := t.TempDir() + "/"
-	for _, name := range regexp.MustCompile(`secret_file: `+etc+`(\S+)`).FindAllStringSubmatch(text, -1) {
-		if err := os.WriteFile(dir+name[1], []byte(hookSecret+"\n"), 0o600); err != nil {
+	for _, name := range regexp.MustCompile(`: `+etc+`([^\s,}]+)`).FindAllStringSubmatch(text, -1) {
+		content := []byte(hookSecret + "\n")
+		switch filepath.Ext(name[1]) {
+		case ".url":
+			content = []byte("https://hooks.example.com/services/T0/B0/x")
+		case ".tmpl": // copied from where we ship it
+			content = []byte(readPage(t, "deploy/templates/"+name[1]))
+		}
+		if err := os.WriteFile(dir+name[1], content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +89,7 @@ func tryExample(t *testing.T, text string) (lines, sinks int) {
 	}
 	for name, s := range cfg.Alerts.Sinks {
 		sinks++
-		if _, err := alerts.OpenSink(s, version); err != nil {
+		if _, err := alerts.OpenSink(s, alerts.SinkOptions{Version: version, Kafka: produceTo}); err != nil {
 			t.Errorf("sink %s: %v", name, err)
 		}
 	}

@@ -290,7 +290,7 @@ func TestGuideVerifiesASignature(t *testing.T) {
 	if err := os.WriteFile(file, []byte(hookSecret+"\n"+newSecret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sink, err := alerts.OpenSink(alerts.SinkConfig{Webhook: &alerts.WebhookConfig{URL: alerts.URL(server.URL), SecretFile: file}}, version)
+	sink, err := alerts.OpenSink(alerts.SinkConfig{Webhook: &alerts.WebhookConfig{URL: alerts.URL(server.URL), SecretFile: file}}, alerts.SinkOptions{Version: version})
 	if err != nil {
 		t.Fatal(err)
 	}

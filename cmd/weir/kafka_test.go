@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"weir/bench/services"
 	"weir/pipeline"
@@ -242,4 +245,138 @@ func again(ctx context.Context, t *testing.T, what string, f func() error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// TestKafkaSinkAcrossKills: each alert is in the topic of a real broker though weir
+// and the broker are killed; those of one alert are in one partition, in order.
+func TestKafkaSinkAcrossKills(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	cluster := kafka.Cluster{Brokers: []string{broker.Address()}}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	again(ctx, t, "create the topic", func() error { return cluster.Create(ctx, "alerts", 3) })
+	again(ctx, t, "see the partitions", func() error { _, err := cluster.Partitions(ctx, "alerts"); return err })
+	dir := t.TempDir()
+	password := writeFile(t, dir, "password", []byte(services.KafkaPassword+"\n"))
+	store := filepath.Join(dir, "weir.db")
+	config := writeFile(t, dir, "weir.yaml", fmt.Appendf(nil, `store: {path: %q}
+alerts: {sinks: {siem: {kafka: {brokers: [%q], topic: alerts, tls: {ca_file: %q}, sasl: {mechanism: scram-sha-256, user: %s, password_file: %q}}}}}
+`, store, broker.SecureAddress(), broker.CAFile(), services.KafkaUser, password))
+	log := disordered(trafficLog(*killSeed), *killSeed)
+	f := newFeed(t, filepath.Join(dir, "access.log"), text(log), *killSeed)
+	args := []string{"run", "-c", config, "--store", store, "--listen", "127.0.0.1:0", f.path}
+	d := startDaemon(t, args...)
+	eventually(t, "the sink is known", d, func() bool { return d.url() != "" && sinkKnown(t, store) })
+	begin(t, d, f)
+	rng := rand.New(rand.NewPCG(*killSeed, 15))
+	const steps = 200
+	for step := 0; f.write(t, 1.0/steps); step++ {
+		if rng.IntN(steps) < *kills {
+			d.kill(t)
+			d = startDaemon(t, args...)
+			d.waitReady(t)
+		}
+		if step == steps/2 {
+			broker.Kill()
+			again(ctx, t, "start the broker again", broker.Start)
+		}
+	}
+	d.waitReady(t)
+	eventually(t, "all lines are detected", d, func() bool {
+		return drained(t, store, int64(len(log)), 1) && d.metric("weir_detect_lag_records") == 0
+	})
+	ids := wanted(t, store)
+	if len(ids) < 2 {
+		t.Fatalf("only %d revisions are for the sink", len(ids))
+	}
+	reader := newAlertReader(cluster)
+	go func() { _ = reader.topic(t).Run(ctx) }()
+	eventually(t, "each revision is in the topic", d, func() bool { return len(reader.missing(ids)) == 0 })
+	d.stop(t)
+	reader.mu.Lock()
+	defer reader.mu.Unlock()
+	for _, w := range reader.wrong {
+		t.Error(w)
+	}
+}
+
+// alertReader reads all partitions of the topic alerts.
+type alertReader struct {
+	cluster kafka.Cluster
+	mu      sync.Mutex
+	got     map[string]bool
+	where   map[string]int // partition of an alert
+	newest  map[string]int
+	wrong   []string
+}
+
+func newAlertReader(c kafka.Cluster) *alertReader {
+	return &alertReader{cluster: c, got: map[string]bool{}, where: map[string]int{}, newest: map[string]int{}}
+}
+
+func (r *alertReader) topic(t *testing.T) *kafka.Topic {
+	t.Helper()
+	topic, err := kafka.NewTopic(kafka.TopicConfig{
+		Cluster: r.cluster, Topic: "alerts", Group: "siem", Partition: func(id int) kafka.Partition { return &alertPartition{reader: r, id: id} }, Log: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topic
+}
+
+func (r *alertReader) missing(ids []string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return r.got[id] })
+}
+
+// alertPartition takes the messages of one partition.
+type alertPartition struct {
+	reader *alertReader
+	id     int
+	mu     sync.Mutex
+	next   int64
+	begun  bool
+}
+
+func (p *alertPartition) Position() (int64, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next, p.begun
+}
+
+func (p *alertPartition) Kept() (int64, bool) { return p.Position() }
+
+func (p *alertPartition) Begin(offset, _ int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next, p.begun = offset, true
+}
+
+func (p *alertPartition) Put(_ context.Context, list []kafka.Message) error {
+	r := p.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range list {
+		var a pipeline.Alert
+		if err := json.Unmarshal(m.Value, &a); err != nil {
+			r.wrong = append(r.wrong, err.Error())
+			continue
+		}
+		key := fmt.Sprintf("%s.%d", a.ID, a.Revision)
+		if at, ok := r.where[a.ID]; ok && at != p.id {
+			r.wrong = append(r.wrong, key+" is in another partition than its alert")
+		}
+		if !r.got[key] && a.Revision < r.newest[a.ID] {
+			r.wrong = append(r.wrong, fmt.Sprintf("%s comes after revision %d", key, r.newest[a.ID]))
+		}
+		r.got[key], r.where[a.ID] = true, p.id
+		r.newest[a.ID] = max(r.newest[a.ID], a.Revision)
+	}
+	p.mu.Lock()
+	p.next = list[len(list)-1].Offset + 1
+	p.mu.Unlock()
+	return nil
 }

@@ -71,8 +71,8 @@ type TypeResult struct {
 type EpisodeResult struct {
 	Episode  string   `json:"episode"`
 	Type     string   `json:"type"`
-	Alerts   int      `json:"alerts"`
-	Detector string   `json:"detector"` // of the first alert
+	Alerts   int      `json:"alerts"`   // those that a campaign tells of not counted
+	Detector string   `json:"detector"` // of the first alert; "" none
 	Paged    bool     `json:"paged"`
 	Seconds  *float64 `json:"seconds"`
 	Requests *int64   `json:"requests"`
@@ -126,7 +126,7 @@ func Evaluate(labels *Labels, alerts []pipeline.Alert, traffic *TrafficStats) *E
 		e.take(labels, in, falseOf)
 	}
 	for i := range e.Results {
-		if r := &e.Results[i]; r.Alerts > 0 {
+		if r := &e.Results[i]; r.Detector != "" {
 			at := max(r.at, labels.Episodes[i].Start)
 			r.Seconds = new(at.Sub(labels.Episodes[i].Start).Seconds())
 			if traffic != nil {
@@ -185,10 +185,12 @@ func (e *Evaluation) take(labels *Labels, in *incidentRevisions, falseOf []int) 
 		matched = true
 		r := &e.Results[i]
 		at := in.firstSeen(ep)
-		if r.Alerts == 0 || at < r.at {
+		if r.Detector == "" || at < r.at {
 			r.at, r.Detector = at, a.Detector
 		}
-		r.Alerts++
+		if a.Tier != "context" { // else its campaign tells of it
+			r.Alerts++
+		}
 		r.Paged = r.Paged || in.paged
 	}
 	if matched {
@@ -293,7 +295,7 @@ func (e *Evaluation) sum(labels *Labels, traffic *TrafficStats, falseOf []int) {
 			types[r.Type] = t
 		}
 		t.Episodes++
-		if r.Alerts == 0 {
+		if r.Detector == "" {
 			continue
 		}
 		e.Detected++

@@ -48,7 +48,7 @@ func (e *Evaluation) WriteText(w io.Writer) error {
 func (e *Evaluation) appendLists(b *strings.Builder) {
 	missed := 0
 	for _, r := range e.Results {
-		if r.Alerts > 0 {
+		if r.Detector != "" {
 			continue
 		}
 		if missed++; missed <= printedRefs {

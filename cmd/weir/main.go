@@ -39,6 +39,7 @@ func commands() []command {
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
+		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},

@@ -159,7 +159,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	deliverer, err := alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Log: s.log, Metrics: s.metrics.registry, Heartbeat: s.heartbeat,
+		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Kafka: produceTo, Log: s.log, Metrics: s.metrics.registry, Heartbeat: s.heartbeat,
 	})
 	if err != nil {
 		return err
