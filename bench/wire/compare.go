@@ -80,7 +80,7 @@ func take(all map[string]record, b *pipeline.Block) {
 func plain() collector.Identify {
 	return func(r *pipeline.Request, f *collector.Fields) {
 		r.Address, _ = pipeline.ParseAddress(f.Remote)
-		r.LoginUser = f.LoginUser
+		r.LoginUser = f.BodyUser
 	}
 }
 
