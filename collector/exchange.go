@@ -70,6 +70,9 @@ func (b *Batch) chunk() *chunk {
 	return &chunk{requests: make([]pipeline.Request, 0, blockRequests), tail: make([]byte, 0, 512<<10)}
 }
 
+// Begin sets the source's position before the first block.
+func (b *Batch) Begin(from int64) { b.from = from }
+
 // Full reports whether the block holds as many requests as it may.
 func (b *Batch) Full() bool { return len(b.c.requests) >= blockRequests }
 

@@ -223,7 +223,7 @@ func sniff(head []byte) string {
 	case has(gzipMagic), has(zstdMagic):
 		return "it is compressed twice; unpack it once more"
 	case has("\xd4\xc3\xb2\xa1"), has("\xa1\xb2\xc3\xd4"), has("\x4d\x3c\xb2\xa1"), has("\xa1\xb2\x3c\x4d"), has("\x0a\x0d\x0d\x0a"):
-		return "it is a packet capture; give it to weir analyze under a name that ends in .pcap or .pcapng"
+		return "it is a packet capture; weir analyze reads it"
 	case len(head) > 262 && string(head[257:262]) == "ustar":
 		return "it is a tar archive; pipe a member of it: tar -xOf FILE MEMBER | weir analyze -"
 	}

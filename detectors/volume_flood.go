@@ -164,7 +164,8 @@ func (volumeFlood) describe(f *pipeline.Finding, p *Profile, c *caseFile, b *Bas
 	}
 	hurts := st.hurts()
 	f.Facts.CanSucceed = hurts
-	f.Facts.Notice = p.Flags&(profileKnown|profileDeclared) != 0 && !hurts
+	// What a program with a key does in bulk, and the server bears, is its job.
+	f.Facts.Notice = (p.Flags&(profileKnown|profileDeclared) != 0 || f.Level == "key") && !hurts
 	f.Title = fmt.Sprintf("Request flood from %s", f.Who.Value)
 	took := max(time.Second, c.Last.Sub(st.onset))
 	f.Reason = fmt.Sprintf("Sent %s in %s, up to %d in a second, where an ordinary client sends %.0f in its busiest minute%s; %s.",

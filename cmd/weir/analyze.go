@@ -40,6 +40,8 @@ Flags:
   --output FORMAT      text (default); one alert revision a line: json, ocsf, ecs, cef
   -c FILE              configuration (identity, endpoints, detectors; and how inputs
                        that are its sources are read)
+  --keylog FILE        TLS secrets (NSS key log) that open sealed connections of a
+                       capture; also from SSLKEYLOGFILE
   --learn INPUT        baseline traffic that raises no alerts (repeatable)
   --edition FILE       start from this edition instead of learning one
   --edition-out FILE   write the edition that was used
@@ -89,6 +91,7 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	fs.StringVar(&o.how.Format, "format", "auto", "")
 	fs.StringVar(&o.how.LogFormat, "log-format", "", "")
 	fs.StringVar(&o.how.Timezone, "tz", "", "")
+	fs.StringVar(&o.how.keyLog, "keylog", "", "")
 	fs.StringVar(&o.output, "output", "text", "")
 	fs.StringVar(&o.config, "c", "", "")
 	fs.Var(&o.learn, "learn", "")
@@ -121,6 +124,12 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	}
 	if o.workers < 1 || o.workers > 256 {
 		return usage("--workers %d: want 1 to 256", o.workers)
+	}
+	if env := os.Getenv("SSLKEYLOGFILE"); o.how.keyLog == "" && env != "" {
+		// Set for other programs, too: it need not be there, or hold keys.
+		if _, err := readKeyLog(env); err == nil {
+			o.how.keyLog = env
+		}
 	}
 	stop, err := startProfile(o.profile)
 	if err != nil {
@@ -490,13 +499,17 @@ func reasonList(m map[string]int64) string {
 
 func (a *analysis) explainRejects() {
 	t := &a.tally
+	if t.parsed == 0 && t.lines == 0 && len(t.packets) > 0 {
+		fmt.Fprintln(a.stderr, "weir analyze: there is no request in the packets that weir can read")
+		return
+	}
 	if t.parsed == 0 {
 		fmt.Fprintf(a.stderr, "weir analyze: none of the %d lines could be read%s\n", t.lines, reasonList(t.reasons))
 	}
 	for i, s := range t.samples {
 		fmt.Fprintf(a.stderr, "  rejected %s:%d (%s): %s\n", t.names[i], s.Line, s.Reason, s.Text)
 	}
-	if t.parsed == 0 {
+	if t.parsed == 0 && len(t.packets) == 0 {
 		fmt.Fprintln(a.stderr, "Give --format NAME, or --log-format with the log_format line of your server.")
 	}
 }

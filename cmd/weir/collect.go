@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/collector"
+	"weir/collector/capture/mirror"
 	"weir/pipeline"
 	"weir/storage"
 )
@@ -73,7 +74,7 @@ func (s *service) sources(ctx context.Context) ([]*source, error) {
 			out = append(out, src)
 		}
 	}
-	return out, errors.Join(errs...)
+	return out, errors.Join(append(errs, s.dropPrivileges(out))...)
 }
 
 func (s *service) label(name string, c *collectConfig) {
@@ -91,6 +92,9 @@ func (s *service) listeners(ctx context.Context, c *collectConfig) ([]*source, e
 		return s.kafkaSources(ctx, c)
 	}
 	open := s.pushSource
+	if c.Capture != nil {
+		open = s.captureSource
+	}
 	if c.Syslog != nil {
 		open = s.syslogSource
 	}
@@ -109,6 +113,13 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 			return nil, err
 		}
 		src.path = path
+	}
+	if mirror.IsCapture(src.path) {
+		src.packets = true
+		s.log.Info("reading packets", zap.String("source", name))
+		r := src.open(s.id, s.workers, nil)
+		src.next, src.release, src.close = r.Next, r.Release, r.Close
+		return src, nil
 	}
 	f, chosen, err := c.format(func() ([][]byte, error) { return collector.Head(src.path) }, true)
 	if errors.Is(err, collector.ErrEmpty) || errors.Is(err, os.ErrNotExist) {

@@ -39,7 +39,7 @@ type config struct {
 	ContextHash string `yaml:"-"` // of what Context names, once it is loaded
 }
 
-// collectConfig is one source: one of File, Push, OTLP, Syslog and Kafka
+// collectConfig is one source: one of File, Push, OTLP, Syslog, Kafka and Capture
 // is set.
 type collectConfig struct {
 	File      string            `yaml:"file"`
@@ -47,6 +47,7 @@ type collectConfig struct {
 	OTLP      *pushConfig       `yaml:"otlp"`
 	Syslog    *syslogConfig     `yaml:"syslog"`
 	Kafka     *kafkaConfig      `yaml:"kafka"`
+	Capture   *captureConfig    `yaml:"capture"`
 	Format    string            `yaml:"format"`     // auto, or a name
 	LogFormat string            `yaml:"log_format"` // nginx log_format or Apache LogFormat
 	Fields    map[string]string `yaml:"fields"`     // weir field: member of a JSON line
@@ -56,6 +57,8 @@ type collectConfig struct {
 	Lateness   duration `yaml:"lateness,omitempty"`    // how much lines may be out of order
 	SampleRate float64  `yaml:"sample_rate,omitempty"` // share of the traffic that the source shows; 0 all
 	Dedupe     string   `yaml:"dedupe,omitempty"`      // request_id
+
+	keyLog string `yaml:"-"` // of captures, by --keylog
 }
 
 type detectorConfig struct {
@@ -327,6 +330,10 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		kinds++
 		errs = append(errs, s.Syslog.validate(at+".syslog")...)
 	}
+	if s.Capture != nil {
+		kinds++
+		errs = append(errs, s.Capture.validate(at+".capture")...)
+	}
 	if s.Kafka != nil {
 		kinds++
 		errs = append(errs, s.Kafka.validate(at+".kafka")...)
@@ -341,7 +348,7 @@ func (s *collectConfig) validate(at string) (errs []error) {
 		errs = append(errs, fmt.Errorf("%s.dedupe: %q is not request_id, by which copies are told", at, s.Dedupe))
 	}
 	if kinds != 1 {
-		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push, otlp or syslog to be sent lines, or kafka for a topic of them; one of them", at))
+		errs = append(errs, fmt.Errorf("%s.file: give the path of a log, push, otlp or syslog to be sent lines, kafka for a topic of them, or capture to read packets; one of them", at))
 	}
 	return errs
 }
@@ -357,6 +364,8 @@ func (s *collectConfig) kind() string {
 		return "syslog"
 	case s.Kafka != nil:
 		return "kafka"
+	case s.Capture != nil:
+		return "capture"
 	}
 	return "file"
 }
@@ -372,6 +381,9 @@ func (s *collectConfig) sourceName() string {
 	if s.Syslog != nil {
 		network, address := s.Syslog.where()
 		return "syslog:" + network + "://" + address
+	}
+	if s.Capture != nil {
+		return "capture:" + s.Capture.Interface
 	}
 	if s.Kafka != nil {
 		return "kafka:" + s.Kafka.Topic

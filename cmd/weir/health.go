@@ -71,7 +71,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 // watched is a source as the monitor sees it. The monitor's goroutine uses it.
 type watched struct {
 	name    string
-	kind    string // file, push, otlp, syslog, kafka
+	kind    string // file, push, otlp, syslog, kafka, capture
 	pulse   *pulse
 	lost    func() int64 // what the source knows to be lost, ever; nil nothing
 	rhythm  storage.Rhythm
@@ -183,11 +183,12 @@ func (w *watched) silent(now time.Time) (f pipeline.Finding, ok bool) {
 		return f, false
 	}
 	fix := map[string]string{
-		"file":   "Is the server up, does it still write to this path, may weir read it? ls -l " + w.name,
-		"push":   "Is the sender up, does it reach weir, what is it answered? See weir_push_answers_total",
-		"otlp":   "Is the exporter up, does it reach weir, what is it answered? See weir_push_answers_total and weir_otlp_skipped_spans_total",
-		"kafka":  "Is the producer up, are the brokers, does another member of the group read the partition? The log says what is assigned to weir",
-		"syslog": "Is the sender up, does it reach weir, does a firewall stand between?",
+		"file":    "Is the server up, does it still write to this path, may weir read it? ls -l " + w.name,
+		"push":    "Is the sender up, does it reach weir, what is it answered? See weir_push_answers_total",
+		"otlp":    "Is the exporter up, does it reach weir, what is it answered? See weir_push_answers_total and weir_otlp_skipped_spans_total",
+		"kafka":   "Is the producer up, are the brokers, does another member of the group read the partition? The log says what is assigned to weir",
+		"syslog":  "Is the sender up, does it reach weir, does a firewall stand between?",
+		"capture": "Does the interface still carry the traffic, does the mirror still send? See weir_capture_packets_total and weir_capture_connections_total",
 	}[w.kind]
 	f = healthFinding("health.source_silent", w.name, "No line from "+w.name+" for "+span(quiet),
 		fmt.Sprintf("The last line came %s ago. In the last week the source was never silent for more than %s. What happens there now is not seen.", span(quiet), span(w.rhythm.Gap)),
@@ -252,6 +253,11 @@ func (w *watched) loses() (f pipeline.Finding, ok bool) {
 		title, reason = "The rest of a rotated log is lost: "+w.name,
 			"The file that was being read was gone before its end was read, and no rotated copy is beside it."
 		fix = "Keep a rotated file beside the log, uncompressed: rotate 2 and delaycompress in logrotate"
+	}
+	if w.kind == "capture" {
+		title, reason = "Packets of "+w.name+" were lost",
+			fmt.Sprintf("The kernel dropped %d packets because weir did not read them in time: the requests in them are not seen, or in part.", n-w.knows)
+		fix = "Raise buffer or workers of the capture, or filter for the servers' ports; look at weir_detect_lag_records"
 	}
 	f = healthFinding("health.loss", w.name, title, reason, "lost", float64(n-w.knows), 0, fix)
 	f.BenignIf, f.WouldNotFireIf = []string{}, "nothing had been lost"

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"weir/collector/capture/mirror"
 	"weir/pipeline"
 )
 
@@ -149,7 +150,11 @@ func (s *sighting) write(w io.Writer, path string, how collectConfig, notes []st
 	for _, n := range notes {
 		fmt.Fprintf(w, "  # %s\n", n)
 	}
-	fmt.Fprintf(w, "  - file: %q\n", path)
+	if mirror.IsCapture(path) {
+		fmt.Fprintln(w, "  - capture: {interface: eth0, filter: tcp port 80}   # where such packets pass")
+	} else {
+		fmt.Fprintf(w, "  - file: %q\n", path)
+	}
 	if how.LogFormat != "" {
 		fmt.Fprintf(w, "    log_format: %q\n", how.LogFormat)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"weir/collector"
 	"weir/collector/capture/mirror"
+	"weir/collector/capture/tls"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -20,6 +21,7 @@ type input struct {
 	format  *collector.Format
 	how     collectConfig // of an analysis: what is configured about it
 	packets bool          // a capture file: it has no lines
+	keys    *tls.KeyLog
 }
 
 // reader turns an input into blocks, from its beginning to its end.
@@ -34,7 +36,7 @@ type reader interface {
 // a capture all is read.
 func (in *input) open(id *pipeline.Identity, workers int, keep func(prefix []byte) bool) reader {
 	if in.packets {
-		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id)})
+		return mirror.NewReader(mirror.ReaderConfig{Path: in.path, Source: in.name, NewIdentify: identify(id), Keys: in.keys})
 	}
 	return collector.NewReader(collector.ReaderConfig{
 		Path: in.path, Source: in.name, Format: in.format, Timed: true, NewIdentify: identify(id), Workers: workers, Keep: keep,
@@ -64,6 +66,10 @@ func openInputs(args []string, cfg *config, flags collectConfig, stdin io.Reader
 		in.how = cfg.read(name, flags)
 		if mirror.IsCapture(in.path) {
 			in.packets = true
+			if in.keys, err = readKeyLog(in.how.keyLog); err != nil {
+				problems = append(problems, err)
+				continue
+			}
 			notes = append(notes, name+": packets")
 			ins = append(ins, in)
 			continue
@@ -110,7 +116,7 @@ type tally struct {
 func (t *tally) capture(name string, r reader) {
 	if c, ok := r.(*mirror.Reader); ok {
 		sum := c.Summary()
-		for _, line := range sum.Lines() {
+		for _, line := range sum.Lines(detectorNames()...) {
 			t.packets = append(t.packets, name+": "+line)
 		}
 	}

@@ -47,7 +47,7 @@ func (c *config) read(name string, flags collectConfig) collectConfig {
 	if flags.LogFormat != "" || flags.Format != "" && flags.Format != "auto" {
 		how.Format, how.LogFormat, how.Fields = flags.Format, flags.LogFormat, nil
 	}
-	how.Timezone = cmp.Or(flags.Timezone, how.Timezone)
+	how.Timezone, how.keyLog = cmp.Or(flags.Timezone, how.Timezone), flags.keyLog
 	return how
 }
 

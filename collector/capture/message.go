@@ -44,6 +44,7 @@ const (
 const (
 	MaxText        = 8 << 10
 	MaxMessageText = 32 << 10
+	keptText       = 4 << 10
 )
 
 // Message is one half of an exchange. Parsers fill it with Set, Header and Body.
@@ -80,8 +81,12 @@ type span struct{ at, n uint32 }
 // Reset empties m and keeps its memory.
 func (m *Message) Reset() {
 	text, prefix := m.text[:0], m.Prefix[:0]
-	if cap(text) > MaxMessageText {
+	// Few need much, and what is kept for the next one counts in no budget.
+	if cap(text) > keptText {
 		text = nil
+	}
+	if cap(prefix) > keptText {
+		prefix = nil
 	}
 	*m = Message{Start: pipeline.NoTime, End: pipeline.NoTime, Length: -1, text: text, Prefix: prefix}
 }
@@ -152,6 +157,19 @@ func (m *Message) Header(name, value []byte) {
 	}
 }
 
+// Answer is Header for a response, of which fewer values are kept, and no order.
+func (m *Message) Answer(name, value []byte) {
+	m.Headers++
+	switch len(name) {
+	case len("server"), len("location"), len("set-cookie"), len("grpc-status"), len("content-type"), len("content-encoding"):
+	default:
+		return
+	}
+	if t, _ := headerOf(name); t != texts && m.spans[t].n == 0 {
+		m.Set(t, value)
+	}
+}
+
 // Trailer takes a header that came behind the body.
 func (m *Message) Trailer(name, value []byte) {
 	if t, _ := headerOf(name); t == TextGRPCStatus || t == TextGRPCMessage {
@@ -180,6 +198,25 @@ func (m *Message) Size() int { return cap(m.text) + cap(m.Prefix) }
 // headerOf tells which value a header is, texts for none, and whether its place
 // in the order says something about the client program.
 func headerOf(name []byte) (Text, bool) {
+	// Most are written like this, and most say nothing here.
+	switch string(name) {
+	case "Accept", "Accept-Encoding", "Connection", "Cache-Control", "accept", "accept-encoding", "cache-control":
+		return texts, true
+	case "Host":
+		return TextHost, true
+	case "User-Agent":
+		return TextAgent, true
+	case "Cookie":
+		return TextCookie, false
+	case "Referer":
+		return TextReferer, false
+	case "Content-Type":
+		return TextContentType, false
+	case "Accept-Language":
+		return TextLanguage, true
+	case "Content-Length", "Transfer-Encoding":
+		return texts, false
+	}
 	var buf [24]byte
 	if len(name) > len(buf) {
 		return texts, true

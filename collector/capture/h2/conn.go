@@ -22,6 +22,10 @@ import (
 // it the oldest is given out as it is. Servers allow 100 to 1000.
 const MaxStreams = 1024
 
+// lingering is how long (µs) the rest of a request is waited for whose response is
+// there: servers that need no more of it say so while it is on its way.
+const lingering = 1e6
+
 // Config is what the parsers of one goroutine share.
 type Config struct {
 	Tally  *capture.Tally
@@ -41,7 +45,9 @@ type Parser struct {
 	conf    *Config
 	flow    *capture.Flow
 	half    [2]half
-	streams []*stream // by id
+	streams []*stream     // by id
+	lingers int           // of them, streams that were reset behind their response
+	oldest  pipeline.Time // of these, when the first was
 
 	// The header block that is being read.
 	dir     capture.Direction
@@ -122,6 +128,9 @@ func (p *Parser) open(id uint32) *stream {
 
 // give passes an exchange on and forgets its stream.
 func (p *Parser) give(s *stream) {
+	if s.reset != pipeline.NoTime {
+		p.lingers--
+	}
 	s.settle()
 	if s.asked || s.answered {
 		p.conf.Emit(&s.t)
@@ -201,6 +210,9 @@ func (p *Parser) endBlock(dir capture.Direction, at pipeline.Time, b []byte) {
 	h.open = false
 	if s == nil {
 		return
+	}
+	if missing > 0 || err != nil {
+		s.cut(p.dir)
 	}
 	p.headed(s, at, size)
 	if of.typ == frameHeaders && of.flags&flagEndStream != 0 && p.find(of.stream) == s {
@@ -306,8 +318,17 @@ func (p *Parser) reset(dir capture.Direction, at pipeline.Time, id, code uint32)
 	if s == nil {
 		return
 	}
-	// NO_ERROR behind a whole response says that the rest of the request is of no
-	// interest (RFC 9113, 8.1).
+	if code == 0 && dir == capture.FromServer && s.over[dir] && s.asked {
+		// The rest of the request is of no interest (RFC 9113, 8.1), but may be on
+		// its way.
+		if s.reset == pipeline.NoTime {
+			if s.reset = at; p.lingers == 0 {
+				p.oldest = at
+			}
+			p.lingers++
+		}
+		return
+	}
 	if code != 0 || !s.over[capture.FromServer] {
 		if dir == capture.FromClient {
 			s.t.Flags |= capture.ResetByClient
@@ -319,6 +340,27 @@ func (p *Parser) reset(dir capture.Direction, at pipeline.Time, id, code uint32)
 		m.End = max(m.End, at)
 	}
 	p.give(s)
+}
+
+// expire gives out what was waited for long enough.
+func (p *Parser) expire(at pipeline.Time) {
+	if at-p.oldest <= lingering {
+		return
+	}
+	p.oldest = at
+	for i := 0; i < len(p.streams); {
+		s := p.streams[i]
+		if s.reset == pipeline.NoTime {
+			i++
+			continue
+		}
+		if at-s.reset > lingering {
+			p.give(s)
+			continue
+		}
+		p.oldest = min(p.oldest, s.reset)
+		i++
+	}
 }
 
 // goAway takes the announcement that streams beyond last are not served.

@@ -283,9 +283,9 @@ func ask(client *http.Client, addr string, r *rand.Rand, i int) error {
 // TestServerLog compares every exchange of a real server and real clients with
 // the server's own log, however the bytes are cut.
 func TestServerLog(t *testing.T) {
-	listener, want := traffic(t, 2000)
+	listener, want := traffic(t, 1000)
 	sortEntries(want)
-	for _, n := range []int{0, 1, 7, 9, 1460, 65536} {
+	for _, n := range []int{0, 1, 9, 1460} {
 		got, tally := read(t, listener.tapes, n)
 		sortEntries(got)
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -295,7 +295,7 @@ func TestServerLog(t *testing.T) {
 			t.Errorf("by %d: %v", n, tally)
 		}
 	}
-	if len(want) != 2000 {
+	if len(want) != 1000 {
 		t.Fatalf("%d requests", len(want))
 	}
 }

@@ -213,6 +213,9 @@ func (p *Parser) seek(h *half, b []byte) []byte {
 // begin starts a frame whose head is complete.
 func (p *Parser) begin(dir capture.Direction, at pipeline.Time) {
 	h := &p.half[dir]
+	if p.lingers > 0 {
+		p.expire(at)
+	}
 	f := parseHead(h.raw[:])
 	if h.open && f.typ != frameContinuation {
 		// The block that was begun never ends.

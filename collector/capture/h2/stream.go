@@ -23,6 +23,7 @@ type stream struct {
 	protocol bool    // :protocol websocket
 	lengths  int     // Content-Length headers of the request
 	held     int64
+	reset    pipeline.Time // when the server said that it needs no more
 }
 
 const streamSize = int64(unsafe.Sizeof(stream{}))
@@ -30,7 +31,7 @@ const streamSize = int64(unsafe.Sizeof(stream{}))
 func (s *stream) clear() {
 	t := s.t
 	t.Reset()
-	*s = stream{t: t}
+	*s = stream{t: t, reset: pipeline.NoTime}
 }
 
 func (s *stream) message(dir capture.Direction) *capture.Message {

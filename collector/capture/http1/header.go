@@ -8,6 +8,7 @@ import (
 
 // fields is what a header block says of the message's frame.
 type fields struct {
+	answer     bool // of a response
 	flags      capture.Flags
 	lengths    int
 	length     int64
@@ -59,7 +60,11 @@ func (h *fields) field(m *capture.Message, l []byte, folded bool) {
 		h.flags |= capture.FoldedHeader
 		value = bytes.Join(bytes.Fields(value), []byte{' '})
 	}
-	m.Header(name, value)
+	if h.answer {
+		m.Answer(name, value)
+	} else {
+		m.Header(name, value)
+	}
 	switch len(name) {
 	case 6:
 		h.expect = h.expect || fold(name, "expect")

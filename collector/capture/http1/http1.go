@@ -20,6 +20,8 @@ const (
 	maxHead     = 64 << 10 // a header block
 	maxLine     = 8 << 10  // a chunk's size line with its extensions
 	maxWaiting  = 256      // requests without a response, of one connection
+	oneSided    = 16       // of these, when the server was never heard
+	maxStalled  = 8        // changes of state without a byte
 	maxTunneled = 16 << 10 // bytes behind a CONNECT that was not answered yet
 )
 
@@ -30,13 +32,22 @@ type Env struct {
 	// Want says how much of a body shall be kept, once its header is known;
 	// response tells which of the two it is. Nil keeps nothing.
 	Want func(t *capture.Transaction, response bool) int
-	// Upgraded is told of the bytes behind an upgrade, when t, which is only valid
-	// in the call that comes first and nil in later ones, changed the protocol.
-	Upgraded func(p *Parser, t *capture.Transaction, dir capture.Direction, at pipeline.Time, b []byte)
+	// Upgraded is told when t changed the protocol of the connection; true means
+	// that it will give out t itself. Tunnel then takes the bytes, gaps and ends
+	// behind it. Both may be nil.
+	Upgraded func(p *Parser, t *capture.Transaction) bool
+	Tunnel   func(p *Parser) Tunnel
 	Tally    *capture.Tally
 	Memory   *capture.Memory
 
 	free []*exchange
+}
+
+// Tunnel takes what comes behind an upgrade, as a parser does.
+type Tunnel interface {
+	Data(dir capture.Direction, at pipeline.Time, b []byte)
+	Gap(dir capture.Direction, at pipeline.Time, n int64)
+	Close(dir capture.Direction, at pipeline.Time, end capture.End)
 }
 
 // state is what a side expects next.
@@ -103,7 +114,11 @@ func (p *Parser) Reset(env *Env, flow *capture.Flow) {
 // Data takes the next bytes of a direction.
 func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 	s := &p.sides[dir]
-	for len(b) > 0 && !p.dead {
+	if s.closed {
+		p.env.Tally.Add(capture.LossMessage, int64(len(b)))
+		return
+	}
+	for stalled := 0; len(b) > 0 && !p.dead; {
 		n := 0
 		switch s.state {
 		case stateHead:
@@ -128,6 +143,13 @@ func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 			return
 		}
 		b = b[n:]
+		if stalled++; n > 0 {
+			stalled = 0
+		} else if stalled > maxStalled { // no state leads there; but it would be for ever
+			p.env.Tally.Add(capture.LossMessage, int64(len(b)))
+			p.lose(s)
+			return
+		}
 	}
 	if p.dead {
 		p.env.Tally.Add(capture.LossMemory, int64(len(b)))
@@ -137,11 +159,14 @@ func (p *Parser) Data(dir capture.Direction, at pipeline.Time, b []byte) {
 // Gap says that n bytes are missing; n < 0: nobody knows how many.
 func (p *Parser) Gap(dir capture.Direction, at pipeline.Time, n int64) {
 	s := &p.sides[dir]
-	if p.dead {
+	if p.dead || s.closed {
 		return
 	}
 	switch s.state {
 	case stateTunnel:
+		if t := p.inside(); t != nil {
+			t.Gap(dir, at, n)
+		}
 		return
 	case stateLength, stateChunk, stateClose:
 		e := s.at
@@ -194,6 +219,10 @@ func (p *Parser) Close(dir capture.Direction, at pipeline.Time, end capture.End)
 		}
 	}
 	switch s.state {
+	case stateTunnel:
+		if t := p.inside(); t != nil {
+			t.Close(dir, at, end)
+		}
 	case stateHead:
 		if len(s.buf) > 0 {
 			p.partial(dir, s, at)
@@ -227,6 +256,12 @@ func (p *Parser) head(dir capture.Direction, s *side, at pipeline.Time, b []byte
 			return skip
 		}
 		s.begun = at
+		if c := &p.sides[capture.FromClient]; dir == capture.FromServer && len(c.buf) > 0 && p.ancient(capture.FromClient, c, c.buf) {
+			whole := c.buf // it came in pieces
+			c.buf, c.seen = c.buf[:0], 0
+			p.charge(-int64(len(whole)))
+			p.message09(c, c.begun, whole)
+		}
 		if !p.begins(dir, b) {
 			return p.foreign(dir, s, b)
 		}
@@ -330,10 +365,18 @@ func (p *Parser) release() {
 	p.held = 0
 }
 
+// inside is who takes what comes behind an upgrade; nil for nobody.
+func (p *Parser) inside() Tunnel {
+	if p.env.Tunnel == nil {
+		return nil
+	}
+	return p.env.Tunnel(p)
+}
+
 // tunnel passes on bytes of another protocol.
 func (p *Parser) tunnel(dir capture.Direction, at pipeline.Time, b []byte) {
-	if p.env.Upgraded != nil {
-		p.env.Upgraded(p, nil, dir, at, b)
+	if t := p.inside(); t != nil {
+		t.Data(dir, at, b)
 		return
 	}
 	p.env.Tally.Add(capture.LossUpgraded, int64(len(b)))

@@ -206,7 +206,7 @@ func (p *Parser) response(s *side, at pipeline.Time, b []byte) {
 		t.Version = capture.HTTP11
 	}
 	m.Set(capture.TextReason, reason)
-	var h fields
+	h := fields{answer: true}
 	h.read(m, rest)
 	s.at = e
 	if p.env.Want != nil {

@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+
 	"weir/collector/capture"
 	"weir/pipeline"
 )
@@ -68,6 +70,10 @@ func (env *Env) put(e *exchange) {
 
 // push makes the exchange of a request that begins; nil when too many wait.
 func (p *Parser) push(s *side) *exchange {
+	if r := &p.sides[capture.FromServer]; len(p.queue) >= oneSided && !r.any && p.queue[0].sent && !p.queue[0].answered {
+		p.queue[0].t.Flags |= capture.NoResponse // the capture shows this direction alone
+		p.emit(p.queue[0], s.begun)
+	}
 	if len(p.queue) >= maxWaiting {
 		return nil
 	}
@@ -81,7 +87,6 @@ func (p *Parser) push(s *side) *exchange {
 	if p.sides[capture.FromServer].closed {
 		e.t.Flags |= capture.AfterClose
 	}
-	_ = s
 	return e
 }
 
@@ -127,7 +132,6 @@ func (p *Parser) match(s *side, at pipeline.Time) *exchange {
 	e := p.add()
 	e.orphan, e.sent = true, true
 	e.t.Flags |= capture.NoRequest
-	_ = s
 	return e
 }
 
@@ -217,10 +221,8 @@ func (p *Parser) upgrade(at pipeline.Time, e *exchange) {
 	}
 	e.sent, e.answered, e.done = true, true, true
 	c.at, s.at = nil, nil
-	if p.env.Upgraded != nil {
-		p.env.Upgraded(p, &e.t, capture.FromServer, at, nil)
-	}
-	for len(p.queue) > 0 && p.queue[0].done {
+	taken := p.env.Upgraded != nil && p.env.Upgraded(p, &e.t)
+	for len(p.queue) > 0 && p.queue[0].done && (!taken || p.queue[0] != e) {
 		p.emit(p.queue[0], at)
 	}
 	for len(p.queue) > 0 { // what was taken for requests behind it
@@ -252,7 +254,7 @@ func (p *Parser) partial(dir capture.Direction, s *side, at pipeline.Time) {
 			return
 		}
 	}
-	p.message(dir, s, at, b)
+	p.message(dir, s, at, b[:bytes.LastIndexByte(b, '\n')+1])
 	if s.at != nil {
 		s.at.cut(dir)
 		p.finish(dir, s, at)

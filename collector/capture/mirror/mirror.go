@@ -2,17 +2,24 @@
 // beside it together.
 //
 //	mirror.go   packets in, exchanges out
-//	sniff.go    what a connection speaks
+//	layer.go    what a connection speaks, and what is inside of that
 //	request.go  an exchange as a request, without its secrets
 //	reader.go   a capture file as a source
+//	live.go     an interface as a source
+//	sealed.go   what is known of sealed connections
 //	summary.go  what was read, lost and sealed
 package mirror
 
 import (
+	"bytes"
+
 	"weir/collector/capture"
+	"weir/collector/capture/h2"
 	"weir/collector/capture/http1"
 	"weir/collector/capture/packet"
+	"weir/collector/capture/quic"
 	"weir/collector/capture/tcp"
+	"weir/collector/capture/tls"
 	"weir/pipeline"
 )
 
@@ -22,11 +29,16 @@ type Config struct {
 	// Memory is the budget in bytes of what waits: segments out of order,
 	// fragments, messages that are not whole, the text of unanswered requests.
 	Memory int64
+	// Keys opens sealed connections; nil opens none.
+	Keys *tls.KeyLog
 	// Emit is told of each exchange, which is valid until it returns.
 	Emit func(*capture.Transaction)
 	// Want says how much of a body is kept, see http1.Env; nil keeps what names an
 	// operation or an account.
 	Want func(t *capture.Transaction, response bool) int
+	// Sealed is told of each TLS and QUIC connection when it ends, which is valid
+	// until it returns; it may be nil.
+	Sealed func(*Sealed)
 }
 
 // DefaultMemory is the budget of what waits.
@@ -48,11 +60,17 @@ type Mirror struct {
 
 	decoder *packet.Decoder
 	tcp     *tcp.Assembler
-	env     http1.Env
-	streams []*stream // by Conn.Slot - 1
+	quic    *quic.Table
+	http1   http1.Env
+	h2      h2.Config
+	tls     tls.Config
+	layers  []*layer // by Conn.Slot - 1
 	free    []uint32
 	emit    func(*capture.Transaction)
 	frame   int64
+
+	onSealed func(*Sealed)
+	hidden   hidden
 }
 
 // Streams counts connections that carried something.
@@ -73,26 +91,41 @@ func New(cfg Config) *Mirror {
 	if cfg.Want == nil {
 		cfg.Want = want
 	}
-	m := &Mirror{emit: cfg.Emit}
+	m := &Mirror{emit: cfg.Emit, onSealed: cfg.Sealed}
 	m.Memory.Max = cfg.Memory
 	m.decoder = packet.NewDecoder(&m.Tally, &m.Memory)
 	m.tcp = tcp.New(cfg.TCP, tcp.Callbacks{Data: m.data, Gap: m.gap, Close: m.close}, &m.Tally, &m.Memory)
-	m.env = http1.Env{Emit: m.exchange, Want: cfg.Want, Upgraded: m.upgraded, Tally: &m.Tally, Memory: &m.Memory}
+	m.quic = quic.NewTable(&m.Tally, &m.Memory, m.quicDone)
+	m.http1 = http1.Env{Emit: m.exchange, Want: cfg.Want, Upgraded: m.upgraded, Tunnel: m.tunnel, Tally: &m.Tally, Memory: &m.Memory}
+	m.h2 = h2.Config{Emit: m.exchange, Tally: &m.Tally, Memory: &m.Memory, Want: func(t *capture.Transaction, dir capture.Direction) int {
+		return cfg.Want(t, dir == capture.FromServer)
+	}}
+	m.tls = tls.Config{Tally: &m.Tally, Memory: &m.Memory, Keys: cfg.Keys, Inner: m.inner}
 	return m
 }
 
 // Packet takes the next packet.
 func (m *Mirror) Packet(p *packet.Packet) {
 	m.frame++
-	if m.decoder.Decode(p) == packet.TCP {
+	switch m.decoder.Decode(p) {
+	case packet.TCP:
 		m.tcp.Segment(&m.decoder.Segment)
+	case packet.UDP:
+		d := &m.decoder.Datagram
+		m.quic.Datagram(capture.Flow{
+			Client: d.Src, Server: d.Dst, ClientPort: d.SrcPort, ServerPort: d.DstPort, VNI: d.VNI, Start: d.Time,
+		}, d.Time, d.Payload)
 	}
 }
+
+// Tick says that it is now and no packet came: what was silent for too long ends.
+func (m *Mirror) Tick(now pipeline.Time) { m.tcp.Tick(now) }
 
 // Flush gives out what still waits: there are no more packets.
 func (m *Mirror) Flush() {
 	m.decoder.Flush()
 	m.tcp.Flush()
+	m.quic.Flush()
 }
 
 // Frame is the number of the packet at hand, from 1.
@@ -109,68 +142,38 @@ func (m *Mirror) exchange(t *capture.Transaction) {
 	m.emit(t)
 }
 
-// stream is a connection and its parser.
-type stream struct {
-	conn   *tcp.Conn
-	speaks protocol
-	http   http1.Parser
-	inner  protocol // behind an upgrade
-	tried  int      // pieces that told nothing
-	first  []byte   // what a client sent that is no request, until the server answers
-	begun  pipeline.Time
-	closed uint8
-}
+// kindSecrets is the kind of a pcapng block of secrets that is a TLS key log.
+const kindSecrets = 0x544c534b
 
-func (m *Mirror) stream(c *tcp.Conn) *stream {
-	if c.Slot != 0 {
-		return m.streams[c.Slot-1]
+// secrets takes the key material of a pcapng file.
+func secrets(keys *tls.KeyLog) func(kind uint32, data []byte) {
+	return func(kind uint32, data []byte) {
+		if kind == kindSecrets {
+			_ = keys.Read(bytes.NewReader(data)) // lines that are none are counted there
+		}
 	}
-	var s *stream
-	if n := len(m.free); n > 0 {
-		c.Slot = m.free[n-1]
-		m.free = m.free[:n-1]
-		s = m.streams[c.Slot-1]
-	} else {
-		s = &stream{}
-		m.streams = append(m.streams, s)
-		c.Slot = uint32(len(m.streams))
-	}
-	s.conn, s.speaks, s.inner, s.tried, s.closed = c, unknown, unknown, 0, 0
-	s.first = s.first[:0]
-	return s
 }
 
 func (m *Mirror) data(c *tcp.Conn, dir capture.Direction, at pipeline.Time, b []byte) {
-	s := m.stream(c)
-	if s.speaks == unknown || s.speaks == speaksTLS && dir == capture.FromServer && len(s.first) > 0 {
-		m.sniff(s, dir, at, b)
+	if c.Slot == 0 {
+		c.Slot = m.layer(&c.Flow)
 	}
-	switch s.speaks {
-	case speaksHTTP1:
-		s.http.Data(dir, at, b)
-	default:
-		m.Tally.Add(capture.LossNotHTTP, int64(len(b)))
-	}
+	m.layers[c.Slot-1].Data(dir, at, b)
 }
 
 func (m *Mirror) gap(c *tcp.Conn, dir capture.Direction, at pipeline.Time, n int64) {
-	s := m.stream(c)
-	if s.speaks == unknown {
-		c.Flow.MidStream = true // its beginning is lost
+	if c.Slot == 0 {
+		c.Slot = m.layer(&c.Flow)
 	}
-	if s.speaks == speaksHTTP1 {
-		s.http.Gap(dir, at, n)
-	}
+	m.layers[c.Slot-1].Gap(dir, at, n)
 }
 
 func (m *Mirror) close(c *tcp.Conn, dir capture.Direction, at pipeline.Time, end capture.End) {
-	s := m.stream(c)
-	if s.speaks == speaksHTTP1 {
-		s.http.Close(dir, at, end)
+	if c.Slot == 0 {
+		return
 	}
-	if s.closed |= 1 << dir; s.closed == 3 {
-		s.conn = nil
-		m.free = append(m.free, c.Slot)
+	l := m.layers[c.Slot-1]
+	if l.Close(dir, at, end); l.closed == 3 {
 		c.Slot = 0
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"weir/collector"
 	"weir/collector/capture"
 	"weir/collector/capture/packet"
+	"weir/collector/capture/tls"
 	"weir/pipeline"
 )
 
@@ -20,6 +21,7 @@ type ReaderConfig struct {
 	Source string // what blocks call it; Path when empty
 	// NewIdentify makes the Identify that decides who requests belong to.
 	NewIdentify func() collector.Identify
+	Keys        *tls.KeyLog // opens sealed connections; nil: keys in the file alone
 }
 
 // IsCapture reports whether a file, plain or compressed, is a capture.
@@ -129,7 +131,12 @@ func (r *Reader) run(packets *packet.File) (err error) {
 	convert := converter{batch: r.batch}
 	var m *Mirror
 	full := false
-	m = New(Config{Emit: func(t *capture.Transaction) {
+	keys := r.cfg.Keys
+	if keys == nil {
+		keys = &tls.KeyLog{}
+	}
+	packets.Secrets = secrets(keys)
+	m = New(Config{Keys: keys, Emit: func(t *capture.Transaction) {
 		convert.add(t, m.Streams.Exchanges)
 		if r.batch.Full() {
 			full = !r.give(packets.Read()) || full

@@ -36,13 +36,14 @@ type converter struct {
 	inflate capture.Inflater
 	x       collector.Exchange
 	client  pipeline.Address // the last one, with its text
-	text    []byte
+	text    string
 }
 
 // Rejects of exchanges.
 const (
 	rejectNoRequest collector.Reject = "no_request" // only the response was seen
 	rejectUnheard   collector.Reject = "unheard"    // the server had closed already
+	rejectUnnamed   collector.Reject = "unnamed"    // HTTP/2: the path was named before the capture began, or in a gap
 )
 
 // add puts t into the batch.
@@ -56,6 +57,10 @@ func (c *converter) add(t *capture.Transaction, number int64) {
 		return
 	}
 	q, r := &t.Request, &t.Response
+	if method := q.Get(capture.TextMethod); t.Version == capture.HTTP2 && (method == "" || method != "CONNECT" && !q.Has(capture.TextTarget)) {
+		c.batch.Reject(rejectUnnamed, number, method+" of "+q.Get(capture.TextHost))
+		return
+	}
 	x := &c.x
 	*x = collector.Exchange{
 		Client: c.address(t.Client),
@@ -98,9 +103,8 @@ func (c *converter) add(t *capture.Transaction, number int64) {
 
 // address writes a as text; the same client mostly comes again.
 func (c *converter) address(a pipeline.Address) string {
-	if a != c.client || len(c.text) == 0 {
-		c.client = a
-		c.text = a.Addr().AppendTo(c.text[:0])
+	if a != c.client || c.text == "" {
+		c.client, c.text = a, a.Addr().String()
 	}
-	return string(c.text)
+	return c.text
 }

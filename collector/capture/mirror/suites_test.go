@@ -234,6 +234,15 @@ func (s *suiteTally) compare(file, what string, want, got []string) {
 	}
 }
 
+// stale fails for differences of an oracle that are gone.
+func (s *suiteTally) stale(oracle string) {
+	for entry, seen := range s.known {
+		if !seen && strings.Contains(entry, oracle) {
+			s.t.Errorf("no such difference any more: %s", entry)
+		}
+	}
+}
+
 func TestTsharkSuites(t *testing.T) {
 	s := suiteTally{t: t, known: reviewed(t)}
 	files := 0
@@ -273,6 +282,7 @@ func TestTsharkSuites(t *testing.T) {
 			s.compare(suite+"/"+name, "tshark response", answers, gotAnswers)
 		}
 	}
+	s.stale("\ttshark ")
 	t.Logf("%d files, %d as tshark reads them, %d not", files, s.right, s.wrong)
 	if s.right == 0 {
 		t.Error("nothing was compared")
@@ -309,6 +319,7 @@ func TestZeekSuite(t *testing.T) {
 		}
 		s.compare("zeek_pcaps/"+name, "zeek", want, got)
 	}
+	s.stale("\tzeek\t")
 	t.Logf("%d files, %d as Zeek reads them, %d not", len(names), s.right, s.wrong)
 	if s.right == 0 {
 		t.Error("nothing was compared")

@@ -240,6 +240,9 @@ func (l *Live) Close() error {
 	return errors.Join(err, unix.Close(l.fd))
 }
 
+// ErrPartly is wrapped when not all threads gave up their rights.
+var ErrPartly = errors.New("this program was built with cgo, so that only one of its threads could give them up: build with CGO_ENABLED=0")
+
 // DropPrivileges gives up the right to open further sockets that capture, for the
 // whole process and what it starts.
 func DropPrivileges() error {

@@ -30,5 +30,8 @@ func (l *Live) Stats() (received, dropped int64) { return 0, 0 }
 // Close ends the capture.
 func (l *Live) Close() error { return nil }
 
+// ErrPartly is wrapped when not all threads gave up their rights.
+var ErrPartly = errors.New("this program was built with cgo, so that only one of its threads could give them up: build with CGO_ENABLED=0")
+
 // DropPrivileges has nothing to drop.
 func DropPrivileges() error { return nil }

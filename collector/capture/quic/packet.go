@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
+	"weir/collector/capture"
 	"weir/collector/capture/tls"
 )
 
@@ -162,48 +163,48 @@ func salt(version uint32) []byte {
 // material is what the keys of one side are made of.
 type material struct{ key, iv, hp []byte }
 
-// derive returns the material of the client (0) and the server (1) from the
+// derive returns the material of a side, the client (0) or the server (1), from the
 // destination connection id of the client's first packet.
-func derive(version uint32, dcid []byte) (both [2]material, err error) {
+func derive(version uint32, dcid []byte, side capture.Direction) (m material, err error) {
 	root, err := hkdf.Extract(sha256.New, dcid, salt(version))
 	if err != nil {
-		return both, err
+		return m, err
 	}
 	prefix := "quic "
 	if version == Version2 {
 		prefix = "quicv2 "
 	}
-	for i, label := range [...]string{"client in", "server in"} {
-		secret := tls.ExpandLabel(sha256.New, root, label, sha256.Size)
-		both[i] = material{
-			key: tls.ExpandLabel(sha256.New, secret, prefix+"key", 16),
-			iv:  tls.ExpandLabel(sha256.New, secret, prefix+"iv", 12),
-			hp:  tls.ExpandLabel(sha256.New, secret, prefix+"hp", 16),
-		}
+	label := "client in"
+	if side == capture.FromServer {
+		label = "server in"
 	}
-	return both, nil
+	secret := tls.ExpandLabel(sha256.New, root, label, sha256.Size)
+	return material{
+		key: tls.ExpandLabel(sha256.New, secret, prefix+"key", 16),
+		iv:  tls.ExpandLabel(sha256.New, secret, prefix+"iv", 12),
+		hp:  tls.ExpandLabel(sha256.New, secret, prefix+"hp", 16),
+	}, nil
 }
 
-// initialKeys returns the keys of both sides, see derive.
-func initialKeys(version uint32, dcid []byte) (both [2]keys, ok bool) {
-	from, err := derive(version, dcid)
+// initialKeys returns the keys of a side, see derive; they open nothing when they
+// cannot be made.
+func initialKeys(version uint32, dcid []byte, side capture.Direction) (k keys) {
+	m, err := derive(version, dcid, side)
 	if err != nil {
-		return both, false
+		return keys{}
 	}
-	for i, m := range from {
-		block, err := aes.NewCipher(m.key)
-		if err != nil {
-			return both, false
-		}
-		if both[i].aead, err = cipher.NewGCM(block); err != nil {
-			return both, false
-		}
-		if both[i].mask, err = aes.NewCipher(m.hp); err != nil {
-			return both, false
-		}
-		copy(both[i].iv[:], m.iv)
+	block, err := aes.NewCipher(m.key)
+	if err != nil {
+		return keys{}
 	}
-	return both, true
+	if k.mask, err = aes.NewCipher(m.hp); err != nil {
+		return keys{}
+	}
+	if k.aead, err = cipher.NewGCM(block); err != nil {
+		return keys{}
+	}
+	copy(k.iv[:], m.iv)
+	return k
 }
 
 // open removes the protection of an Initial packet. It works in scratch, which

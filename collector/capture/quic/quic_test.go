@@ -22,11 +22,10 @@ func TestKeys(t *testing.T) {
 	f := func(version uint32, side int, key, iv, hp string) {
 		t.Helper()
 		dcid, _ := hex.DecodeString("8394c8f03e515708")
-		both, err := derive(version, dcid)
+		m, err := derive(version, dcid, capture.Direction(side))
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := both[side]
 		if got := hex.EncodeToString(m.key); got != key {
 			t.Errorf("key %s, want %s", got, key)
 		}
@@ -91,11 +90,10 @@ func seal(tb testing.TB, version uint32, side int, first, dcid []byte, number by
 	b = binary.BigEndian.AppendUint16(b, 0x4000|uint16(1+len(payload)+tagLen))
 	pn := len(b)
 	b = append(b, number)
-	both, err := derive(version, first)
+	m, err := derive(version, first, capture.Direction(side))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m := both[side]
 	block, _ := aes.NewCipher(m.key)
 	aead, _ := cipher.NewGCM(block)
 	nonce := bytes.Clone(m.iv)
@@ -238,6 +236,21 @@ func TestServer(t *testing.T) {
 	}
 	if c.Packets != [2]int64{2, 2} || c.Start != 1 || c.Last != 4 {
 		t.Errorf("packets %v from %d to %d", c.Packets, c.Start, c.Last)
+	}
+}
+
+// TestAgain has the addresses of one connection used by another.
+func TestAgain(t *testing.T) {
+	table, tally, _, got := testTable(t, 1<<20)
+	flow := addresses(1, 5000)
+	one, two := []byte{1, 2, 3, 4, 5, 6, 7, 8}, []byte{8, 7, 6, 5, 4, 3, 2, 1}
+	table.Datagram(flow, 1, seal(t, Version1, 0, one, one, 0, nil, frame(0, helloOf(t, "one.example")), 1400))
+	table.Datagram(flow, 2, seal(t, Version1, 0, one, one, 1, nil, []byte{framePing}, 1200))
+	table.Datagram(flow, 3, seal(t, Version1, 0, one, []byte{9, 9, 9, 9}, 2, nil, []byte{frameAck, 0, 0, 0, 0}, 1200))
+	table.Datagram(flow, 4, seal(t, Version1, 0, two, two, 0, nil, frame(0, helloOf(t, "two.example")), 1400))
+	table.Flush()
+	if len(*got) != 2 || (*got)[0].Opening.SNI != "one.example" || (*got)[0].Packets[0] != 3 || (*got)[1].Opening.SNI != "two.example" || *tally != (capture.Tally{}) {
+		t.Errorf("read %+v; %v", *got, *tally)
 	}
 }
 

@@ -1,6 +1,8 @@
 package quic
 
 import (
+	"bytes"
+
 	"weir/collector/capture"
 	"weir/collector/capture/tls"
 	"weir/pipeline"
@@ -27,7 +29,7 @@ type Connection struct {
 	ECH, GREASE bool
 
 	dcid   []byte // the client's first destination id: the keys follow from it
-	keys   [2]keys
+	keys   keys   // of the client, until its hello is read
 	crypto [2]stream
 	done   [2]bool // the hello was read, or will not be
 	slot   int
@@ -100,33 +102,18 @@ func (t *Table) Datagram(f capture.Flow, at pipeline.Time, b []byte) (*Connectio
 // fromClient takes an Initial packet of what is, or would be, a client. It
 // returns the connection that it belongs to, nil if it can not be opened.
 func (t *Table) fromClient(c *Connection, f capture.Flow, key pair, at pipeline.Time, p packet, size int) *Connection {
-	if c != nil {
-		if plain, ok := t.unprotect(&c.keys[0], p); ok {
-			t.take(c, capture.FromClient, plain)
-			return c
-		}
-		if p.version != c.Version { // an agreement on another version keeps the first id
-			if both, ok := initialKeys(p.version, c.dcid); ok {
-				if plain, ok := t.unprotect(&both[0], p); ok {
-					c.Version, c.keys = p.version, both
-					t.take(c, capture.FromClient, plain)
-					return c
-				}
-			}
-		}
+	if c != nil && (t.goesOn(c, p) || c.done[0] && bytes.Equal(p.dcid, c.dcid)) {
+		return c
 	}
 	if size < minInitial {
-		t.tally.Add(capture.LossRecord, int64(len(p.whole)))
+		t.unread(c, p)
 		return c
 	}
-	both, ok := initialKeys(p.version, p.dcid)
-	if !ok {
-		return c
-	}
-	plain, ok := t.unprotect(&both[0], p)
+	k := initialKeys(p.version, p.dcid, capture.FromClient)
+	plain, ok := t.unprotect(&k, p)
 	if !ok {
 		// Not the first packet of a connection, or none at all.
-		t.tally.Add(capture.LossRecord, int64(len(p.whole)))
+		t.unread(c, p)
 		return c
 	}
 	if c != nil && !c.done[0] {
@@ -140,24 +127,46 @@ func (t *Table) fromClient(c *Connection, f capture.Flow, key pair, at pipeline.
 		c = &Connection{Flow: f, Last: at}
 		t.add(key, c)
 	}
-	c.Version, c.keys = p.version, both
+	c.Version, c.keys = p.version, k
 	c.dcid = append(c.dcid[:0], p.dcid...)
 	t.take(c, capture.FromClient, plain)
 	return c
+}
+
+// goesOn takes a further packet of an opening.
+func (t *Table) goesOn(c *Connection, p packet) bool {
+	if c.done[0] {
+		return false
+	}
+	k := c.keys
+	if p.version != c.Version { // an agreement on another version keeps the first id
+		k = initialKeys(p.version, c.dcid, capture.FromClient)
+	}
+	plain, ok := t.unprotect(&k, p)
+	if ok {
+		c.Version, c.keys = p.version, k
+		t.take(c, capture.FromClient, plain)
+	}
+	return ok
+}
+
+// unread counts an Initial packet that cannot be opened; once the hello was read
+// there is nothing to miss.
+func (t *Table) unread(c *Connection, p packet) {
+	if c == nil || !c.done[0] {
+		t.tally.Add(capture.LossRecord, int64(len(p.whole)))
+	}
 }
 
 func (t *Table) fromServer(c *Connection, p packet) {
 	if c.done[capture.FromServer] {
 		return
 	}
-	if p.version != c.Version {
-		both, ok := initialKeys(p.version, c.dcid)
-		if !ok {
-			return
+	k := initialKeys(p.version, c.dcid, capture.FromServer)
+	if plain, ok := t.unprotect(&k, p); ok {
+		if c.done[capture.FromClient] {
+			c.Version = p.version
 		}
-		c.Version, c.keys = p.version, both
-	}
-	if plain, ok := t.unprotect(&c.keys[1], p); ok {
 		t.take(c, capture.FromServer, plain)
 		return
 	}
@@ -192,8 +201,8 @@ func (t *Table) take(c *Connection, dir capture.Direction, plain []byte) {
 		t.tally.Add(capture.LossMessage, int64(len(s.buf)))
 	}
 	t.drop(c, dir)
-	if dir == capture.FromServer {
-		c.keys[1] = keys{}
+	if dir == capture.FromClient {
+		c.keys = keys{}
 	}
 }
 

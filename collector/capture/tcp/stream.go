@@ -68,6 +68,7 @@ func (a *Assembler) segment(c *Conn, dir capture.Direction, s *packet.Segment) {
 		a.acknowledge(c, dir.Other(), s)
 	}
 	if s.Flags&packet.RST != 0 {
+		a.lose(capture.LossWindow, s) // what a RST carries is no part of the stream
 		a.reset(c, dir, seq)
 		return
 	}
@@ -158,11 +159,22 @@ func (a *Assembler) give(c *Conn, dir capture.Direction, at pipeline.Time, b []b
 	h.recent = recent{h.next, uint32(len(b)), head, tail}
 	h.next += uint32(len(b))
 	a.Counts.Delivered += int64(len(b))
-	c.told = true
+	a.call.Data(c, dir, at, b)
+	a.tell(c, dir, at)
+}
+
+// tell notes that the user knows of c, and of what it has missed.
+func (a *Assembler) tell(c *Conn, dir capture.Direction, at pipeline.Time) {
 	if c.list == listHalfOpen {
 		a.table.move(c, listActive)
 	}
-	a.call.Data(c, dir, at, b)
+	if c.told {
+		return
+	}
+	c.told = true
+	if c.half[dir.Other()].closed {
+		a.call.Close(c, dir.Other(), at, capture.EndFIN)
+	}
 }
 
 // skip passes over n bytes that will not come.
@@ -172,11 +184,8 @@ func (a *Assembler) skip(c *Conn, dir capture.Direction, at pipeline.Time, n int
 	if count {
 		a.tally.Add(capture.LossGap, n)
 	}
-	c.told = true
-	if c.list == listHalfOpen {
-		a.table.move(c, listActive)
-	}
 	a.call.Gap(c, dir, at, n)
+	a.tell(c, dir, at)
 }
 
 // hold keeps b until its turn comes. Of bytes that two pieces bring the first win.

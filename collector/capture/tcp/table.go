@@ -1,7 +1,7 @@
 package tcp
 
 import (
-	"bytes"
+	"encoding/binary"
 
 	"weir/collector/capture"
 	"weir/collector/capture/packet"
@@ -18,8 +18,12 @@ type key struct {
 func keyOf(s *packet.Segment) key { return makeKey(&s.Src, &s.Dst, s.SrcPort, s.DstPort, s.VNI) }
 
 func makeKey(src, dst *pipeline.Address, srcPort, dstPort uint16, vni uint32) key {
-	order := bytes.Compare(src[:], dst[:])
-	if order < 0 || order == 0 && srcPort <= dstPort {
+	// Of IPv4 the last half is all there is; any order will do.
+	a, b := binary.BigEndian.Uint64(src[8:]), binary.BigEndian.Uint64(dst[8:])
+	if a == b {
+		a, b = binary.BigEndian.Uint64(src[:8]), binary.BigEndian.Uint64(dst[:8])
+	}
+	if a < b || a == b && srcPort <= dstPort {
 		return key{*src, *dst, srcPort, dstPort, vni}
 	}
 	return key{*dst, *src, dstPort, srcPort, vni}

@@ -222,6 +222,12 @@ func known(p uint16) bool {
 	return false
 }
 
+// Tick says that the time is now, while no segment comes.
+func (a *Assembler) Tick(now pipeline.Time) {
+	a.clock(now)
+	a.expire()
+}
+
 // Flush ends all connections: the capture is over.
 func (a *Assembler) Flush() {
 	for _, id := range [...]listID{listActive, listHalfOpen} {
@@ -250,6 +256,10 @@ func (a *Assembler) close(c *Conn, dir capture.Direction, end capture.End) {
 		return
 	}
 	h.closed = true
+	for len(h.held) > 0 { // beyond the end
+		a.tally.Add(capture.LossWindow, int64(len(h.held[0].data)))
+		a.pop(h)
+	}
 	if c.told {
 		a.call.Close(c, dir, max(a.now, c.last), end)
 	}

@@ -15,6 +15,7 @@ const (
 	// maxRecord is the longest record body: 2^14 bytes and what sealing may add
 	// (RFC 5246, 6.2.3).
 	maxRecord  = 1<<14 + 2048
+	maxName    = 255 // bytes of a server name, as DNS has it
 	recordHead = 5
 	recordCCS  = 20
 	alertType  = 21
@@ -106,6 +107,7 @@ type half struct {
 	size    int  // of the record body
 	hello   []byte
 	record  []byte // the record body, where it is opened
+	passed  uint64 // sealed records that came before a key did
 	opener  *opener
 }
 
@@ -321,7 +323,7 @@ func (p *Parser) client(c *ClientHello) {
 // FillClient sets what a ClientHello tells.
 func FillClient(dst *capture.Hello, c *ClientHello, t Transport) {
 	dst.JA3, dst.JA4 = c.JA3(), c.JA4(t)
-	dst.SNI = string(bytes.ToLower(c.ServerName))
+	dst.SNI = string(bytes.ToLower(c.ServerName[:min(len(c.ServerName), maxName)]))
 	dst.QUIC = t == QUIC
 	if dst.ALPN == "" {
 		dst.ALPN = string(c.ALPN)

@@ -74,12 +74,12 @@ const (
 	extPSK           = 41
 	extVersions      = 43
 	extECH           = 0xfe0d
-	extALPSOld       = 0x4469
 	maxExtensions    = 256 // clients send 10 to 25
 	helloHeader      = 2 + 32
 	handshakeHeader  = 4
 	typeClientHello  = 1
 	typeServerHello  = 2
+	typeExtensions   = 8 // EncryptedExtensions
 	typeKeyUpdate    = 24
 	typeFinished     = 20
 	versionTLS13     = 0x0304
@@ -147,8 +147,6 @@ func ParseClientHello(msg []byte) (h ClientHello, err error) {
 	if c.bad {
 		return h, ErrMalformed
 	}
-	// With TLS 1.3 the session id is sent for middleboxes only: what resumes is
-	// the pre-shared key.
 	h.Extensions = make([]uint16, 0, 24)
 	for len(exts.b) > 0 {
 		typ, body := uint16(exts.u16()), exts.vec16()
@@ -156,9 +154,7 @@ func ParseClientHello(msg []byte) (h ClientHello, err error) {
 			return h, ErrMalformed
 		}
 		h.Extensions = append(h.Extensions, typ)
-		if err := h.extension(typ, body); err != nil {
-			return h, err
-		}
+		h.extension(typ, body)
 	}
 	return h, nil
 }
@@ -166,7 +162,7 @@ func ParseClientHello(msg []byte) (h ClientHello, err error) {
 // extension takes one extension; what is inside one that is malformed is left
 // out, as long as the extension itself is framed well: the fingerprints need its
 // type alone.
-func (h *ClientHello) extension(typ uint16, body []byte) error {
+func (h *ClientHello) extension(typ uint16, body []byte) {
 	c := cursor{b: body}
 	switch typ {
 	case extServerName:
@@ -183,6 +179,8 @@ func (h *ClientHello) extension(typ uint16, body []byte) error {
 	case extVersions:
 		h.Versions = evenList(c.vec8())
 		if len(h.Versions) > 0 && !h.hasPSK() {
+			// With TLS 1.3 the session id is sent for middleboxes only: what resumes
+			// is the pre-shared key.
 			h.Resume = false
 		}
 	case extPSK:
@@ -194,7 +192,6 @@ func (h *ClientHello) extension(typ uint16, body []byte) error {
 	default:
 		h.GREASE = h.GREASE || isGREASE(typ)
 	}
-	return nil
 }
 
 func (h *ClientHello) hasPSK() bool {

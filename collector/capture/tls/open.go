@@ -66,7 +66,8 @@ const maxMissed = 64
 type opener struct {
 	suite  suite
 	tls13  bool
-	missed bool // a gap: the sequence number is not certain
+	missed bool   // a gap: the sequence number is not certain
+	before uint64 // records that came before the keys did
 
 	keyed
 	secret []byte // of the running keys (TLS 1.3)
@@ -74,7 +75,9 @@ type opener struct {
 
 	head  [handshakeHeader]byte // of the handshake message that is running
 	nhead int
-	left  int // bytes of it still to come
+	left  int    // bytes of it still to come
+	words []byte // of EncryptedExtensions
+	alpn  string // what they say
 
 	plain []byte // what Open wrote, kept for reuse
 }
@@ -84,6 +87,32 @@ type keyed struct {
 	aead cipher.AEAD
 	iv   [12]byte
 	seq  uint64
+}
+
+// opener returns the opener of a direction; nil while there are no secrets for it.
+// They may be written while the connection runs, but are looked for ever less often.
+func (p *Parser) opener(dir capture.Direction) *opener {
+	const often = 16
+	h := &p.half[dir]
+	if h.opener != nil || h.passed > often && h.passed&(h.passed-1) != 0 {
+		return h.opener
+	}
+	if h.opener = p.newOpener(dir); h.opener != nil && h.passed > 0 {
+		h.opener.late(h.passed)
+	}
+	return h.opener
+}
+
+// late says that n records came before the keys did. With TLS 1.3 some of them, at
+// most a few, were the handshake's.
+func (o *opener) late(n uint64) {
+	const handshake = 16
+	o.missed = true
+	if o.tls13 {
+		o.before = max(n, handshake) - handshake
+		return
+	}
+	o.seq = n
 }
 
 // newOpener returns the opener of a direction; nil without secrets for it.
@@ -180,12 +209,11 @@ func prf(h func() hash.Hash, secret, seed []byte, n int) []byte {
 // open opens the record that has ended and passes on what is inside.
 func (p *Parser) open(dir capture.Direction, at pipeline.Time) {
 	h := &p.half[dir]
-	if h.opener == nil {
-		if h.opener = p.newOpener(dir); h.opener == nil {
-			return
-		}
+	o := p.opener(dir)
+	if o == nil {
+		h.passed++
+		return
 	}
-	o := h.opener
 	if h.broken {
 		// Its number is spent all the same.
 		p.conf.Tally.Add(capture.LossRecord, int64(h.size))
@@ -201,7 +229,9 @@ func (p *Parser) open(dir capture.Direction, at pipeline.Time) {
 	case !ok:
 		p.conf.Tally.Add(capture.LossRecord, int64(h.size))
 	case typ == helloType:
-		o.handshake(plain)
+		if o.handshake(plain); o.alpn != "" {
+			p.hello.ALPN = o.alpn
+		}
 	case typ == dataType && len(plain) > 0:
 		if p.inner == nil {
 			p.inner = p.conf.Inner(p.flow)
@@ -228,9 +258,9 @@ func (o *opener) open(head [recordHead]byte, body []byte) (typ byte, plain []byt
 	if o.next != nil {
 		k := o.suite.derive(o.next)
 		for i := range tries {
-			if typ, plain, ok = o.try(&k, i, head, body); ok {
+			if typ, plain, ok = o.try(&k, o.before+i, head, body); ok {
 				o.keyed, o.secret, o.next = k, o.next, nil
-				o.seq = i + 1
+				o.seq = o.before + i + 1
 				o.missed = false
 				return typ, plain, true
 			}
@@ -284,6 +314,26 @@ func (o *opener) try(k *keyed, seq uint64, head [recordHead]byte, body []byte) (
 	return plain[len(plain)-1], plain[:len(plain)-1], true
 }
 
+// maxExtensionsSize is how much is read of EncryptedExtensions: they take some ten
+// bytes.
+const maxExtensionsSize = 1024
+
+// chosen is the protocol that EncryptedExtensions name, "" if none.
+func chosen(body []byte) string {
+	c := cursor{b: body}
+	for exts := (cursor{b: c.vec16()}); len(exts.b) > 0; {
+		typ, inside := exts.u16(), cursor{b: exts.vec16()}
+		if exts.bad {
+			break
+		}
+		if typ == extALPN {
+			names := cursor{b: inside.vec16()}
+			return string(names.vec8())
+		}
+	}
+	return ""
+}
+
 // handshake walks over messages inside records: Finished ends the handshake's
 // keys, KeyUpdate the running ones.
 func (o *opener) handshake(b []byte) {
@@ -302,12 +352,17 @@ func (o *opener) handshake(b []byte) {
 			o.left = int(o.head[1])<<16 | int(o.head[2])<<8 | int(o.head[3])
 		}
 		n := min(o.left, len(b))
+		if o.head[0] == typeExtensions && len(o.words)+n <= maxExtensionsSize {
+			o.words = append(o.words, b[:n]...)
+		}
 		o.left -= n
 		b = b[n:]
 		if o.left > 0 {
 			return
 		}
 		switch {
+		case o.head[0] == typeExtensions:
+			o.alpn, o.words = chosen(o.words), nil
 		case o.head[0] == typeFinished && o.next != nil:
 			o.use(o.next)
 			o.next = nil

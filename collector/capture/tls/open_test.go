@@ -3,6 +3,7 @@ package tls
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	gotls "crypto/tls"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/collector/capture"
 	"weir/pipeline"
@@ -63,11 +65,16 @@ func TestOpen(t *testing.T) {
 		t.Helper()
 		var keys bytes.Buffer
 		client.InsecureSkipVerify, client.KeyLogWriter = true, &keys
-		chunks, state := talk(t, client, &gotls.Config{Certificates: []gotls.Certificate{cert}}, lines...)
+		client.NextProtos = []string{"h2", "http/1.1"}
+		chunks, state := talk(t, client, &gotls.Config{Certificates: []gotls.Certificate{cert}, NextProtos: []string{"http/1.1"}}, lines...)
 		for _, n := range []int{1 << 20, 1, 1460} {
 			o := newOpening(t, keys.String())
-			p := New(&o.conf, &capture.Flow{})
+			var flow capture.Flow
+			p := New(&o.conf, &flow)
 			feed(p, chunks, n)
+			if flow.Hello.ALPN != "http/1.1" { // with TLS 1.3 it is sealed
+				t.Errorf("%s by %d: ALPN %q", name, n, flow.Hello.ALPN)
+			}
 			if o.sink == nil {
 				t.Fatalf("%s by %d: was not opened; %v", name, n, o.tally)
 			}
@@ -102,6 +109,9 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// patience bounds what waits for another program.
+const patience = 30 * time.Second
+
 // TestOpenSSL has another implementation as client, which can be told its suite
 // and to change its keys.
 func TestOpenSSL(t *testing.T) {
@@ -117,7 +127,10 @@ func TestOpenSSL(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		cmd := exec.CommandContext(t.Context(), openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3", "-ciphersuites", suite, "-keylogfile", keyFile)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+		cmd := exec.CommandContext(ctx, openssl, "s_client", "-connect", l.Addr().String(), "-tls1_3", "-ciphersuites", suite, "-keylogfile", keyFile)
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -134,6 +147,7 @@ func TestOpenSSL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		must(t, raw.SetDeadline(time.Now().Add(patience)))
 		var tape tape
 		conn := gotls.Server(taped{raw, &tape}, &gotls.Config{Certificates: []gotls.Certificate{cert}})
 		var said strings.Builder
@@ -250,11 +264,81 @@ func TestKeyLog(t *testing.T) {
 	f("CLIENT_RANDOM "+random[2:]+" "+secret, 0, 1)
 	f("CLIENT_RANDOM "+random+" xy"+secret[2:], 0, 1)
 	f("CLIENT_RANDOM "+random+" ab\nnonsense", 0, 2)
-	if err := (&KeyLog{}).Read(strings.NewReader(strings.Repeat("x", 1<<20))); err == nil {
+	if err := (&KeyLog{}).Read(strings.NewReader(strings.Repeat("x", 1<<17))); err == nil {
 		t.Error("a line of a megabyte is no error")
 	}
 	if err := (&KeyLog{}).Read(failing{}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestFollow has keys that are written while the connections run: before the first
+// data, and after some.
+func TestFollow(t *testing.T) {
+	cert := certificate(t)
+	var lines []string
+	for i := range 300 {
+		lines = append(lines, fmt.Sprintf("line %03d\n", i))
+	}
+	for _, version := range []uint16{gotls.VersionTLS12, gotls.VersionTLS13} {
+		var keys bytes.Buffer
+		chunks, _ := talk(t, &gotls.Config{InsecureSkipVerify: true, KeyLogWriter: &keys, MaxVersion: version}, &gotls.Config{Certificates: []gotls.Certificate{cert}}, lines...)
+		for _, after := range []int{0, 4, 40, 400} {
+			file := filepath.Join(t.TempDir(), "keys")
+			o := newOpening(t, "")
+			o.conf.Keys.Follow(file)
+			p := New(&o.conf, &capture.Flow{})
+			for i, c := range chunks {
+				if i == after {
+					// The last line is not whole yet, and what follows is cut off.
+					whole := bytes.LastIndexByte(keys.Bytes()[:keys.Len()-1], '\n') + 1
+					must(t, os.WriteFile(file, keys.Bytes()[:whole+9], 0o600))
+					p.Data(c.dir, 1, nil)
+					must(t, os.WriteFile(file, keys.Bytes(), 0o600))
+				}
+				p.Data(c.dir, 1, c.b)
+			}
+			p.Close(capture.FromClient, 1, capture.EndFIN)
+			p.Close(capture.FromServer, 1, capture.EndFIN)
+			if o.sink == nil {
+				t.Fatalf("%x, keys after %d chunks: was not opened", version, after)
+			}
+			for dir := range o.sink.got {
+				got := o.sink.got[dir].String()
+				// They are looked for at once, then ever less often: at twice as many.
+				if n := strings.Count(got, "\n"); n < 300-after || !strings.HasSuffix(got, lines[299]) || after == 0 && n != 300 {
+					t.Errorf("%x, keys after %d chunks, direction %d: %d lines; %v", version, after, dir, n, o.tally)
+				}
+			}
+		}
+	}
+	var k KeyLog
+	file := filepath.Join(t.TempDir(), "keys")
+	k.Follow(file)
+	line := func(b byte) string {
+		return fmt.Sprintf("CLIENT_RANDOM %064x %096x\n", b, b)
+	}
+	known := func(b byte) bool {
+		_, ok := k.of([32]byte{31: b})
+		return ok
+	}
+	if known(1) {
+		t.Error("secrets without a file")
+	}
+	must(t, os.WriteFile(file, []byte(line(1)+line(2)), 0o600))
+	if !known(1) || !known(2) || known(3) {
+		t.Error("secrets of the file")
+	}
+	must(t, os.WriteFile(file, []byte(line(3)), 0o600)) // replaced by a shorter one
+	if !known(1) || !known(3) {
+		t.Error("secrets of the new file")
+	}
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -270,5 +354,20 @@ func TestExpandLabel(t *testing.T) {
 	}
 	if got := hex.EncodeToString(ExpandLabel(sha256.New, secret, "iv", 12)); got != "5bd3c71b836e0b76bb73265f" {
 		t.Errorf("iv %s", got)
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	var keys bytes.Buffer
+	chunks, _ := talk(b, &gotls.Config{InsecureSkipVerify: true, KeyLogWriter: &keys}, &gotls.Config{Certificates: []gotls.Certificate{certificate(b)}}, strings.Repeat("x", 1<<17))
+	o := newOpening(b, keys.String())
+	size := 0
+	for _, c := range chunks {
+		size += len(c.b)
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	for range b.N {
+		feed(New(&o.conf, &capture.Flow{}), chunks, 1460)
 	}
 }
