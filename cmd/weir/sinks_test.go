@@ -186,9 +186,10 @@ alerts:
 	eventually(t, "a replay brings each to the webhook", d, func() bool { return s.all(ids, s.hook) })
 	eventually(t, "each is a document once", d, func() bool { return s.all(ids, s.elastic) })
 	eventually(t, "each is indexed", d, func() bool { return s.all(ids, s.splunk) })
-	if r := weir(t, "sink", "list", "-c", config); !regexp.MustCompile(`(?m)^siem +webhook +0 +0 +0$`).Match(r.stdout) {
-		t.Errorf("weir sink list: %s%s", r.stdout, r.stderr)
-	}
+	nothingLeft := regexp.MustCompile(`(?m)^siem +webhook +0 +0 +0$`)
+	eventually(t, "weir sink list shows that nothing is left", d, func() bool {
+		return nothingLeft.Match(weir(t, "sink", "list", "-c", config).stdout)
+	})
 	d.stop(t)
 	data, err := os.ReadFile(lines)
 	if err != nil {
