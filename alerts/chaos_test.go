@@ -201,19 +201,34 @@ func TestSinksThroughMishaps(t *testing.T) {
 		cfg    SinkConfig
 		handle func(*receiver) func(http.ResponseWriter, *http.Request, []byte)
 	}{
-		{"webhook", SinkConfig{Webhook: &WebhookConfig{URL: URL(where + "/hook"), InsecureHTTP: true, SecretFile: signing}},
-			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.webhook }},
-		{"splunk", SinkConfig{Batch: 50, Splunk: &SplunkConfig{URL: URL(where), InsecureHTTP: true, TokenFile: secret, Ack: true}},
-			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.splunk }},
-		{"elasticsearch", SinkConfig{Batch: 50, Elasticsearch: &ElasticsearchConfig{URL: URL(where), InsecureHTTP: true, APIKeyFile: secret}},
-			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.elastic }},
+		{
+			"webhook",
+			SinkConfig{Webhook: &WebhookConfig{URL: URL(where + "/hook"), InsecureHTTP: true, SecretFile: signing}},
+			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.webhook },
+		},
+		{
+			"splunk",
+			SinkConfig{Batch: 50, Splunk: &SplunkConfig{URL: URL(where), InsecureHTTP: true, TokenFile: secret, Ack: true}},
+			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.splunk },
+		},
+		{
+			"elasticsearch",
+			SinkConfig{Batch: 50, Elasticsearch: &ElasticsearchConfig{URL: URL(where), InsecureHTTP: true, APIKeyFile: secret}},
+			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.elastic },
+		},
 		{"sentinel", SinkConfig{Batch: 50, Sentinel: &SentinelConfig{
 			URL: URL(where), Authority: URL(where), InsecureHTTP: true, Rule: "dcr-1", Stream: "Custom-Weir_CL", TenantID: "t", ClientID: "c", ClientSecretFile: secret,
 		}}, func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.sentinel }},
-		{"pagerduty", SinkConfig{MaxPerMinute: minute, PagerDuty: &PagerDutyConfig{URL: URL(where), InsecureHTTP: true, RoutingKeyFile: secret}},
-			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.pagerDuty }},
-		{"slack", SinkConfig{MaxPerMinute: minute, Slack: &SlackConfig{URLFile: secretFile(t, where+"/services/hunter2"), InsecureHTTP: true}},
-			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.slack }},
+		{
+			"pagerduty",
+			SinkConfig{MaxPerMinute: minute, PagerDuty: &PagerDutyConfig{URL: URL(where), InsecureHTTP: true, RoutingKeyFile: secret}},
+			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.pagerDuty },
+		},
+		{
+			"slack",
+			SinkConfig{MaxPerMinute: minute, Slack: &SlackConfig{URLFile: secretFile(t, where+"/services/hunter2"), InsecureHTTP: true}},
+			func(r *receiver) func(http.ResponseWriter, *http.Request, []byte) { return r.slack },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -60,8 +60,8 @@ func (c *SentinelConfig) validate() []error {
 	e, auth := c.endpoint(), c.authority()
 	errs := e.validate()
 	for _, err := range auth.validate() {
-		if strings.HasPrefix(err.Error(), "url: ") {
-			errs = append(errs, fmt.Errorf("authority: %s", strings.TrimPrefix(err.Error(), "url: ")))
+		if after, ok := strings.CutPrefix(err.Error(), "url: "); ok {
+			errs = append(errs, fmt.Errorf("authority: %s", after))
 		}
 	}
 	need := func(name, value string) {

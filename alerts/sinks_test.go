@@ -441,8 +441,10 @@ func TestSinkConfigs(t *testing.T) {
 	f(SinkConfig{Webhook: hook, OCSFVersion: "1.5.0"}, ".ocsf_version: is for format: ocsf")
 	f(SinkConfig{Webhook: hook, Format: FormatOCSF, OCSFVersion: "2"}, ".ocsf_version: ")
 	f(SinkConfig{Webhook: hook, Batch: 5, MaxPerMinute: -1}, ".batch: webhook takes one", ".max_per_minute: ")
-	f(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/", BearerFile: "a", User: "u", PasswordFile: "p", HubSignature: true, CertFile: "c",
-		HeaderFiles: map[string]string{"Host": "x", "a b": "y", "X-Ok": ""}}},
+	f(SinkConfig{Webhook: &WebhookConfig{
+		URL: "https://h/", BearerFile: "a", User: "u", PasswordFile: "p", HubSignature: true, CertFile: "c",
+		HeaderFiles: map[string]string{"Host": "x", "a b": "y", "X-Ok": ""},
+	}},
 		".webhook.cert_file", ".webhook.hub_signature", ".webhook.bearer_file", ".webhook.header_files: \"Host\"", ".webhook.header_files.X-Ok", ".webhook.header_files: \"a b\"")
 	f(SinkConfig{Splunk: &SplunkConfig{}}, ".splunk.url: is missing", ".splunk.token_file")
 	f(SinkConfig{Elasticsearch: &ElasticsearchConfig{URL: "https://h", DataStream: "Logs", APIKeyFile: "k", User: "u"}},

@@ -214,8 +214,8 @@ func (r *bodyReader) unquoted(v []byte) []byte {
 	}
 	from := len(r.scratch)
 	for i := 0; i < len(v); i++ {
-		if h, ok := rune(0), false; v[i] == '%' {
-			if h, ok = hex(v[i+1:], 2); ok && h > ' ' && h < 0x7f {
+		if v[i] == '%' {
+			if h, ok := hex(v[i+1:], 2); ok && h > ' ' && h < 0x7f {
 				r.scratch = append(r.scratch, byte(h))
 				i += 2
 				continue

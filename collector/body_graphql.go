@@ -98,8 +98,8 @@ func (d *documentReader) quote(i int) int {
 
 // selection reads one field and what is below it; false at the end.
 func (d *documentReader) selection(depth int) bool {
-	switch c := d.at(); {
-	case c == '.': // a fragment
+	switch c := d.at(); c {
+	case '.': // a fragment
 		for d.i < len(d.q) && d.q[d.i] == '.' {
 			d.i++
 		}
@@ -108,7 +108,7 @@ func (d *documentReader) selection(depth int) bool {
 		}
 		d.below(depth)
 		return true
-	case c == 0, c == '}':
+	case 0, '}':
 		return false
 	}
 	d.field = d.word()

@@ -128,8 +128,7 @@ func (p *Push) otlpChunks(lines *otlpLines, mine int64) (chunks []*chunk, sum ot
 		mine += c.reserved
 	}
 	more, second, err := p.read(bytes.NewReader(lines.text), p.cfg.Default, mine)
-	var unknown *unknownLines
-	if errors.As(err, &unknown) {
+	if unknown, ok := errors.AsType[*unknownLines](err); ok {
 		// Not the sender's fault, and no reason to refuse the others: they count
 		// as what they are, no requests.
 		sum.unknown = unknown.d.Problem + "; the source's format may say how they are laid out"

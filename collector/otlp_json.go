@@ -255,10 +255,10 @@ func jsonRune(b []byte) (r rune, n int) {
 	if !ok {
 		return utf8.RuneError, 0
 	}
-	r = rune(v)
+	r = v
 	if utf16.IsSurrogate(r) && len(b) >= 10 && b[4] == '\\' && b[5] == 'u' {
 		if low, ok := hex(b[6:], 4); ok {
-			if full := utf16.DecodeRune(r, rune(low)); full != utf8.RuneError {
+			if full := utf16.DecodeRune(r, low); full != utf8.RuneError {
 				return full, 10
 			}
 		}

@@ -71,7 +71,7 @@ func (k wrapping) carry(before, data []byte) []byte {
 	var closed [streams]bool
 	var found [][]byte // backwards
 	end, looked := len(data), 0
-	for end > 0 && looked < pieceLines && !(closed[0] && closed[1]) {
+	for end > 0 && looked < pieceLines && (!closed[0] || !closed[1]) {
 		looked++
 		from := bytes.LastIndexByte(data[:end-1], '\n') + 1
 		line := trimCR(bytes.TrimSuffix(data[from:end], []byte("\n")))

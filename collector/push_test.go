@@ -334,9 +334,9 @@ func TestPushSlowLog(t *testing.T) {
 			case <-ctx.Done():
 				return
 			}
-			r.Push.inbox.mu.Lock()
-			most = max(most, r.Push.pending)
-			r.Push.inbox.mu.Unlock()
+			r.inbox.mu.Lock()
+			most = max(most, r.pending)
+			r.inbox.mu.Unlock()
 			for i := range b.Requests {
 				kept[strings.Clone(b.Requests[i].Path)]++
 			}

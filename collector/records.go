@@ -80,7 +80,7 @@ func NewRecords(cfg RecordsConfig) (*Records, error) {
 		cfg.Log = zap.NewNop()
 	}
 	r := &Records{cfg: cfg, format: cfg.Format}
-	if err := r.inbox.open(cfg.Source, cfg.NewIdentify, position{Cause: cfg.Cause}, cfg.MaxPending); err != nil {
+	if err := r.open(cfg.Source, cfg.NewIdentify, position{Cause: cfg.Cause}, cfg.MaxPending); err != nil {
 		return nil, err
 	}
 	r.kept.Store(-1)

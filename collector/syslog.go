@@ -360,7 +360,7 @@ func (s *Syslog) take(c *chunk) {
 	}
 	f := s.recognised()
 	if s.worker == nil || s.worker.p.format != f {
-		how := s.inbox.config(f)
+		how := s.config(f)
 		how.arrival = time.Now // a message is of now, whatever year its header leaves out
 		s.worker = how.newWorker()
 	}

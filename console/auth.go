@@ -123,7 +123,7 @@ func (c *console) authenticate(r *http.Request) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	why := ""
+	var why string
 	switch {
 	case !ok:
 		why = "unknown"

@@ -103,7 +103,7 @@ func (c *console) begin(ctx context.Context, f *feedQuery) (p position, err erro
 // missed says that a reader at p cannot go on without knowing that it missed
 // rows, nil when it can.
 func (c *console) missed(f *feedQuery, p position, removed, last int64) error {
-	detail := ""
+	var detail string
 	switch {
 	case removed > max(p.seq, p.known):
 		detail = "retention has removed rows behind this cursor; oldest_cursor goes on with what is left"

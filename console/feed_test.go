@@ -454,6 +454,7 @@ func TestStream(t *testing.T) {
 			return n < 7 && len(got) < total
 		})
 		cancel()
+		_ = resp.Body.Close()
 		if err != nil {
 			t.Fatal(err)
 		}

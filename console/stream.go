@@ -101,8 +101,7 @@ func (s *sender) rows() (n int, err error) {
 	}
 	g, err := s.read(s.r.Context(), s.f, s.at, streamStep)
 	done()
-	var p *problem
-	if errors.As(err, &p) { // retention has passed a stream on its way
+	if p, ok := errors.AsType[*problem](err); ok { // retention has passed a stream on its way
 		if err := s.send("id: %s\nevent: gone\ndata: {\"detail\":%q}\n\n", p.OldestCursor, p.Detail); err != nil {
 			return 0, err
 		}

@@ -143,7 +143,8 @@ func (r *Request) Answer() uint16 {
 // it, or of a gRPC method is one that reads: by the verb that the operation's name
 // begins with, a noun for a GraphQL query. Requests to it are POSTs all the same.
 func ReadsPath(path string) bool {
-	name, operation := path, false
+	var name string
+	operation := false
 	if i := strings.LastIndex(path, operationMark); i >= 0 {
 		if i > 0 && path[strings.LastIndexByte(path[:i], '/')+1:i] == "graphql" {
 			operation = true

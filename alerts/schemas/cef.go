@@ -19,7 +19,7 @@ type CEF struct {
 func ParseCEF(line string) (*CEF, error) {
 	rest, ok := strings.CutPrefix(line, "CEF:")
 	if !ok {
-		return nil, errors.New("read CEF: it does not begin with CEF:")
+		return nil, errors.New("read CEF: it does not begin with its name")
 	}
 	if strings.ContainsAny(line, "\r\n") {
 		return nil, errors.New("read CEF: it has several lines")

@@ -86,7 +86,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err := w.start(); err != nil {
 		return err
 	}
-	defer w.stop()
+	defer func() { _ = w.stop() }() // again, if all went well
 	l := newLoad(p, w)
 	began := time.Now()
 	l.run()

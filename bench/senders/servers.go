@@ -147,6 +147,7 @@ func snippet(docs, language string) (string, error) {
 func udp(r *rig, name string) string {
 	return "syslog: {listen: \"udp://127.0.0.1:" + r.port(name) + "\"}"
 }
+
 func tcp(r *rig, name string) string {
 	return "syslog: {listen: \"tcp://127.0.0.1:" + r.port(name) + "\"}"
 }
@@ -323,10 +324,10 @@ func apache(r *rig) (*front, error) {
 	}
 	log, combined, address := r.path("apache-docs.log"), r.path("apache-combined.log"), "127.0.0.1:"+r.port("apache")
 	docs = strings.ReplaceAll(docs, "/var/log/apache2/weir.log", log)
-	modules := ""
-	for _, m := range strings.Fields("mpm_event auth_basic authn_core authn_file authz_core authz_user proxy proxy_http headers setenvif unique_id") {
+	var modules strings.Builder
+	for m := range strings.FieldsSeq("mpm_event auth_basic authn_core authn_file authz_core authz_user proxy proxy_http headers setenvif unique_id") {
 		if _, err := os.Stat("/usr/lib/apache2/modules/mod_" + m + ".so"); err == nil {
-			modules += "LoadModule " + m + "_module /usr/lib/apache2/modules/mod_" + m + ".so\n"
+			modules.WriteString("LoadModule " + m + "_module /usr/lib/apache2/modules/mod_" + m + ".so\n")
 		}
 	}
 	passwords := r.path("htpasswd")
@@ -353,7 +354,7 @@ CustomLog "|/usr/bin/logger -n 127.0.0.1 -P %[5]s -d -t apache --size 32KiB" com
   Require valid-user
 </Location>
 ProxyPass / http://%[8]s/ nocanon
-`, r.dir, modules, address, combined, r.port("apache-udp"), docs, passwords, r.origin)
+`, r.dir, modules.String(), address, combined, r.port("apache-udp"), docs, passwords, r.origin)
 	f := &front{server: "apache", address: address, ways: []*way{
 		stock("file, combined", file(combined)),
 		{name: "|logger, syslog UDP, combined", source: udp(r, "apache-udp"), agent: true, user: true, syslog: true},
@@ -395,14 +396,14 @@ func caddy(r *rig) (*front, error) {
 	}}
 	f.ways[0].golden, f.ways[0].text = "caddy.log", replaced
 	f.start = func(ctx context.Context, r *rig) error {
-		accounts := ""
+		var accounts strings.Builder
 		for _, u := range users() {
 			out, err := exec.CommandContext(ctx, "htpasswd", "-nbB", "-C", "4", u, password).Output()
 			if err != nil {
 				return fmt.Errorf("htpasswd: %w", err)
 			}
 			_, hash, _ := bytes.Cut(bytes.TrimSpace(out), []byte(":"))
-			accounts += fmt.Sprintf("      %q %s\n", u, hash)
+			fmt.Fprintf(&accounts, "      %q %s\n", u, hash)
 		}
 		path, err := r.write("Caddyfile", fmt.Sprintf(`{
   admin off
@@ -418,7 +419,7 @@ http://:%[1]s {
 %[3]s  }
   reverse_proxy %[4]s
 }
-`, r.port("caddy"), docs, accounts, r.origin))
+`, r.port("caddy"), docs, accounts.String(), r.origin))
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func run(o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer server.stop()
+	defer func() { _ = server.stop() }()
 	live, err := captureLive(p, o)
 	if err != nil {
 		return err
@@ -85,7 +85,9 @@ func run(o *options) (err error) {
 	}
 	fmt.Printf("%d transactions in %.1f s\n", o.n, time.Since(start).Seconds())
 	time.Sleep(2 * time.Second) // the last packets, and the server's log
-	dump.stop()
+	if err := dump.stop(); err != nil {
+		return fmt.Errorf("tcpdump: %w", err)
+	}
 	seen, summary, err := live.stop()
 	if err != nil {
 		return err

@@ -46,8 +46,10 @@ func (p place) close() {
 
 // openTunnel makes two namespaces that reach each other through VXLAN over a bridge.
 func openTunnel() (p place, err error) {
-	p = place{address: "10.99.1.2:80", device: "wirebr", filter: "udp port 4789", client: "wirec", server: "wires",
-		clean: [][]string{{"ip", "netns", "del", "wirec"}, {"ip", "netns", "del", "wires"}, {"ip", "link", "del", "wirebr"}}}
+	p = place{
+		address: "10.99.1.2:80", device: "wirebr", filter: "udp port 4789", client: "wirec", server: "wires",
+		clean: [][]string{{"ip", "netns", "del", "wirec"}, {"ip", "netns", "del", "wires"}, {"ip", "link", "del", "wirebr"}},
+	}
 	steps := `ip netns add wirec
 ip netns add wires
 ip link add wirebr type bridge
@@ -99,8 +101,7 @@ func (p *process) stop() error {
 	p.over = true
 	_ = p.cmd.Process.Signal(p.signal)
 	err := p.cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil // by the signal
 	}
 	return err

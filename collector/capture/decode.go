@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/flate"
@@ -40,8 +41,8 @@ func (f *Inflater) Decode(m *Message, limit int) ([]byte, error) {
 		return nil, ErrEncoding
 	}
 	b := m.Prefix
-	for i := len(names) - 1; i >= 0; i-- {
-		name := string(bytes.ToLower(bytes.TrimSpace(names[i])))
+	for i, name := range slices.Backward(names) {
+		name := string(bytes.ToLower(bytes.TrimSpace(name)))
 		if name == "" || name == "identity" {
 			continue
 		}

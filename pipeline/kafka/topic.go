@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -193,9 +194,7 @@ func (t *Topic) commit(ctx context.Context, gen *kafka.Generation, takers map[in
 			t.cfg.Log.Debug("cannot commit to the group", zap.String("group", t.cfg.Group), zap.Error(err))
 			continue
 		}
-		for id, offset := range news {
-			told[id] = offset
-		}
+		maps.Copy(told, news)
 	}
 }
 

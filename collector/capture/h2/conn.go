@@ -12,6 +12,7 @@
 package h2
 
 import (
+	"slices"
 	"sort"
 
 	"weir/collector/capture"
@@ -368,8 +369,8 @@ func (p *Parser) goAway(dir capture.Direction, last uint32) {
 	if dir != capture.FromServer {
 		return
 	}
-	for i := len(p.streams) - 1; i >= 0; i-- {
-		s := p.streams[i]
+	for _, s := range slices.Backward(p.streams) {
+
 		if s.t.Number <= last || s.t.Number&1 == 0 {
 			break
 		}

@@ -57,7 +57,7 @@ func (s *side) get(id uint32, path string) {
 // take returns what was written since the last time.
 func (s *side) take() []byte {
 	b := bytes.Clone(s.Bytes())
-	s.Buffer.Reset()
+	s.Reset()
 	return b
 }
 
@@ -87,11 +87,21 @@ func describe(t *capture.Transaction) string {
 		flag capture.Flags
 		word string
 	}{
-		{capture.Upgraded, "upgraded"}, {capture.WebSocket, "websocket"}, {capture.GRPC, "grpc"}, {capture.Continued, "continued"},
-		{capture.NoRequest, "no-request"}, {capture.NoResponse, "no-response"}, {capture.RequestCut, "request-cut"},
-		{capture.ResponseCut, "response-cut"}, {capture.ResetByClient, "reset-by-client"}, {capture.ResetByServer, "reset-by-server"},
-		{capture.BothLengths, "both-lengths"}, {capture.ManyLengths, "many-lengths"}, {capture.BadLength, "bad-length"},
-		{capture.OddEncoding, "odd-encoding"}, {capture.OddLine, "odd-line"},
+		{capture.Upgraded, "upgraded"},
+		{capture.WebSocket, "websocket"},
+		{capture.GRPC, "grpc"},
+		{capture.Continued, "continued"},
+		{capture.NoRequest, "no-request"},
+		{capture.NoResponse, "no-response"},
+		{capture.RequestCut, "request-cut"},
+		{capture.ResponseCut, "response-cut"},
+		{capture.ResetByClient, "reset-by-client"},
+		{capture.ResetByServer, "reset-by-server"},
+		{capture.BothLengths, "both-lengths"},
+		{capture.ManyLengths, "many-lengths"},
+		{capture.BadLength, "bad-length"},
+		{capture.OddEncoding, "odd-encoding"},
+		{capture.OddLine, "odd-line"},
 	} {
 		if t.Flags&f.flag != 0 {
 			words = append(words, f.word)

@@ -309,10 +309,7 @@ func (h *half) strip(b []byte) []byte {
 		h.skip -= n
 		b = b[n:]
 		if h.skip == 0 && h.flags&flagPadded != 0 {
-			h.pad = int(h.prelude[0])
-			if h.pad > h.left+len(b) {
-				h.pad = h.left + len(b)
-			}
+			h.pad = min(int(h.prelude[0]), h.left+len(b))
 		}
 	}
 	// Of the bytes still to come and these, the last pad ones are padding.

@@ -219,9 +219,15 @@ func BenchmarkHPACK(b *testing.B) {
 	for i := range 100 {
 		wire.Reset()
 		for _, kv := range [][2]string{
-			{":method", "GET"}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", fmt.Sprintf("/api/v1/orders/%d", 100000+i*7919)},
+			{":method", "GET"},
+			{":scheme", "http"},
+			{":authority", "shop.example.com"},
+			{":path", fmt.Sprintf("/api/v1/orders/%d", 100000+i*7919)},
 			{"user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"},
-			{"accept", "application/json"}, {"authorization", "Bearer 0123456789abcdef"}, {"accept-encoding", "gzip, deflate, br"}, {"cookie", "session=abcdef0123456789"},
+			{"accept", "application/json"},
+			{"authorization", "Bearer 0123456789abcdef"},
+			{"accept-encoding", "gzip, deflate, br"},
+			{"cookie", "session=abcdef0123456789"},
 		} {
 			if err := e.WriteField(hpack.HeaderField{Name: kv[0], Value: kv[1]}); err != nil {
 				b.Fatal(err)

@@ -26,6 +26,7 @@ func s(b string) step { return step{dir: capture.FromServer, b: b} }
 func gap(dir capture.Direction, n int64) step       { return step{dir: dir, gap: n} }
 func end(dir capture.Direction, h capture.End) step { return step{dir: dir, end: true, how: h} }
 func fin() []step                                   { return []step{end(0, capture.EndFIN), end(1, capture.EndFIN)} }
+
 func steps(list ...any) (all []step) {
 	for _, x := range list {
 		switch x := x.(type) {
@@ -43,8 +44,10 @@ func play(t testing.TB, mid bool, size int, all []step) (got []string, tally *ca
 	t.Helper()
 	tally = &capture.Tally{}
 	memory := &capture.Memory{Max: 1 << 20}
-	env := &Env{Tally: tally, Memory: memory, Emit: func(x *capture.Transaction) { got = append(got, show(x)) },
-		Want: func(*capture.Transaction, bool) int { return 64 }}
+	env := &Env{
+		Tally: tally, Memory: memory, Emit: func(x *capture.Transaction) { got = append(got, show(x)) },
+		Want: func(*capture.Transaction, bool) int { return 64 },
+	}
 	var p Parser
 	p.Reset(env, &capture.Flow{MidStream: mid})
 	for i, st := range all {
@@ -81,10 +84,22 @@ func show(x *capture.Transaction) string {
 		flag capture.Flags
 		name string
 	}{
-		{capture.Pipelined, "pipelined"}, {capture.Upgraded, "upgraded"}, {capture.WebSocket, "websocket"}, {capture.Continued, "continued"},
-		{capture.NoRequest, "no_request"}, {capture.NoResponse, "no_response"}, {capture.RequestCut, "request_cut"}, {capture.ResponseCut, "response_cut"},
-		{capture.ResetByServer, "reset"}, {capture.AfterClose, "after_close"}, {capture.BothLengths, "both_lengths"}, {capture.ManyLengths, "many_lengths"},
-		{capture.BadLength, "bad_length"}, {capture.FoldedHeader, "folded"}, {capture.BadChunk, "bad_chunk"}, {capture.OddEncoding, "odd_encoding"},
+		{capture.Pipelined, "pipelined"},
+		{capture.Upgraded, "upgraded"},
+		{capture.WebSocket, "websocket"},
+		{capture.Continued, "continued"},
+		{capture.NoRequest, "no_request"},
+		{capture.NoResponse, "no_response"},
+		{capture.RequestCut, "request_cut"},
+		{capture.ResponseCut, "response_cut"},
+		{capture.ResetByServer, "reset"},
+		{capture.AfterClose, "after_close"},
+		{capture.BothLengths, "both_lengths"},
+		{capture.ManyLengths, "many_lengths"},
+		{capture.BadLength, "bad_length"},
+		{capture.FoldedHeader, "folded"},
+		{capture.BadChunk, "bad_chunk"},
+		{capture.OddEncoding, "odd_encoding"},
 		{capture.OddLine, "odd_line"},
 	} {
 		if x.Flags&f.flag != 0 {

@@ -9,6 +9,7 @@ import (
 	gotls "crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -24,7 +25,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
+	"golang.org/x/net/http2/h2c" //nolint:staticcheck // nothing else answers an upgrade
 
 	"weir/collector/capture"
 	"weir/collector/capture/tls"
@@ -168,7 +169,7 @@ func TestUpgradeToHTTP2(t *testing.T) {
 			return
 		}
 		h := &logging{}
-		tapes, addr := listen(t, h2c.NewHandler(h, &http2.Server{}), nil)
+		tapes, addr := listen(t, h2c.NewHandler(h, &http2.Server{}), nil) //nolint:staticcheck // as above
 		for i := range words {
 			words[i] = strings.ReplaceAll(words[i], "ADDR", addr)
 		}
@@ -330,7 +331,7 @@ func TestSecretsInFile(t *testing.T) {
 		for {
 			b, err := r.Next(t.Context())
 			if err != nil {
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					t.Fatal(err)
 				}
 				return n

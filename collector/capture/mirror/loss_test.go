@@ -147,8 +147,10 @@ func TestHalfOpenMemory(t *testing.T) {
 	n := 0
 	m := New(Config{TCP: tcp.Config{Connections: 1 << 14, Held: 1 << 20}, Emit: func(*capture.Transaction) { n++ }})
 	syn := func(i int) *packet.Packet {
-		b := []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, byte(i >> 16), byte(i >> 8), byte(i), 192, 0, 2, 80,
-			byte(i >> 8), byte(i), 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, packet.SYN, 0xff, 0xff, 0, 0, 0, 0}
+		b := []byte{
+			0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, byte(i >> 16), byte(i >> 8), byte(i), 192, 0, 2, 80,
+			byte(i >> 8), byte(i), 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, packet.SYN, 0xff, 0xff, 0, 0, 0, 0,
+		}
 		return &packet.Packet{Time: pipeline.Time(1e15 + i), Data: b, Wire: len(b), Link: packet.LinkRaw}
 	}
 	say := func(seq byte, text string) *packet.Packet {

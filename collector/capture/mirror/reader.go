@@ -124,8 +124,6 @@ func (r *Reader) open() error {
 	return nil
 }
 
-var errStopped = errors.New("stopped")
-
 // run reads the file to its end.
 func (r *Reader) run(packets *packet.File) (err error) {
 	convert := converter{batch: r.batch}

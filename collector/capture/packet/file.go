@@ -44,7 +44,6 @@ type File struct {
 	Secrets func(kind uint32, data []byte)
 
 	in    input
-	order binary.ByteOrder
 	big   bool
 	ng    bool
 	begun bool

@@ -32,7 +32,6 @@ type Live struct {
 	at       int // block
 	left     int // packets of it that were not given out
 	next     int // where in the ring the next one lies
-	loopback bool
 	received atomic.Int64
 	dropped  atomic.Int64
 }

@@ -98,7 +98,7 @@ func (d *Decoder) ipv6(b []byte) Kind {
 // extensions walks the headers behind an IPv6 header.
 func (d *Decoder) extensions(next uint8, b []byte, h hop) Kind {
 	for range 16 {
-		n := 0
+		var n int
 		switch next {
 		case protoHopByHop, protoRouting, protoDstOpts, protoMobility, protoHIP, protoShim6:
 			if len(b) < 8 {

@@ -149,7 +149,7 @@ func (a *Assembler) repeated(h *half, seq uint32, b []byte, n int64) {
 // yet: an answer before its question.
 func (a *Assembler) waits(c *Conn, dir capture.Direction, acks bool, ack uint32) bool {
 	o := &c.half[dir.Other()]
-	return acks && o.seen && !o.closed && int32(ack-o.next) > 0 && int32(ack-o.next) < maxAhead && !(o.fin && ack == o.end+1)
+	return acks && o.seen && !o.closed && int32(ack-o.next) > 0 && int32(ack-o.next) < maxAhead && (!o.fin || ack != o.end+1)
 }
 
 // give passes on the next bytes.

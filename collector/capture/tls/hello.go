@@ -16,6 +16,7 @@ package tls
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // ErrMalformed is a handshake message whose lengths do not add up.
@@ -195,12 +196,7 @@ func (h *ClientHello) extension(typ uint16, body []byte) {
 }
 
 func (h *ClientHello) hasPSK() bool {
-	for _, e := range h.Extensions {
-		if e == extPSK {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.Extensions, extPSK)
 }
 
 func evenList(b []byte) List { return List(b[:len(b)&^1]) }
