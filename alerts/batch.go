@@ -67,13 +67,23 @@ func (c *courier) together(ctx context.Context, rows []Row, at []int) (int, erro
 	if err := c.sort(ctx, rows, at, errs); err != nil {
 		return 0, err
 	}
-	for i := range rows {
-		if c.ahead[rows[i].Seq] {
-			delete(c.ahead, rows[i].Seq)
-		}
+	for _, p := range at {
+		c.reach(rows[p].Seq)
 	}
-	c.metrics.total.WithLabelValues(c.name, "skipped").Add(float64(len(rows) - len(at)))
-	return len(rows), c.pass(ctx, rows[len(rows)-1].Seq)
+	skipped := 0
+	for i := range rows {
+		if c.behind(rows[i].Seq) {
+			break
+		}
+		if c.skip(&rows[i]) {
+			skipped++
+		}
+		delete(c.ahead, rows[i].Seq)
+		c.cursor = rows[i].Seq
+	}
+	c.metrics.total.WithLabelValues(c.name, "skipped").Add(float64(skipped))
+	c.head = head{}
+	return len(rows), c.save(ctx)
 }
 
 // failedTogether deals with an attempt that failed as a whole. If a retry cannot
