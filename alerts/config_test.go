@@ -73,12 +73,12 @@ func TestValidateTellsAll(t *testing.T) {
 	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/x", Timeout: Duration(time.Hour)}}),
 		"alerts.sinks.a.webhook.timeout", "alerts.sinks.a.webhook.secret_file: is missing")
 	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {
-		Match:     Match{Tier: []string{"pages"}, Level: []string{"user"}, Endpoint: []string{"login", "GET /a[", "POST /login"}},
+		Match:     Match{Change: []string{"grown"}, Tier: []string{"pages"}, Level: []string{"user"}, Endpoint: []string{"login", "GET /a[", "POST /login"}},
 		GroupWait: Duration(2 * time.Hour),
 	}}},
 		"alerts.max_open", "alerts.max_resolved", "alerts.routes[0].match.severity", "alerts.routes[0].match.detector",
 		`alerts.routes[0].to: no sink is named "nobody"`,
-		"alerts.routes[1].match.tier", "alerts.routes[1].match.level", `alerts.routes[1].match.endpoint: "login"`,
+		"alerts.routes[1].match.change", "alerts.routes[1].match.tier", "alerts.routes[1].match.level", `alerts.routes[1].match.endpoint: "login"`,
 		`alerts.routes[1].match.endpoint: "GET /a["`, "alerts.routes[1].group_wait: 2h0m0s is longer than 1h0m0s", "alerts.routes[1].to: names no sink")
 	bad := DefaultConfig()
 	bad.Sinks = map[string]SinkConfig{"a b": hook("https://h/x")}

@@ -27,6 +27,7 @@ type Route struct {
 
 // Match is what a route asks of an alert: something of each list that is given.
 type Match struct {
+	Change   []string          `yaml:"change"` // what the revision is: opened, grew ...
 	Severity []string          `yaml:"severity"`
 	Tier     []string          `yaml:"tier"`
 	Detector []string          `yaml:"detector"` // a name (auth.stuffing) or a family (auth)
@@ -41,6 +42,11 @@ const maxGroupWait = time.Hour
 // levels are the words of an alert's level.
 func levels() []string {
 	return []string{"client", "account", "key", "cohort", "endpoint", "campaign"}
+}
+
+// changes are the words of an alert's change.kind.
+func changes() []string {
+	return []string{"opened", "grew", "succeeded", "new_endpoint", "still_active", "resolved", "reopened"}
 }
 
 func tiers() []string {
@@ -59,6 +65,7 @@ func (r *Route) validate(sinks map[string]SinkConfig) []error {
 			}
 		}
 	}
+	oneOf("match.change", r.Match.Change, changes())
 	oneOf("match.severity", r.Match.Severity, words[:])
 	oneOf("match.tier", r.Match.Tier, tiers())
 	for _, d := range r.Match.Detector {
@@ -117,7 +124,7 @@ func (m *Match) matches(a *pipeline.Alert) bool {
 	for _, of := range [...]struct {
 		want []string
 		got  string
-	}{{m.Severity, a.Severity}, {m.Tier, a.Tier}, {m.Level, a.Level}} {
+	}{{m.Change, a.Change.Kind}, {m.Severity, a.Severity}, {m.Tier, a.Tier}, {m.Level, a.Level}} {
 		if len(of.want) > 0 && !slices.Contains(of.want, of.got) {
 			return false
 		}

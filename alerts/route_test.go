@@ -50,7 +50,7 @@ func TestRoutes(t *testing.T) {
 
 func TestMatch(t *testing.T) {
 	a := pipeline.Alert{
-		Detector: "auth.stuffing", Severity: "high", Tier: "page", Level: "campaign",
+		Detector: "auth.stuffing", Severity: "high", Tier: "page", Level: "campaign", Change: pipeline.AlertChange{Kind: "grew"},
 		Endpoint: pipeline.Endpoint{Method: "POST", Host: "api.example.com", Template: "/v1/users/{id}/Login"},
 	}
 	f := func(want bool, m Match) {
@@ -61,6 +61,8 @@ func TestMatch(t *testing.T) {
 	}
 	f(true, Match{})
 	f(true, Match{Tier: []string{"review", "page"}, Level: []string{"campaign"}, Severity: []string{"high"}, Detector: []string{"auth.*"}})
+	f(true, Match{Change: []string{"opened", "grew"}})
+	f(false, Match{Change: []string{"still_active"}})
 	f(false, Match{Tier: []string{"review"}})
 	f(false, Match{Level: []string{"client", "account"}})
 	f(false, Match{Detector: []string{"auth.spraying", "probe"}})
