@@ -175,12 +175,18 @@ func (c *courier) pend(id string, seq int64) int {
 	return len(c.pending[id])
 }
 
-// park puts a revision behind the retries of its alert.
+// park puts a revision among the retries of its alert, of which there are some: behind
+// them, or before them when a crash made it come after them.
 func (c *courier) park(ctx context.Context, row *Row) error {
-	if slices.Contains(c.pending[row.Alert.ID], row.Seq) {
+	list := c.pending[row.Alert.ID]
+	if slices.Contains(list, row.Seq) {
 		return nil
 	}
-	if err := c.store.SaveRetry(context.WithoutCancel(ctx), c.name, Retry{Seq: row.Seq, Next: time.Now().Add(parkedFor)}); err != nil {
+	next := time.Now()
+	if row.Seq > list[0] {
+		next = next.Add(parkedFor)
+	}
+	if err := c.store.SaveRetry(context.WithoutCancel(ctx), c.name, Retry{Seq: row.Seq, Next: next}); err != nil {
 		return err
 	}
 	c.pend(row.Alert.ID, row.Seq)

@@ -14,26 +14,26 @@ func (c *courier) group(rows []Row) (ready []Row, next time.Time) {
 	}
 	clear(c.replaced)
 	waits := make([]time.Duration, len(rows)) // 0 is ready
-	later := map[string]bool{}
+	later := map[string]bool{}                // alerts with a revision further on, whatever became of it
+	now := time.Now()
+	since := map[string]time.Time{} // when the first that waits was seen, by alert
 	for i := len(rows) - 1; i >= 0; i-- {
 		r := &rows[i]
+		id := r.Alert.ID
 		wait, wanted := c.wanted(r)
-		if !wanted || c.ahead[r.Seq] || len(c.pending[r.Alert.ID]) > 0 {
+		switch {
+		case !wanted:
 			continue
-		}
-		if later[r.Alert.ID] && wait > 0 {
+		case c.ahead[r.Seq]:
+		case later[id] && wait > 0:
 			c.replaced[r.Seq] = true
-			continue
+		case wait > 0 && len(c.pending[id]) == 0:
+			waits[i], since[id] = wait, now
+			if t, ok := c.since[id]; ok {
+				since[id] = t
+			}
 		}
-		later[r.Alert.ID], waits[i] = true, wait
-	}
-	now := time.Now()
-	since := make(map[string]time.Time, len(later)) // when the first that waits was seen, by alert
-	for id := range later {
-		since[id] = now
-		if t, ok := c.since[id]; ok {
-			since[id] = t
-		}
+		later[id] = true
 	}
 	c.since = since
 	for i := range rows {

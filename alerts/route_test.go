@@ -3,6 +3,7 @@ package alerts
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -212,4 +213,125 @@ func TestGroupWaitBacklog(t *testing.T) {
 			t.Errorf("sent %d revisions, want the last of each of %d alerts", len(got), 10*window)
 		}
 	})
+}
+
+// TestGroupsThroughMishaps: revisions that come over time, a sink that fails for all
+// or for some, a process that is killed. Of each alert the latest arrives, what need
+// not wait arrives whole, and no earlier revision comes for the first time after a
+// later one.
+func TestGroupsThroughMishaps(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { groupChaos(t, rand.New(rand.NewPCG(seed, *chaosSeed)), 1+int(seed%3)*20) })
+		})
+	}
+}
+
+func groupChaos(t *testing.T, rng *rand.Rand, batch int) {
+	t.Helper()
+	const total = 1500
+	cfg := DefaultConfig()
+	cfg.Sinks = map[string]SinkConfig{"siem": {Batch: batch}}
+	cfg.Routes = []Route{
+		{Match: Match{Severity: []string{"critical"}}, To: []string{"siem"}},
+		{Match: Match{Severity: []string{"high"}}, To: []string{"siem"}, GroupWait: Duration(30 * time.Second)},
+		{Match: Match{Severity: []string{"low"}}, To: []string{"siem"}, GroupWait: Duration(5 * time.Minute)},
+	}
+	st := newStore(0)
+	must, last, next := map[string]bool{}, map[string]int{}, map[string]int{}
+	newest, arrived := map[string]int{}, map[string]bool{}
+	calm := false
+	take := func(a *pipeline.Alert) {
+		if arrived[revisionOf(a)] {
+			return
+		}
+		arrived[revisionOf(a)] = true
+		if a.Revision < newest[a.ID] {
+			t.Errorf("%s comes after revision %d", revisionOf(a), newest[a.ID])
+		}
+		newest[a.ID] = a.Revision
+	}
+	sink := batchSink(func(some []pipeline.Alert) error { // one courier: never twice at a time
+		what := rng.IntN(10)
+		if calm {
+			what = 9
+		}
+		switch {
+		case what == 0:
+			return errDown
+		case what == 1: // taken, and nobody hears
+			for i := range some {
+				take(&some[i])
+			}
+			return errDown
+		case what == 2 && len(some) > 1:
+			errs := make([]error, len(some))
+			for i := range some {
+				if rng.IntN(3) == 0 {
+					errs[i] = errDown
+				} else {
+					take(&some[i])
+				}
+			}
+			return &ItemErrors{Errs: errs}
+		}
+		for i := range some {
+			take(&some[i])
+		}
+		return nil
+	})
+	for life, made := 0, 0; ; life++ {
+		m := &mortal{memoryStore: st}
+		m.writes.Store(1 + int64(rng.IntN(60)))
+		if calm = made == total; calm {
+			m.writes.Store(1 << 40)
+		}
+		d, err := NewDeliverer(DelivererOptions{Config: cfg, Store: m, Sinks: map[string]Sink{"siem": sink}, Log: zap.NewNop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { d.Run(ctx) })
+		for lasts := 5 + rng.IntN(60); lasts > 0 && m.writes.Load() >= 0 && made < total; lasts-- {
+			for range min(rng.IntN(8), total-made) {
+				made++
+				id := fmt.Sprint("g", made/60*7+rng.IntN(12))
+				next[id]++
+				severity := [...]string{"high", "high", "low", "critical", "info"}[rng.IntN(5)]
+				st.revise(id, next[id], severity)
+				if severity != "info" {
+					last[id] = next[id]
+				}
+				if severity == "critical" {
+					must[fmt.Sprint(id, ".", next[id])] = true
+				}
+			}
+			d.Wake()
+			time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
+		}
+		if calm {
+			time.Sleep(12 * time.Hour)
+		}
+		m.writes.Store(-1)
+		cancel()
+		wg.Wait()
+		if calm {
+			t.Logf("killed %d times; %d of %d revisions arrived", life, len(arrived), total)
+			break
+		}
+	}
+	for k := range must {
+		if !arrived[k] {
+			t.Errorf("%s need not wait and did not arrive", k)
+		}
+	}
+	for id, n := range last {
+		if newest[id] != n {
+			t.Errorf("of %s the latest that arrived is %d, want %d", id, newest[id], n)
+		}
+	}
+	if len(st.dead) > 0 || len(st.retries) > 0 || st.cursor["siem"] != total || len(arrived) >= total*4/5 || len(must) == 0 {
+		t.Errorf("%d dead letters, %d retries, cursor %d, %d arrived", len(st.dead), len(st.retries), st.cursor["siem"], len(arrived))
+	}
 }
