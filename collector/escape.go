@@ -3,6 +3,7 @@ package collector
 import (
 	"bytes"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -207,4 +208,57 @@ func endQuote(b []byte, from int) int {
 		i++
 	}
 	return -1
+}
+
+// appendPlain appends the text that the inside of a JSON string stands for, control
+// characters and all: a log line inside has escapes of its own, which must stay.
+func appendPlain(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 || i+1 == len(b) {
+			return append(dst, b...)
+		}
+		dst = append(dst, b[:i]...)
+		c := b[i+1]
+		b = b[i+2:]
+		switch c {
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'u':
+			r, n := jsonRune(b)
+			if n == 0 {
+				dst = append(dst, '\\', 'u')
+				continue
+			}
+			dst, b = utf8.AppendRune(dst, r), b[n:]
+		default:
+			dst = append(dst, c)
+		}
+	}
+}
+
+// jsonRune reads what follows \u, two halves where the first is one, and how
+// long it is, 0 where it is no number.
+func jsonRune(b []byte) (r rune, n int) {
+	v, ok := hex(b, 4)
+	if !ok {
+		return utf8.RuneError, 0
+	}
+	r = v
+	if utf16.IsSurrogate(r) && len(b) >= 10 && b[4] == '\\' && b[5] == 'u' {
+		if low, ok := hex(b[6:], 4); ok {
+			if full := utf16.DecodeRune(r, low); full != utf8.RuneError {
+				return full, 10
+			}
+		}
+	}
+	return r, 4
 }

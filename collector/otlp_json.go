@@ -1,9 +1,7 @@
 package collector
 
 import (
-	"bytes"
 	"strconv"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -197,7 +195,7 @@ func (l *otlpLines) jsonLog(b []byte) error {
 		err = jsonMembers(body, func(key, value []byte) (err error) {
 			switch string(key) {
 			case "stringValue":
-				l.text = appendJSONPlain(l.text[:from], jsonInside(value))
+				l.text = appendPlain(l.text[:from], jsonInside(value))
 			case "kvlistValue":
 				l.text, err = appendJSONMap(l.text[:from], value, 0)
 			}
@@ -216,54 +214,6 @@ func jsonInside(v []byte) []byte {
 		return nil
 	}
 	return v[1 : len(v)-1]
-}
-
-// appendJSONPlain appends the text that the inside of a JSON string stands for.
-func appendJSONPlain(dst, b []byte) []byte {
-	for {
-		i := bytes.IndexByte(b, '\\')
-		if i < 0 || i+1 == len(b) {
-			return append(dst, b...)
-		}
-		dst = append(dst, b[:i]...)
-		c := b[i+1]
-		b = b[i+2:]
-		switch c {
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'u':
-			r, n := jsonRune(b)
-			dst, b = utf8.AppendRune(dst, r), b[n:]
-		default:
-			dst = append(dst, c)
-		}
-	}
-}
-
-// jsonRune reads what follows \u, two halves where the first is one, and how
-// long it is.
-func jsonRune(b []byte) (r rune, n int) {
-	v, ok := hex(b, 4)
-	if !ok {
-		return utf8.RuneError, 0
-	}
-	r = v
-	if utf16.IsSurrogate(r) && len(b) >= 10 && b[4] == '\\' && b[5] == 'u' {
-		if low, ok := hex(b[6:], 4); ok {
-			if full := utf16.DecodeRune(r, low); full != utf8.RuneError {
-				return full, 10
-			}
-		}
-	}
-	return r, 4
 }
 
 // jsonUint reads a number, or a string that holds one; 0 for anything else.

@@ -176,47 +176,6 @@ func dockerMembers(b []byte) (log, stream []byte, escaped bool, at []byte, ok bo
 	}
 }
 
-// appendPlain appends the inside of a JSON string as it was before it was
-// escaped: the line inside has escapes of its own, which must stay.
-func appendPlain(dst, b []byte) []byte {
-	for {
-		i := bytes.IndexByte(b, '\\')
-		if i < 0 || i+1 == len(b) {
-			return append(dst, b...)
-		}
-		dst = append(dst, b[:i]...)
-		c := b[i+1]
-		n := 2
-		switch c {
-		case 'n':
-			dst = append(dst, '\n')
-		case 't':
-			dst = append(dst, '\t')
-		case 'r':
-			dst = append(dst, '\r')
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'u':
-			v, ok := hex(b[i+2:], 4)
-			switch {
-			case !ok:
-				dst = append(dst, '\\', 'u')
-			case v < 0x80: // a control character, or '<' and its like
-				n, dst = 6, append(dst, byte(v))
-			case v >= 0xd800 && v < 0xdc00 && len(b) >= i+12 && b[i+6] == '\\' && b[i+7] == 'u':
-				n, dst = 12, appendUnescaped(dst, b[i:i+12])
-			default:
-				n, dst = 6, appendUnescaped(dst, b[i:i+6])
-			}
-		default:
-			dst = append(dst, c)
-		}
-		b = b[i+n:]
-	}
-}
-
 // detectWrapped finds the format inside a container engine's log.
 func detectWrapped(lines [][]byte, opt ParseOptions) (Detection, bool) {
 	for _, kind := range [...]wrapping{wrapDocker, wrapCRI} {

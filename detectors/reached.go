@@ -205,7 +205,7 @@ func (w *worker) touch(sh *shard, p *Profile, r *pipeline.Ordered) {
 	}
 	d := sh.caseOf(p.Owner)
 	if d == nil || walk == nil {
-		if w.sc.freshObject {
+		if w.sc.freshObject && (walk == nil || walk.suspicious(w.sc.endpoint)) {
 			sh.touched.remember(p.Owner, o.Object, o.Template, o.Time, r.Request, o)
 		}
 		return
@@ -214,6 +214,13 @@ func (w *worker) touch(sh *shard, p *Profile, r *pipeline.Ordered) {
 		d.Reached.drop(o.Time - contactGap)
 	}
 	d.Reached.add(reached{Thing: o.Object, Template: o.Template, Time: o.Time, Text: objectText(r.Request, o)})
+}
+
+// suspicious reports whether the walk may become a case against who was granted all:
+// what many ask for and nobody is refused is somebody's only once something else
+// speaks against the walk. It saves most of the memory traffic of a busy site.
+func (w *walkState) suspicious(e *EndpointBaseline) bool {
+	return e == nil || e.Refuses || e.Guarded || w.private || w.guarded || w.missed > 0 || w.nearHits > 0
 }
 
 // walking is p's walk through the ids of a template, nil when it has none.

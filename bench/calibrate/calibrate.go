@@ -252,16 +252,18 @@ const Allowed = 0.3
 
 // Excess is how far, in decades, the curve's band lies above what alerts say, from
 // 10^OddsFrom on, and above what the test promises for all the questions of a day,
-// anywhere, each at the worst x; negative below, minus infinity where nobody came.
+// or alerts say if that is more, anywhere, each at the worst x; negative below,
+// minus infinity where nobody came.
 func (v *Curve) Excess() (odds, bound float64) {
 	odds, bound = math.Inf(-1), math.Inf(-1)
 	for _, p := range v.Points() {
 		if p.Low <= 0 {
 			continue
 		}
-		bound = max(bound, math.Log10(p.Low/p.Bound))
+		said := math.Log10(p.Low/Stated) + p.Log10
+		bound = max(bound, min(math.Log10(p.Low/p.Bound), said))
 		if p.Log10 >= OddsFrom {
-			odds = max(odds, math.Log10(p.Low/Stated)+p.Log10)
+			odds = max(odds, said)
 		}
 	}
 	return odds, bound

@@ -68,7 +68,7 @@ func (e *evaluation) reportCalibration(p func(string, ...any)) {
 	p("Clean clients, %d client-days for each line, each client watched for %d days. Its habits are drawn once from the priors: the share that misses or fails, ", e.o.clientDays, calibrate.DaysEach)
 	p("how much it does a day; *fitted* priors are learned from the shop's traffic, *shipped* ones are those of a weir that has seen nothing. ")
 	p("Chance must not reach page level, and an e-value of x on one client-day in x / %.1f at most: that is what an alert's odds say. ", calibrate.Stated)
-	p("*Off the odds* is how far the 95 %% band of the curve comes to lie above that, in decades at the worst x from 1e%d on; *off the bound* is the same for what the test promises at any x for as many questions as a day answers (symbols / x; – where nobody came). ", calibrate.OddsFrom)
+	p("*Off the odds* is how far the 95 %% band of the curve comes to lie above that, in decades at the worst x from 1e%d on; *off the bound* is the same at any x, for what the test promises for as many questions as a day answers (symbols / x) or the odds if they are more; – where nobody came. ", calibrate.OddsFrom)
 	p("More than %.1f off either fails the run, and a test of 100,000 client-days. *One in* is how many client-days it takes to reach 1e4 and 1e6, where the odds are one in 4,000 and in 400,000; with > nobody did, and the band ends there.\n\n", calibrate.Allowed)
 	if e.o.out != "" {
 		p("![calibration](%s)\n\n", calibrationPlot)
