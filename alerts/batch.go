@@ -67,13 +67,23 @@ func (c *courier) together(ctx context.Context, rows []Row, at []int) (int, erro
 	if err := c.sort(ctx, rows, at, errs); err != nil {
 		return 0, err
 	}
-	for i := range rows {
-		if c.ahead[rows[i].Seq] {
-			delete(c.ahead, rows[i].Seq)
-		}
+	for _, p := range at {
+		c.reach(rows[p].Seq)
 	}
-	c.metrics.total.WithLabelValues(c.name, "skipped").Add(float64(len(rows) - len(at)))
-	return len(rows), c.pass(ctx, rows[len(rows)-1].Seq)
+	skipped := 0
+	for i := range rows {
+		if c.behind(rows[i].Seq) {
+			break
+		}
+		if c.skip(&rows[i]) {
+			skipped++
+		}
+		delete(c.ahead, rows[i].Seq)
+		c.cursor = rows[i].Seq
+	}
+	c.metrics.total.WithLabelValues(c.name, "skipped").Add(float64(skipped))
+	c.head = head{}
+	return len(rows), c.save(ctx)
 }
 
 // failedTogether deals with an attempt that failed as a whole. If a retry cannot
@@ -165,12 +175,18 @@ func (c *courier) pend(id string, seq int64) int {
 	return len(c.pending[id])
 }
 
-// park puts a revision behind the retries of its alert.
+// park puts a revision among the retries of its alert, of which there are some: behind
+// them, or before them when a crash made it come after them.
 func (c *courier) park(ctx context.Context, row *Row) error {
-	if slices.Contains(c.pending[row.Alert.ID], row.Seq) {
+	list := c.pending[row.Alert.ID]
+	if slices.Contains(list, row.Seq) {
 		return nil
 	}
-	if err := c.store.SaveRetry(context.WithoutCancel(ctx), c.name, Retry{Seq: row.Seq, Next: time.Now().Add(parkedFor)}); err != nil {
+	next := time.Now()
+	if row.Seq > list[0] {
+		next = next.Add(parkedFor)
+	}
+	if err := c.store.SaveRetry(context.WithoutCancel(ctx), c.name, Retry{Seq: row.Seq, Next: next}); err != nil {
 		return err
 	}
 	c.pend(row.Alert.ID, row.Seq)

@@ -18,6 +18,7 @@ import (
 type Book struct {
 	cfg      Config
 	versions pipeline.AlertVersions
+	rules    *pipeline.LoginRules // nil none; see Weigh
 	now      pipeline.Time
 
 	open map[place]*incident
@@ -83,6 +84,25 @@ func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
 		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
 	}
+}
+
+// Weigh makes severity follow the weights that rules give to endpoints. It is called
+// before the first finding, after Restore too.
+func (b *Book) Weigh(rules *pipeline.LoginRules) { b.rules = rules }
+
+// worth is what the operator says of e: only what is configured counts.
+func (b *Book) worth(e *pipeline.Endpoint) int {
+	if b.rules == nil || e.Template == "" {
+		return ordinary
+	}
+	known, _ := b.rules.Endpoint(e.Method, e.Template)
+	switch {
+	case known.Configured && known.Weight == "high":
+		return precious
+	case known.Configured && known.Weight == "low":
+		return cheap
+	}
+	return ordinary
 }
 
 // Take appends to dst the revisions that f causes, after those that its time
@@ -152,7 +172,7 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 
 // begin opens an incident for f, or reopens old.
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
-	inc := newIncident(p, f, b.parent(p, f))
+	inc := newIncident(p, f, b.parent(p, f), b.worth(&f.Endpoint))
 	full := len(b.open) >= b.cfg.MaxOpen
 	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
@@ -196,7 +216,7 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 	if inc.Parent == "" {
 		inc.Parent = b.parent(inc.Place, f)
 	}
-	first := inc.absorb(f)
+	first := inc.absorb(f, b.worth(&f.Endpoint))
 	heap.Fix(&b.due, inc.due)
 	heap.Fix(&b.weak, inc.weak)
 	b.actor(f.Who).enter(inc.Place, f, inc.Severity > info)
@@ -215,10 +235,15 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backfill bool) []pipeline.Alert {
 	inc.Revision++
 	inc.Sent = inc.Sent || !backfill
+	was, t := inc.Said, tallyOf(&inc.Finding)
 	inc.Said = said{
-		Time: b.now, Last: inc.Last, Tally: tallyOf(&inc.Finding), Severity: inc.Severity,
+		Time: b.now, Last: inc.Last, Tally: t, News: t, Severity: inc.Severity,
 		Endpoint: inc.Finding.Endpoint, Change: pipeline.AlertChange{Kind: kind, Text: text},
 		Detector: inc.Finding.Detector, Backfill: backfill, FindingID: inc.Finding.ID, Members: inc.Finding.MembersTotal,
+	}
+	if kind == "still_active" && was.Time > 0 {
+		// That it goes on is no news to measure the next by.
+		inc.Said.News, inc.Said.Members, inc.Said.Endpoint = *was.news(), was.Members, was.Endpoint
 	}
 	b.stats.Revisions++
 	return append(dst, b.alert(inc, kind != "resolved"))

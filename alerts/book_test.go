@@ -55,7 +55,7 @@ func brief(as []pipeline.Alert) []string {
 func TestGrade(t *testing.T) {
 	f := func(detector string, score pipeline.Nats, facts pipeline.FindingFacts, active bool, severity, tier string) {
 		t.Helper()
-		s, r := grade(&pipeline.Finding{Detector: detector, Score: score, Facts: facts}, active)
+		s, r := grade(&pipeline.Finding{Detector: detector, Score: score, Facts: facts}, active, ordinary)
 		if w := severities(); w[s] != severity || tierName(r) != tier {
 			t.Errorf("%s %v %+v: %s %s, want %s %s", detector, score.Float(), facts, w[s], tierName(r), severity, tier)
 		}
@@ -74,11 +74,85 @@ func TestGrade(t *testing.T) {
 	f("health.identity", pipeline.ReviewAt, facts{Notice: true}, true, "low", "review")
 }
 
+func TestGradeByWorth(t *testing.T) {
+	f := func(score pipeline.Nats, facts pipeline.FindingFacts, active bool, wantCheap, wantOrdinary, wantPrecious string) {
+		t.Helper()
+		got := []string{}
+		for _, worth := range []int{cheap, ordinary, precious} {
+			s, _ := grade(&pipeline.Finding{Detector: "enum.object", Score: score, Facts: facts}, active, worth)
+			got = append(got, severities()[s])
+		}
+		if d := cmp.Diff([]string{wantCheap, wantOrdinary, wantPrecious}, got); d != "" {
+			t.Errorf("%v %+v: %s", score.Float(), facts, d)
+		}
+	}
+	type facts = pipeline.FindingFacts
+	f(pipeline.PageAt, facts{Succeeded: true}, true, "high", "critical", "critical")
+	f(pipeline.PageAt, facts{Succeeded: true}, false, "high", "high", "critical")
+	f(pipeline.PageAt, facts{CanSucceed: true}, true, "medium", "high", "high")
+	f(pipeline.PageAt, facts{}, true, "medium", "medium", "high")
+	f(pipeline.PageAt-1, facts{Succeeded: true}, true, "low", "low", "low") // worth is no evidence
+	f(pipeline.PageAt, facts{Opportunistic: true}, true, "low", "low", "low")
+	f(pipeline.PageAt, facts{Notice: true}, true, "info", "info", "info")
+}
+
+// The operator's weights decide by the endpoint that a finding is about, also
+// after a restart.
+func TestWeigh(t *testing.T) {
+	rules, err := pipeline.NewLoginRules([]pipeline.EndpointRule{
+		{Match: "POST /login", Role: "login", Weight: "low"},
+		{Match: "/v2/{any}/secret", Role: "other", Weight: "high"},
+		{Match: "/plain", Role: "other"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(rules *pipeline.LoginRules, method, template, want string) {
+		t.Helper()
+		x := stuffing("203.0.113.7", noon, 12, 0)
+		x.Endpoint = pipeline.Endpoint{Method: method, Template: template}
+		b := NewBook(DefaultConfig(), versions())
+		b.Weigh(rules)
+		if got := b.Take(nil, x); len(got) != 1 || got[0].Severity != want {
+			t.Errorf("%s %s: %v, want %s", method, template, brief(got), want)
+		}
+	}
+	f(nil, "POST", "/login", "high")
+	f(rules, "POST", "/login", "medium")
+	f(rules, "POST", "/Login/", "medium")
+	f(rules, "GET", "/login", "high")
+	f(rules, "POST", "/oauth/token", "high") // a name that weir knows, which nobody weighed
+	f(rules, "", "", "high")
+	f(rules, "GET", "/plain", "high")
+
+	b := NewBook(DefaultConfig(), versions())
+	b.Weigh(rules)
+	x := stuffing("203.0.113.7", noon, 12, 0)
+	b.Take(nil, x)
+	snap, err := b.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = Restore(DefaultConfig(), versions(), snap); err != nil {
+		t.Fatal(err)
+	}
+	b.Weigh(rules)
+	x = stuffing("203.0.113.7", noon.Add(time.Minute), 13, 0)
+	x.Facts.CanSucceed, x.Endpoint.Template = false, "/v2/{id}/secret"
+	got := b.Take(nil, x)
+	if d := cmp.Diff([]string{"id-auth-203.0.113.7.2 grew high open"}, brief(got)); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestRevisions(t *testing.T) {
 	b := NewBook(DefaultConfig(), versions())
 	var got []string
 	take := func(f *pipeline.Finding) {
 		for _, a := range b.Take(nil, f) {
+			if a.Change.Kind == "still_active" {
+				continue
+			}
 			got = append(got, a.Window.Last.Std().Format("15:04")+" "+a.Change.Kind+" "+a.Severity+": "+a.Change.Text)
 		}
 	}
@@ -107,7 +181,7 @@ func TestRevisions(t *testing.T) {
 		"12:04 succeeded critical: 48 → 57 accounts, 2 logins worked",
 		"12:06 new_endpoint critical: now at POST /v2/login; 57 → 60 accounts, 3 logins worked",
 		"13:07 new_endpoint critical: now at POST /login; 60 → 62 accounts, 3 logins worked",
-		"id-auth-203.0.113.7.6 resolved critical resolved",
+		"id-auth-203.0.113.7.24 resolved critical resolved",
 		"01:00 reopened high: back after 6 h 23 min of silence; 9 accounts",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -117,17 +191,59 @@ func TestRevisions(t *testing.T) {
 
 func TestStillActive(t *testing.T) {
 	b := NewBook(DefaultConfig(), versions())
-	var got []pipeline.Alert
-	for m := 0; m <= 13*60; m += 20 {
-		got = b.Take(got, stuffing("203.0.113.7", noon.Add(time.Duration(m)*time.Minute), 12, 0))
+	f := func(of func(at pipeline.Time) *pipeline.Finding, from, to, every time.Duration, want string) {
+		t.Helper()
+		var got []pipeline.Alert
+		for d := from; d < to; d += every {
+			got = b.Take(got, of(noon.Add(d)))
+		}
+		kinds := map[string]int{}
+		for _, a := range got {
+			kinds[a.Change.Kind]++
+		}
+		if s := fmt.Sprint(kinds); s != want {
+			t.Errorf("%v to %v: %s, want %s", from, to, s, want)
+		}
 	}
+	day := 24 * time.Hour
+	page := func(at pipeline.Time) *pipeline.Finding { return stuffing("203.0.113.7", at, 12, 0) }
+	f(page, 0, time.Hour, time.Minute, "map[opened:1 still_active:3]")
+	f(page, time.Hour, time.Hour+10*time.Minute, time.Minute, "map[still_active:1]")
+	f(page, time.Hour+10*time.Minute, day, time.Minute, "map[still_active:91]")
+	f(page, day, 2*day, 5*time.Minute, "map[still_active:4]") // seldom from the second day on
+	review := func(at pipeline.Time) *pipeline.Finding {
+		x := stuffing("203.0.113.9", at, 12, 0)
+		x.Score = pipeline.ReviewAt
+		return x
+	}
+	f(review, 2*day, 3*day, 5*time.Minute, "map[opened:1 resolved:1 still_active:3]")
+	// One that comes back is new: it is told of as often.
+	b.Advance(nil, noon.Add(5*day))
+	f(page, 6*day, 6*day+time.Hour, time.Minute, "map[reopened:1 still_active:3]")
+
+	// Growth is measured from the last news: slow growth is noticed, too.
 	kinds := []string{}
-	for _, a := range got {
-		kinds = append(kinds, a.Change.Kind+" "+a.Change.Text)
+	for i := range 5 {
+		for _, a := range b.Take(nil, stuffing("203.0.113.8", noon.Add(7*day+time.Duration(i)*15*time.Minute), 12<<i/2, 0)) {
+			if a.Principal.Value == "203.0.113.8" {
+				kinds = append(kinds, a.Change.Kind+" "+a.Change.Text)
+			}
+		}
 	}
-	want := []string{"opened 12 accounts", "still_active still active after 6 h; 12 accounts", "still_active still active after 6 h; 12 accounts"}
-	if d := cmp.Diff(want, kinds); d != "" {
+	if d := cmp.Diff([]string{
+		"opened 6 accounts", "still_active still active after 15 min; 6 → 12 accounts", "grew 6 → 24 accounts",
+		"still_active still active after 15 min; 24 → 48 accounts", "grew 24 → 96 accounts",
+	}, kinds); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestStillActiveText(t *testing.T) {
+	b := NewBook(DefaultConfig(), versions())
+	b.Take(nil, stuffing("203.0.113.7", noon, 12, 0))
+	got := b.Take(nil, stuffing("203.0.113.7", noon.Add(30*time.Minute-1), 12, 0))
+	if len(got) != 1 || got[0].Change.Text != "still active after 29 min; 12 accounts" {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -127,7 +127,11 @@ func (inc *incident) changeText(kind string, now pipeline.Time) string {
 		return "noticed"
 	}
 	s, is := &inc.Said, tallyOf(&inc.Finding)
-	n := numbers(&s.Tally, is, inc.Finding.Detector)
+	was := s.news()
+	if kind == "still_active" {
+		was = &s.Tally
+	}
+	n := numbers(was, is, inc.Finding.Detector)
 	switch kind {
 	case "grew":
 		if inc.Severity > s.Severity {

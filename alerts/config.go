@@ -141,24 +141,6 @@ func (c *SinkConfig) validate(k *kind) []error {
 	return errs
 }
 
-// Route sends the alerts that match to sinks. Every route is looked at; an
-// alert goes to a sink once.
-type Route struct {
-	Match Match    `yaml:"match"`
-	To    []string `yaml:"to"`
-	// GroupWait is read and checked, and not acted upon yet: see Config.Warnings.
-	GroupWait Duration `yaml:"group_wait"`
-	// SendResolved, true when absent, also sends the end of an incident.
-	SendResolved *bool `yaml:"send_resolved"`
-}
-
-// Match is what a route asks of an alert; an empty part matches everything.
-type Match struct {
-	Severity []string          `yaml:"severity"`
-	Detector []string          `yaml:"detector"` // a name (auth.stuffing) or a family (auth)
-	Labels   map[string]string `yaml:"labels"`
-}
-
 // Duration is a time.Duration that configuration writes as 90s, 12h or 7d.
 type Duration time.Duration
 
@@ -230,26 +212,9 @@ func (c *Config) Validate() []error {
 	if _, err := c.Networks(); err != nil {
 		bad("allow_networks", "%w", err)
 	}
-	words := severities()
-	for i, r := range c.Routes {
-		at := fmt.Sprintf("routes[%d]", i)
-		for _, s := range r.Match.Severity {
-			if !slices.Contains(words[:], s) {
-				bad(at+".match.severity", "%q is none of %s", s, strings.Join(words[:], ", "))
-			}
-		}
-		for _, d := range r.Match.Detector {
-			if d == "" {
-				bad(at+".match.detector", "is empty; want a name like auth.stuffing or a family like auth")
-			}
-		}
-		if len(r.To) == 0 {
-			bad(at+".to", "names no sink")
-		}
-		for _, to := range r.To {
-			if _, ok := c.Sinks[to]; !ok {
-				bad(at+".to", "no sink is named %q", to)
-			}
+	for i := range c.Routes {
+		for _, err := range c.Routes[i].validate(c.Sinks) {
+			errs = append(errs, fmt.Errorf("alerts.routes[%d].%w", i, err))
 		}
 	}
 	return errs
@@ -279,17 +244,6 @@ func (c *Config) Networks() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// Warnings names what is configured and has no effect.
-func (c *Config) Warnings() []string {
-	var out []string
-	for i, r := range c.Routes {
-		if r.GroupWait > 0 {
-			out = append(out, fmt.Sprintf("alerts.routes[%d].group_wait: not used yet, every revision is sent at once", i))
-		}
-	}
-	return out
-}
-
 func kindNames() string {
 	var names []string
 	for _, k := range catalog() {
@@ -303,41 +257,6 @@ const wordRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 func plainName(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, wordRunes) == ""
-}
-
-// wants reports whether sink is to get a. Without any route every sink gets
-// what pages: severity high and critical, and their ends.
-func (c *Config) wants(sink string, a *pipeline.Alert) bool {
-	if len(c.Routes) == 0 {
-		return a.Severity == "high" || a.Severity == "critical"
-	}
-	for i := range c.Routes {
-		r := &c.Routes[i]
-		if a.Status == "resolved" && r.SendResolved != nil && !*r.SendResolved {
-			continue
-		}
-		if slices.Contains(r.To, sink) && r.Match.matches(a) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *Match) matches(a *pipeline.Alert) bool {
-	if len(m.Severity) > 0 && !slices.Contains(m.Severity, a.Severity) {
-		return false
-	}
-	if len(m.Detector) > 0 && !slices.ContainsFunc(m.Detector, func(d string) bool {
-		return d == a.Detector || strings.TrimSuffix(d, ".*") == family(a.Detector)
-	}) {
-		return false
-	}
-	for k, v := range m.Labels {
-		if a.Labels[k] != v {
-			return false
-		}
-	}
-	return true
 }
 
 // Err joins the problems of Validate, nil when there are none.

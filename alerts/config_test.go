@@ -6,10 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
-
-	"weir/pipeline"
 )
 
 func TestConfig(t *testing.T) {
@@ -26,9 +23,6 @@ routes: [{match: {severity: [high, critical], labels: {env: prod}}, to: [siem], 
 	}
 	if r := cfg.Routes[0]; time.Duration(r.GroupWait) != 30*time.Second || !*r.SendResolved || cfg.MaxOpen != 100_000 {
 		t.Errorf("%+v", r)
-	}
-	if len(cfg.Warnings()) != 1 {
-		t.Error("group_wait has no effect and nobody says so")
 	}
 	if s := fmt.Sprintf("%v %+v %#v", cfg.Sinks["siem"].Webhook.URL, *cfg.Sinks["siem"].Webhook, *cfg.Sinks["siem"].Webhook); strings.Contains(s, "token") {
 		t.Errorf("the url is printed: %s", s)
@@ -78,9 +72,14 @@ func TestValidateTellsAll(t *testing.T) {
 	f(with(SinkConfig{}), "alerts.sinks.a: has 0 kinds")
 	f(with(SinkConfig{Webhook: &WebhookConfig{URL: "https://h/x", Timeout: Duration(time.Hour)}}),
 		"alerts.sinks.a.webhook.timeout", "alerts.sinks.a.webhook.secret_file: is missing")
-	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {}}},
+	f(Config{Routes: []Route{{Match: Match{Severity: []string{"urgent"}, Detector: []string{""}}, To: []string{"nobody"}}, {
+		Match:     Match{Change: []string{"grown"}, Tier: []string{"pages"}, Level: []string{"user"}, Endpoint: []string{"login", "GET /a[", "POST /login"}},
+		GroupWait: Duration(2 * time.Hour),
+	}}},
 		"alerts.max_open", "alerts.max_resolved", "alerts.routes[0].match.severity", "alerts.routes[0].match.detector",
-		`alerts.routes[0].to: no sink is named "nobody"`, "alerts.routes[1].to: names no sink")
+		`alerts.routes[0].to: no sink is named "nobody"`,
+		"alerts.routes[1].match.change", "alerts.routes[1].match.tier", "alerts.routes[1].match.level", `alerts.routes[1].match.endpoint: "login"`,
+		`alerts.routes[1].match.endpoint: "GET /a["`, "alerts.routes[1].group_wait: 2h0m0s is longer than 1h0m0s", "alerts.routes[1].to: names no sink")
 	bad := DefaultConfig()
 	bad.Sinks = map[string]SinkConfig{"a b": hook("https://h/x")}
 	f(bad, `alerts.sinks: name "a b"`)
@@ -101,33 +100,4 @@ func TestDuration(t *testing.T) {
 	for _, bad := range []string{"", "7", "-1s", "-1d", "d", "99999999d", "1w"} {
 		f(bad, -1)
 	}
-}
-
-func TestRoutes(t *testing.T) {
-	no := false
-	cfg := Config{Routes: []Route{
-		{Match: Match{Severity: []string{"critical"}}, To: []string{"pager"}},
-		{Match: Match{Detector: []string{"auth", "probe.path"}}, To: []string{"siem"}, SendResolved: &no},
-		{Match: Match{Labels: map[string]string{"team": "a"}}, To: []string{"team"}},
-	}}
-	f := func(a pipeline.Alert, want ...string) {
-		t.Helper()
-		got := []string{}
-		for _, s := range []string{"pager", "siem", "team"} {
-			if cfg.wants(s, &a) {
-				got = append(got, s)
-			}
-		}
-		if d := cmp.Diff(append([]string{}, want...), got); d != "" {
-			t.Errorf("%s %s: %s", a.Detector, a.Severity, d)
-		}
-	}
-	type labels = pipeline.AlertLabels
-	f(pipeline.Alert{Detector: "auth.stuffing", Severity: "critical", Labels: labels{"team": "a"}}, "pager", "siem", "team")
-	f(pipeline.Alert{Detector: "probe.path", Severity: "low"}, "siem")
-	f(pipeline.Alert{Detector: "probe.other", Severity: "low"})
-	f(pipeline.Alert{Detector: "auth.stuffing", Severity: "critical", Status: "resolved"}, "pager")
-	cfg = Config{}
-	f(pipeline.Alert{Severity: "high"}, "pager", "siem", "team")
-	f(pipeline.Alert{Severity: "medium"})
 }

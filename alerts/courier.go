@@ -41,10 +41,14 @@ type courier struct {
 
 	cursor, saved int64 // taken care of; stored
 	head          head
-	ahead         map[int64]bool     // sent though behind the head
-	pending       map[string][]int64 // retries by alert, in order
-	alone         int                // so many to come are sent one by one
-	down          bool               // nothing gets through
+	ahead         map[int64]bool       // sent though behind the head
+	pending       map[string][]int64   // retries by alert, in order
+	waits         bool                 // some route lets revisions wait; see group
+	barrier       int64                // the oldest that waits, 0 none
+	since         map[string]time.Time // alerts that wait
+	replaced      map[int64]bool       // by later revisions
+	alone         int                  // so many to come are sent one by one
+	down          bool                 // nothing gets through
 	disabled      bool
 	pausedUntil   time.Time // as the sink asked
 	pacedUntil    time.Time
@@ -172,8 +176,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	for i := 0; i < len(rows) && ctx.Err() == nil && !c.halted(); {
-		n, err := c.some(ctx, rows[i:])
+	ready, next := c.group(rows)
+	for i := 0; i < len(ready) && ctx.Err() == nil && !c.halted(); {
+		n, err := c.some(ctx, ready[i:])
 		if err != nil {
 			return 0, err
 		}
@@ -195,6 +200,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	if w := time.Until(c.pacedUntil); w > 0 {
 		return min(w, pollEvery), nil
 	}
+	if w := time.Until(next); w > 0 {
+		return min(w, pollEvery), nil
+	}
 	return pollEvery, nil
 }
 
@@ -207,11 +215,16 @@ func (c *courier) halted() bool {
 func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) {
 	row := &rows[0]
 	if c.skip(row) {
-		c.metrics.total.WithLabelValues(c.name, "skipped").Inc()
-		c.cursor = row.Seq
+		if !c.behind(row.Seq) {
+			c.metrics.total.WithLabelValues(c.name, "skipped").Inc()
+			c.cursor = row.Seq
+		}
 		return true, nil
 	}
 	if c.ahead[row.Seq] {
+		if c.behind(row.Seq) {
+			return true, nil
+		}
 		delete(c.ahead, row.Seq)
 		c.cursor = row.Seq
 		return true, c.save(ctx)
@@ -329,7 +342,13 @@ func (c *courier) send(ctx context.Context, batch []pipeline.Alert) error {
 	if c.pace > 0 {
 		c.pacedUntil = time.Now().Add(c.pace)
 	}
-	return c.sink.Send(ctx, batch)
+	err := c.sink.Send(ctx, batch)
+	if err == nil {
+		for i := range batch {
+			delete(c.since, batch[i].ID) // its next revision waits anew
+		}
+	}
+	return err
 }
 
 // judge is what err makes of an alert, and what it says of the sink.
@@ -358,7 +377,8 @@ func (c *courier) later(n int, why error) time.Time {
 
 // pass moves the cursor behind seq.
 func (c *courier) pass(ctx context.Context, seq int64) error {
-	c.cursor, c.head = seq, head{}
+	c.reach(seq)
+	c.head = head{}
 	c.alone = max(c.alone-1, 0)
 	return c.save(ctx)
 }
@@ -389,8 +409,4 @@ func (h *head) note(why error) {
 		h.history = append(h.history[:0], h.history[1:]...)
 	}
 	h.history = append(h.history, attempt{time.Now().UTC(), why.Error()})
-}
-
-func (c *courier) skip(r *Row) bool {
-	return r.Backfill || Backfill(&r.Alert) || !c.cfg.wants(c.name, &r.Alert)
 }

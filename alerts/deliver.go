@@ -129,6 +129,7 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 		d.couriers = append(d.couriers, &courier{
 			name: name, sink: sinks[name], batch: batch, pace: pace, pending: map[string][]int64{}, cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
 			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
+			waits: o.Config.waits(name), replaced: map[int64]bool{},
 		})
 		if hook, ok := sinks[name].(*webhook); ok && hook.every > 0 && o.Heartbeat != nil {
 			d.beats = append(d.beats, &heartbeat{hook: hook, data: o.Heartbeat, log: o.Log.With(zap.String("sink", name))})

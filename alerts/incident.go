@@ -12,7 +12,9 @@ const (
 	minQuiet      = 30 * time.Minute
 	maxQuiet      = 7 * 24 * time.Hour
 	activeFor     = 5 * time.Minute // without news for longer, it is not "still active"
-	stillActive   = 6 * time.Hour
+	stillActive   = 15 * time.Minute
+	fewerAfter    = 24 * time.Hour // an incident as old is still active every stillLong
+	stillLong     = 6 * time.Hour
 	endpointEvery = time.Hour
 	growth        = 4
 	maxGaps       = 15
@@ -65,7 +67,8 @@ type incident struct {
 	First   pipeline.Time   `json:"first"`
 	Last    pipeline.Time   `json:"last"`
 	Opened  pipeline.Time   `json:"opened"`
-	Gaps    []time.Duration `json:"gaps"` // the latest maxGaps between findings' Last
+	Began   pipeline.Time   `json:"began"` // opened or reopened
+	Gaps    []time.Duration `json:"gaps"`  // the latest maxGaps between findings' Last
 	NextGap int             `json:"next_gap"`
 
 	Said       said          `json:"said"`
@@ -88,6 +91,7 @@ type said struct {
 	Time      pipeline.Time        `json:"time"`
 	Last      pipeline.Time        `json:"last"`
 	Tally     tally                `json:"tally"`
+	News      tally                `json:"news"` // of the last that was no still_active: growth is measured from it
 	Severity  int                  `json:"severity"`
 	Endpoint  pipeline.Endpoint    `json:"endpoint"`
 	Change    pipeline.AlertChange `json:"change"`
@@ -95,6 +99,14 @@ type said struct {
 	Backfill  bool                 `json:"backfill"`
 	FindingID string               `json:"finding_id"`
 	Members   int                  `json:"members,omitempty"` // of a campaign
+}
+
+// news is News, in the state of a weir that had none too.
+func (s *said) news() *tally {
+	if s.News.Noun == "" {
+		return &s.Tally
+	}
+	return &s.News
 }
 
 // The ranks of tiers.
@@ -120,8 +132,16 @@ func background(f *pipeline.Finding) bool {
 	return f.Facts.Opportunistic && !f.Facts.Succeeded
 }
 
-// grade says how grave f is: evidence is not importance.
-func grade(f *pipeline.Finding, active bool) (severity, tier int) {
+// The worth of an endpoint to the operator, see pipeline.EndpointRule.Weight.
+const (
+	cheap = iota - 1
+	ordinary
+	precious
+)
+
+// grade says how grave f is, at an endpoint of such worth: evidence is not
+// importance.
+func grade(f *pipeline.Finding, active bool, worth int) (severity, tier int) {
 	switch {
 	case f.Facts.Notice && isHealth(f.Detector) && f.Score >= pipeline.ReviewAt:
 		return low, tierReview
@@ -133,18 +153,18 @@ func grade(f *pipeline.Finding, active bool) (severity, tier int) {
 		return low, tierContext
 	case f.Score < pipeline.PageAt:
 		return low, tierReview
-	case f.Facts.Succeeded && active:
+	case f.Facts.Succeeded && worth != cheap && (active || worth == precious):
 		return critical, tierPage
-	case f.Facts.Succeeded || f.Facts.CanSucceed:
+	case f.Facts.Succeeded, worth == precious, f.Facts.CanSucceed && worth != cheap:
 		return high, tierPage
 	}
 	return medium, tierPage
 }
 
 // newIncident takes ownership of f.
-func newIncident(p place, f *pipeline.Finding, parent string) *incident {
-	inc := &incident{Place: p, ID: f.ID, Finding: *f, Opened: f.Time, Onset: f.Onset, First: f.First, Last: f.Last, Parent: parent}
-	inc.regrade(f)
+func newIncident(p place, f *pipeline.Finding, parent string, worth int) *incident {
+	inc := &incident{Place: p, ID: f.ID, Finding: *f, Opened: f.Time, Began: f.Time, Onset: f.Onset, First: f.First, Last: f.Last, Parent: parent}
+	inc.regrade(f, worth)
 	return inc
 }
 
@@ -176,12 +196,12 @@ func (inc *incident) deadline() pipeline.Time {
 
 // absorb takes the news of f, which it may keep. It reports whether this is
 // the first confirmed success.
-func (inc *incident) absorb(f *pipeline.Finding) (firstSuccess bool) {
+func (inc *incident) absorb(f *pipeline.Finding, worth int) (firstSuccess bool) {
 	inc.pace(f.Last.Sub(inc.Last))
 	inc.Last = max(inc.Last, f.Last)
 	inc.Onset, inc.First = min(inc.Onset, f.Onset), min(inc.First, f.First)
 	firstSuccess = f.Facts.Succeeded && !inc.Succeeded
-	inc.regrade(f)
+	inc.regrade(f, worth)
 	return firstSuccess
 }
 
@@ -200,8 +220,8 @@ func (inc *incident) pace(d time.Duration) {
 // regrade decides whether f is the incident's finding from now on: news of the
 // same detector and view always, another's when it took over the case, is
 // graver, or has clearly more evidence than there was so far.
-func (inc *incident) regrade(f *pipeline.Finding) {
-	severity, tier := grade(f, inc.active(f.Time))
+func (inc *incident) regrade(f *pipeline.Finding, worth int) {
+	severity, tier := grade(f, inc.active(f.Time), worth)
 	p := peak{severity, f.Score}
 	same := f.Detector == inc.Finding.Detector && f.Wide == inc.Finding.Wide
 	clearly := inc.Peak.Score
@@ -239,20 +259,30 @@ func (inc *incident) news(f *pipeline.Finding, now pipeline.Time, firstSuccess b
 	t, s := tallyOf(&inc.Finding), &inc.Said
 	if inc.Finding.Detector != s.Detector || inc.Finding.ID != s.FindingID {
 		// Another count began: it grows from here.
-		s.Detector, s.FindingID, s.Tally = inc.Finding.Detector, inc.Finding.ID, t
+		s.Detector, s.FindingID, s.Tally, s.News = inc.Finding.Detector, inc.Finding.ID, t, t
 	}
 	e := inc.Finding.Endpoint
 	switch {
 	case firstSuccess:
 		return "succeeded"
-	case inc.Severity > s.Severity, t.Count >= growth*max(s.Tally.Count, 1), inc.swelled():
+	case inc.Severity > s.Severity, t.Count >= growth*max(s.news().Count, 1), inc.swelled():
 		return "grew"
 	case e != s.Endpoint && e.Template != "" && (inc.EndpointAt == 0 || now.Sub(inc.EndpointAt) >= endpointEvery):
 		return "new_endpoint"
-	case now.Sub(s.Time) >= stillActive && inc.Last > s.Last:
+	case now.Sub(s.Time) >= inc.stillEvery(now) && inc.Last > s.Last:
 		return "still_active"
 	case !f.Backfill && !inc.Sent:
 		return "still_active" // began in history, and is seen live
 	}
 	return ""
+}
+
+// stillEvery is how often an incident that goes on says so: what pages often on its
+// first day, so that who works on it knows; other incidents and later days seldom,
+// so that one of many weeks is no flood of revisions.
+func (inc *incident) stillEvery(now pipeline.Time) time.Duration {
+	if inc.Tier == tierPage && now.Sub(inc.Began) < fewerAfter {
+		return stillActive
+	}
+	return stillLong
 }

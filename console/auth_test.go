@@ -36,12 +36,15 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
+const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
+
 // wantRoles is who may what, written once more by hand: a change to the table of
 // routes is a change here.
 func wantRoles() map[string]string {
 	return map[string]string{
 		"GET /api/v1/alerts":             "viewer analyst engineer admin",
 		"GET /api/v1/alerts/{id}":        "viewer analyst engineer admin",
+		"PATCH /api/v1/alerts/{id}":      "analyst engineer admin",
 		"GET /api/v1/requests":           "analyst engineer admin",
 		"GET /api/v1/blindspots":         "viewer analyst engineer admin auditor",
 		"GET /api/v1/feed/alerts":        "viewer analyst engineer feed admin",
@@ -106,8 +109,11 @@ func TestRoutesAndRoles(t *testing.T) {
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
 				body := ""
-				if method == http.MethodPost {
+				switch method {
+				case http.MethodPost:
 					body = goodReveal
+				case http.MethodPatch:
+					body = goodTriage
 				}
 				as := method
 				if strings.HasSuffix(path, "/stream") {
@@ -213,6 +219,7 @@ func TestLocalMode(t *testing.T) {
 		f("GET", path, "", 200)
 	}
 	f("POST", "/api/v1/reveal", goodReveal, 403)
+	f("PATCH", "/api/v1/alerts/a1", goodTriage, 403)
 	text := s.give(o, "x", Viewer)
 	f("GET", "/api/v1/alerts", "", 401)
 	f("GET", "/metrics", "", 401)

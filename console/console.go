@@ -65,6 +65,12 @@ type Store interface {
 	// Token returns a token by its id, also one that may not be used any more.
 	Token(ctx context.Context, id string) (k Token, ok bool, err error)
 	UseToken(ctx context.Context, id string, at pipeline.Time) error
+	// Triage returns what people made of an alert, and the revision of that: nil
+	// and 0 before anybody did. ok is false for an alert that is not stored.
+	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
+	// SaveTriage stores revision and its entry in the audit, both or neither. The
+	// error wraps ErrStale when the stored revision is not the one before.
+	SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error
 	// AppendAudit returns nil when the entry is durable.
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
 }
@@ -233,10 +239,11 @@ type route struct {
 // routes is all there is, and who may what; the OpenAPI document has the same.
 func (c *console) routes() []route {
 	const people = Viewer | Analyst | Engineer | Admin
-	const get, post = http.MethodGet, http.MethodPost
+	const get, post, patch = http.MethodGet, http.MethodPost, http.MethodPatch
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
+		{patch, "/api/v1/alerts/{id}", Analyst | Engineer | Admin, true, c.triage},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
 		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
 		{get, "/api/v1/feed/alerts", people | Feed, false, c.feed(feedAlerts)},

@@ -227,17 +227,25 @@ func TestAnswers(t *testing.T) {
 	f("GET", "/%1b%5b31m%C2%9b", 404, problems, `\\x1b[31m\\u009b`)
 	f("GET", "//example.com/", 307, "text/html", "/example.com/")
 	f("POST", "/nothing", 404, problems, "")
+	taken := map[string]bool{}
+	for _, r := range newConsole(o).routes() {
+		taken[r.method+" "+r.path] = true
+	}
 	for _, r := range newConsole(o).routes() {
 		path := strings.ReplaceAll(r.path, "{id}", "a1")
 		if r.method != http.MethodGet {
-			f("GET", path, 405, problems, r.method)
+			if !taken["GET "+r.path] {
+				f("GET", path, 405, problems, r.method)
+			}
 			continue
 		}
 		if !strings.HasSuffix(path, "/stream") {
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
-			f(method, path, 405, problems, "GET and HEAD")
+			if !taken[method+" "+r.path] {
+				f(method, path, 405, problems, "GET and HEAD")
+			}
 		}
 	}
 	f("HEAD", "/api/v1/alerts?limit=0", 400, problems, "")

@@ -362,6 +362,13 @@ func TestDocumentExamples(t *testing.T) {
 		},
 		"#/components/schemas/DecisionList":  func() any { return new(decisionList) },
 		"#/components/schemas/RevealRequest": func() any { return new(revealRequest) },
+		"#/components/schemas/TriageRequest": func() any { return new(triageRequest) },
+		"#/components/schemas/Triaged": func() any {
+			return new(struct {
+				ID     string `json:"id"`
+				Triage Triage `json:"triage"`
+			})
+		},
 		"#/components/schemas/Revealed": func() any {
 			return new(struct {
 				Data []revealed `json:"data"`

@@ -67,43 +67,48 @@ func (c *console) reveal(w http.ResponseWriter, r *http.Request, who *caller) {
 
 // readReveal reads and checks the body; the error is a *problem.
 func readReveal(r *http.Request) (q revealRequest, err error) {
-	bad := func(status int, format string, args ...any) (revealRequest, error) {
-		return q, &problem{Status: status, Detail: fmt.Sprintf(format, args...)}
+	bad := func(format string, args ...any) (revealRequest, error) {
+		return q, &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf(format, args...)}
 	}
 	if err := newQuery(r.URL.RawQuery).err(); err != nil {
 		return q, err
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return bad(http.StatusUnsupportedMediaType, "the body must be application/json")
-	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	var large *http.MaxBytesError
-	if err = d.Decode(&q); err == nil {
-		_, err = d.Token()
-		if errors.Is(err, io.EOF) {
-			err = nil
-		} else if err == nil {
-			err = errors.New("more than one value")
-		}
-	}
-	switch {
-	case errors.As(err, &large):
-		return bad(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", large.Limit)
-	case err != nil:
-		return bad(http.StatusBadRequest, "read the body: %s", quote(err.Error()))
+	if err := readBody(r, &q); err != nil {
+		return q, err
 	}
 	q.Reason = strings.TrimSpace(q.Reason)
 	switch n := utf8.RuneCountInString(q.Reason); {
 	case len(q.Tokens) == 0 || len(q.Tokens) > maxReveal:
-		return bad(http.StatusBadRequest, "tokens: give 1 to %d", maxReveal)
+		return bad("tokens: give 1 to %d", maxReveal)
 	case n < minReason || n > maxReason || strings.ContainsFunc(q.Reason, unicode.IsControl):
-		return bad(http.StatusBadRequest, "reason: say why in %d to %d characters on one line", minReason, maxReason)
+		return bad("reason: say why in %d to %d characters on one line", minReason, maxReason)
 	case len(q.Alert) > maxAlert:
-		return bad(http.StatusBadRequest, "alert: an id has at most %d characters", maxAlert)
+		return bad("alert: an id has at most %d characters", maxAlert)
 	}
 	if i := slices.IndexFunc(q.Tokens, func(s string) bool { return !strings.HasPrefix(s, "u_") || len(s) > maxAccount }); i >= 0 {
-		return bad(http.StatusBadRequest, "tokens: %s is no account's token (u_...)", quote(q.Tokens[i]))
+		return bad("tokens: %s is no account's token (u_...)", quote(q.Tokens[i]))
 	}
 	return q, nil
+}
+
+// readBody reads the one JSON value of r's body into v, every member of which v
+// names; the error is a *problem.
+func readBody(r *http.Request, v any) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return &problem{Status: http.StatusUnsupportedMediaType, Detail: "the body must be application/json"}
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", large.Limit)}
+	}
+	return &problem{Status: http.StatusBadRequest, Detail: "read the body: " + quote(err.Error())}
 }

@@ -12,7 +12,7 @@ type Roles uint8
 // The roles. What each may ask for stands in the table of routes.
 const (
 	Viewer   Roles = 1 << iota // reads alerts
-	Analyst                    // reads requests, too, and opens names, with a reason
+	Analyst                    // reads requests, too, triages alerts and opens names, with a reason
 	Engineer                   // as Analyst; sees who reads the feeds
 	Feed                       // a machine: reads the feed of alerts, its own place in it, and decisions
 	Admin                      // everything there is, the audit, too

@@ -219,3 +219,60 @@ func TestRevealOfAnAlert(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// What an analyst makes of an alert is in all views of it, and in the audit, whose
+// chain goes on.
+func TestTriageOfAnAlert(t *testing.T) {
+	s := consoleService(t)
+	analyst, viewer := giveToken(t, s, console.Analyst), giveToken(t, s, console.Viewer)
+	putAlerts(t, s.db, consoleAlert("a", 1, "high"), consoleAlert("b", 1, "high"))
+	h := s.newServer().Handler
+	ask := func(token, method, path, match, body string, want int) string {
+		t.Helper()
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		r.Host = "localhost"
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("If-Match", match)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s %s: %d, want %d: %s", method, path, w.Code, want, w.Body)
+		}
+		return w.Body.String()
+	}
+	const body = `{"status":"closed","verdict":"false_positive_data","comment":"a broken exporter"}`
+	ask(viewer, "PATCH", "/api/v1/alerts/a", "0", body, 403)
+	ask(analyst, "PATCH", "/api/v1/alerts/none", "0", body, 404)
+	ask(analyst, "PATCH", "/api/v1/alerts/a", "0", body, 200)
+	ask(analyst, "PATCH", "/api/v1/alerts/a", "0", `{"assignee":"bob"}`, 409)
+	ask(analyst, "PATCH", "/api/v1/alerts/a", "1", `{"assignee":"bob"}`, 200)
+	for _, path := range []string{"/api/v1/alerts", "/api/v1/alerts/a", "/api/v1/feed/alerts"} {
+		var page struct{ Data []pipeline.Alert }
+		if err := json.Unmarshal([]byte(ask(viewer, "GET", path, "", "", 200)), &page); err != nil || len(page.Data) == 0 {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for _, a := range page.Data {
+			got := a.Envelope.Triage
+			switch {
+			case a.ID != "a" && len(got) != 0:
+				t.Errorf("%s: alert %s has another's triage %v", path, a.ID, got)
+			case a.ID == "a" && (got["verdict"] != "false_positive_data" || got["assignee"] != "bob" || got["revision"] != 2.0):
+				t.Errorf("%s: %v", path, got)
+			}
+		}
+	}
+	rows, err := s.db.AuditAfter(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := 0
+	for _, r := range rows {
+		if strings.Contains(string(r.Body), `"action":"alert.triage","outcome":"success"`) {
+			changes++
+		}
+	}
+	if check, err := s.db.CheckAudit(t.Context()); err != nil || check.Broken != 0 || changes != 2 {
+		t.Errorf("%d changes in the audit, %+v, %v", changes, check, err)
+	}
+}

@@ -55,7 +55,7 @@ func runCheck(_ context.Context, args []string, _ io.Reader, stdout, stderr io.W
 		fmt.Fprintf(stderr, "weir check: configuration %s:\n%v\n", path, err)
 		return exitFailed
 	}
-	for _, w := range append(c.Alerts.Warnings(), context.Notes()...) {
+	for _, w := range context.Notes() {
 		fmt.Fprintf(stderr, "warning: %s\n", w)
 	}
 	fmt.Fprintf(stdout, "%s: good; %d sources, %d sinks\n", path, len(c.Collect), len(c.Alerts.Sinks))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -134,19 +135,43 @@ func (s *service) waits(ctx context.Context) (list []string) {
 type consoleStore struct{ db *sqlite.DB }
 
 func (s consoleStore) Alerts(ctx context.Context, f console.AlertFilter) ([]console.Alert, error) {
-	return consoleAlerts(s.db.Alerts(ctx, storage.AlertFilter(f)))
+	stored, err := s.db.Alerts(ctx, storage.AlertFilter(f))
+	return s.alerts(ctx, stored, err)
 }
 
 func (s consoleStore) Alert(ctx context.Context, id string) ([]console.Alert, error) {
-	return consoleAlerts(s.db.Alert(ctx, id))
+	stored, err := s.db.Alert(ctx, id)
+	return s.alerts(ctx, stored, err)
 }
 
-func consoleAlerts(stored []storage.StoredAlert, err error) ([]console.Alert, error) {
+// alerts writes what is stored, with what people made of it since.
+func (s consoleStore) alerts(ctx context.Context, stored []storage.StoredAlert, err error) ([]console.Alert, error) {
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	seen := map[string]bool{}
+	for i := range stored {
+		if id := stored[i].Alert.ID; !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	triages, err := s.db.Triages(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]console.Alert, len(stored))
 	for i := range stored {
-		list[i] = console.Alert{Seq: stored[i].Seq, JSON: alerts.AppendJSON(nil, &stored[i].Alert)}
+		a := &stored[i].Alert
+		if t, ok := triages[a.ID]; ok {
+			if err := json.Unmarshal(t.Body, &a.Envelope.Triage); err != nil {
+				return nil, fmt.Errorf("read triage of %s: %w", a.ID, err)
+			}
+		}
+		list[i] = console.Alert{Seq: stored[i].Seq, JSON: alerts.AppendJSON(nil, a)}
 	}
-	return list, err
+	return list, nil
 }
 
 func (s consoleStore) Requests(ctx context.Context, f console.RequestFilter, fn func(r *pipeline.Request, source string) bool) error {

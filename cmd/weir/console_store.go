@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"weir/console"
@@ -24,7 +25,7 @@ func (s consoleStore) FeedPage(ctx context.Context, feed string, seq int64, seve
 		return list, seq, err
 	}
 	stored, through, err := s.db.FeedPage(ctx, seq, severities, limit)
-	list, err := consoleAlerts(stored, err)
+	list, err := s.alerts(ctx, stored, err)
 	return list, through, err
 }
 
@@ -74,6 +75,19 @@ func (s consoleStore) Token(ctx context.Context, id string) (console.Token, bool
 
 func (s consoleStore) UseToken(ctx context.Context, id string, at pipeline.Time) error {
 	return s.db.UseToken(ctx, id, at)
+}
+
+func (s consoleStore) Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error) {
+	t, ok, err := s.db.TriageOf(ctx, id)
+	return t.Body, t.Revision, ok, err
+}
+
+func (s consoleStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
+	err := s.db.SaveTriage(ctx, storage.Triage{ID: id, Revision: revision, Body: body}, storage.AuditEntry{Time: at, Body: audit})
+	if errors.Is(err, storage.ErrStale) {
+		return fmt.Errorf("%w: %w", console.ErrStale, err)
+	}
+	return err
 }
 
 func (s consoleStore) AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error {

@@ -151,10 +151,7 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 	}{
 		{chunkMerge, func(b []byte) error { return d.e.merge.Restore(d.codec, b) }},
 		{chunkWatch, d.e.watch.RestoreState},
-		{chunkBook, func(b []byte) (err error) {
-			d.e.book, err = alerts.Restore(d.s.cfg.Alerts, d.e.versions, b)
-			return err
-		}},
+		{chunkBook, func(b []byte) error { return d.e.restoreBook(d.s.cfg.Alerts, b) }},
 	} {
 		data, err := chunks(part.chunk)
 		if err != nil {

@@ -18,6 +18,8 @@ type engine struct {
 	watch *pipeline.ProxyWatch
 	book  *alerts.Book
 	keys  *pipeline.PrivacyKeys
+	// logins are the configured endpoints.
+	logins *pipeline.LoginRules
 	// What the log says of sources.
 	facts     sourceFacts
 	factsBody []byte
@@ -62,11 +64,24 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 		return nil, err
 	}
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
-	return &engine{
-		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys,
+	e := &engine{
+		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys, logins: logins,
 		book: alerts.NewBook(cfg.Alerts, versions), versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
-	}, nil
+	}
+	e.book.Weigh(logins)
+	return e, nil
+}
+
+// restoreBook takes the open incidents from a checkpoint.
+func (e *engine) restoreBook(cfg alerts.Config, data []byte) error {
+	book, err := alerts.Restore(cfg, e.versions, data)
+	if err != nil {
+		return err
+	}
+	book.Weigh(e.logins)
+	e.book = book
+	return nil
 }
 
 // setEdition makes edition the one in force.
