@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,14 +85,14 @@ func TestBatchRefusedTogether(t *testing.T) {
 // TestPace: attempts are as far apart as the limit says.
 func TestPace(t *testing.T) {
 	st := newStore(30)
-	n := 0
-	deliverPaced(t, st, SinkConfig{MaxPerMinute: 6}, func([]pipeline.Alert) error { n++; return nil }, func(pass func(time.Duration), _ *observer.ObservedLogs) {
+	var sent atomic.Int64
+	deliverPaced(t, st, SinkConfig{MaxPerMinute: 6}, func([]pipeline.Alert) error { sent.Add(1); return nil }, func(pass func(time.Duration), _ *observer.ObservedLogs) {
 		pass(2 * time.Minute)
-		if n < 12 || n > 14 {
+		if n := sent.Load(); n < 12 || n > 14 {
 			t.Errorf("%d attempts in 2 minutes, want 6 a minute", n)
 		}
 		pass(4 * time.Minute)
-		if n != 30 {
+		if n := sent.Load(); n != 30 {
 			t.Errorf("%d attempts in 6 minutes for 30 alerts", n)
 		}
 	})

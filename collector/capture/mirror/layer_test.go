@@ -51,6 +51,13 @@ func (c *tape) add(dir capture.Direction, b []byte) {
 	c.chunks = append(c.chunks, chunk{dir, bytes.Clone(b)})
 }
 
+// recorded is what is on the tape by now.
+func (c *tape) recorded() []chunk {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.chunks)
+}
+
 func (c *tape) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
@@ -91,17 +98,15 @@ func replay(t *testing.T, tapes []*tape, keys *tls.KeyLog, n int) (got []string,
 			x.Request.Get(capture.TextTarget), x.Status, x.Request.BodyBytes, x.Response.BodyBytes))
 	}})
 	for _, tape := range tapes {
-		tape.mu.Lock()
 		flow := capture.Flow{}
 		l := m.layers[m.layer(&flow)-1]
 		at := pipeline.Time(0)
-		for _, c := range tape.chunks {
+		for _, c := range tape.recorded() {
 			for b := c.b; len(b) > 0; b = b[min(n, len(b)):] {
 				at++
 				l.Data(c.dir, at, b[:min(n, len(b))])
 			}
 		}
-		tape.mu.Unlock()
 		l.Close(capture.FromClient, at, capture.EndFIN)
 		l.Close(capture.FromServer, at, capture.EndFIN)
 	}
@@ -400,7 +405,7 @@ func pcapng(tapes []*tape, keys []byte) (out []byte) {
 		}
 		packet(capture.FromClient, 2, nil)
 		packet(capture.FromServer, 0x12, nil)
-		for _, c := range tape.chunks {
+		for _, c := range tape.recorded() {
 			for b := c.b; len(b) > 0; b = b[min(1400, len(b)):] {
 				packet(c.dir, 0x18, b[:min(1400, len(b))])
 			}
