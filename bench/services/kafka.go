@@ -45,7 +45,7 @@ type Kafka struct {
 }
 
 // NewKafka makes a broker's data in dir, which is empty, and starts it. Without
-// Java 17, or what it would have to fetch, the error wraps ErrAbsent.
+// Java 17, or Maven to fetch it with, the error wraps ErrAbsent.
 func NewKafka(dir string) (*Kafka, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
@@ -95,26 +95,73 @@ group.initial.rebalance.delay.ms=0
 	return k, k.Start()
 }
 
+// jar is a line of kafkaJars.
+type jar struct{ group, artifact, version, sum string }
+
+func (j jar) file() string { return j.artifact + "-" + j.version + ".jar" }
+
+// fetchKafka returns the directory with the broker's jars; those that it lacks are
+// fetched by Maven, from where it is set up to.
 func fetchKafka() (dir string, err error) {
 	if dir, err = cacheDir("kafka-" + kafkaVersion); err != nil {
 		return "", err
 	}
-	base := os.Getenv("MAVEN_MIRROR")
-	if base == "" {
-		base = "https://repo1.maven.org/maven2"
-	}
+	var missing []jar
 	for line := range strings.Lines(kafkaJars) {
 		f := strings.Fields(line)
 		if len(f) != 4 {
 			return "", fmt.Errorf("read kafka.jars: %q is no jar", line)
 		}
-		name := f[1] + "-" + f[2] + ".jar"
-		url := strings.Join([]string{base, strings.ReplaceAll(f[0], ".", "/"), f[1], f[2], name}, "/")
-		if err := fetch(filepath.Join(dir, name), url, f[3]); err != nil {
-			return "", err
+		j := jar{f[0], f[1], f[2], f[3]}
+		if data, err := os.ReadFile(filepath.Join(dir, j.file())); err != nil || hashOf(data) != j.sum {
+			missing = append(missing, j)
 		}
 	}
-	return dir, nil
+	if len(missing) == 0 {
+		return dir, nil
+	}
+	return dir, fetchJars(dir, missing)
+}
+
+// fetchJars puts jars into dir, each whole: several tests may fetch at a time.
+func fetchJars(dir string, jars []jar) error {
+	mvn, err := exec.LookPath("mvn")
+	if err != nil {
+		return fmt.Errorf("find mvn: %w: install Maven, which fetches the broker", ErrAbsent)
+	}
+	work, err := os.MkdirTemp(dir, "fetch")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	var pom strings.Builder
+	pom.WriteString("<project><modelVersion>4.0.0</modelVersion><groupId>weir</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>\n")
+	for _, j := range jars {
+		fmt.Fprintf(&pom, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", j.group, j.artifact, j.version)
+	}
+	pom.WriteString("</dependencies></project>\n")
+	file := filepath.Join(work, "pom.xml")
+	if err := os.WriteFile(file, []byte(pom.String()), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.Command(mvn, "-B", "-q", "-f", file, "dependency:copy-dependencies", "-DexcludeTransitive=true", "-DoutputDirectory="+work)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fetch the broker's jars: %w: %w\n%s", ErrAbsent, err, out)
+	}
+	for _, j := range jars {
+		from := filepath.Join(work, j.file())
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return fmt.Errorf("fetch %s: %w", j.file(), err)
+		}
+		if got := hashOf(data); got != j.sum {
+			return fmt.Errorf("fetch %s: its SHA-256 is %s, want %s", j.file(), got, j.sum)
+		}
+		if err := os.Rename(from, filepath.Join(dir, j.file())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *Kafka) config() string { return filepath.Join(k.dir, "server.properties") }
