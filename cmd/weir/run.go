@@ -105,17 +105,18 @@ type service struct {
 	workers int
 	stdin   io.Reader
 
-	db      *sqlite.DB
-	keys    *pipeline.PrivacyKeys
-	pepper  *console.Pepper
-	never   *pipeline.NeverBlock // nil while decisions are off
-	id      *pipeline.Identity
-	metrics *metrics
-	labels  map[string]map[string]string // by source
-	trace   func(detectors.Traced)       // of a replay; nil in the service
-	status  status
-	blind   atomic.Pointer[blindLive]
-	listen  func() (net.Listener, error) // for the console; nil as configured
+	db       *sqlite.DB // nil in a fleet
+	requests requestLog
+	keys     *pipeline.PrivacyKeys
+	pepper   *console.Pepper
+	never    *pipeline.NeverBlock // nil while decisions are off
+	id       *pipeline.Identity
+	metrics  *metrics
+	labels   map[string]map[string]string // by source
+	trace    func(detectors.Traced)       // of a replay; nil in the service
+	status   status
+	blind    atomic.Pointer[blindLive]
+	listen   func() (net.Listener, error) // for the console; nil as configured
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -249,6 +250,7 @@ func (s *service) open(ctx context.Context) error {
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err
 	}
+	s.requests = s.db
 	s.metrics = newMetrics(s)
 	last, err := s.db.Last(ctx)
 	if err != nil {
