@@ -92,7 +92,7 @@ func tryTopics(ctx context.Context, t *testing.T, bus *kafka.Bus, c busConfig) {
 // tryLog: records of all sizes come out as they went in, across the broker's
 // death; where reading ends can be gone on from.
 func tryLog(ctx context.Context, t *testing.T, bus *kafka.Bus, c busConfig, broker *services.Kafka) {
-	topic := c.topics().signals
+	topic := c.topics().template
 	p := bus.NewProducer(topic, 3, true)
 	defer p.Close()
 	var sent []kafka.Record

@@ -89,34 +89,52 @@ func (c *busConfig) instance() (string, error) {
 	return name, nil
 }
 
-// topics of a fleet.
+// busTopics are the topics of a fleet.
 type busTopics struct {
-	requests, control, signals, findings, alerts, state, cursors, dead string
+	requests  string // blocks
+	sequence  string // the one order of blocks, and the facts from outside between them
+	resource  string // signals, by the stage of correlate that they are for
+	template  string
+	principal string
+	login     string
+	truths    string // what correlate learned of logins
+	findings  string
+	alerts    string // revisions: the feed
+	state     string // checkpoints by slice
+	marks     string // where sources and sinks are
+	dead      string // what could not be read
 }
 
 func (c *busConfig) topics() busTopics {
 	p := c.Prefix
-	return busTopics{p + "requests", p + "control", p + "signals", p + "findings", p + "alerts", p + "state", p + "cursors", p + "dead"}
+	return busTopics{
+		requests: p + "requests", sequence: p + "sequence", resource: p + "signals-resource", template: p + "signals-template", principal: p + "signals-principal",
+		login: p + "signals-login", truths: p + "truths", findings: p + "findings", alerts: p + "alerts", state: p + "state", marks: p + "marks", dead: p + "dead",
+	}
 }
 
 // specs says what the topics have to be.
 func (c *busConfig) specs() []kafka.TopicSpec {
 	t := c.topics()
+	var list []kafka.TopicSpec
+	add := func(name string, partitions int, retention time.Duration, compact bool) {
+		list = append(list, kafka.TopicSpec{Name: name, Partitions: partitions, Replicas: c.Replication, MinISR: c.MinISR, Retention: retention, Compact: compact})
+	}
 	kept := time.Duration(c.Retention)
-	log := func(name string, partitions int, retention time.Duration) kafka.TopicSpec {
-		return kafka.TopicSpec{Name: name, Partitions: partitions, Replicas: c.Replication, MinISR: c.MinISR, Retention: retention}
+	for _, name := range []string{t.requests, t.resource, t.template, t.principal} {
+		add(name, c.Partitions, kept, false)
 	}
-	compacted := func(name string, partitions int) kafka.TopicSpec {
-		return kafka.TopicSpec{Name: name, Partitions: partitions, Replicas: c.Replication, MinISR: c.MinISR, Compact: true}
+	for _, name := range []string{t.sequence, t.login, t.truths, t.findings} {
+		add(name, 1, kept, false)
 	}
-	return []kafka.TopicSpec{
-		log(t.requests, c.Partitions, kept), log(t.signals, c.Partitions, kept), log(t.findings, 1, kept),
-		log(t.control, 1, 0), log(t.alerts, 1, 0), log(t.dead, 1, 0),
-		compacted(t.state, c.Partitions), compacted(t.cursors, 1),
-	}
+	add(t.alerts, 1, 0, false)
+	add(t.dead, 1, 0, false)
+	add(t.state, c.Partitions, 0, true)
+	add(t.marks, 1, 0, true)
+	return list
 }
 
-// open connects to the cluster; the files are read now, a token for each
+// cluster is how the brokers are reached; the files are read now, a token for each
 // connection.
 func (c *busConfig) cluster() (kafka.Cluster, error) {
 	from := c.source()

@@ -237,7 +237,7 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	if len(f.cfg.Collect) == 0 {
 		return errors.New("nothing to read: the configuration has no collect")
 	}
-	l, err := openFleetLog(ctx, f.bus, &f.cfg.Bus, f.log)
+	l, err := openFleetLog(ctx, f.bus, &f.cfg.Bus)
 	if err != nil {
 		return err
 	}

@@ -4,26 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
-	"weir/pipeline"
 	"weir/pipeline/kafka"
 )
 
-// controlRecord is a record of the control topic: a fact from outside, which all
-// processes of a fleet take at the same event time. Effective is NoTime for one
-// that holds for everything.
-type controlRecord struct {
-	Kind      string          `json:"kind"`
-	From      string          `json:"from"` // the instance that says so
-	Effective int64           `json:"effective"`
-	Payload   json.RawMessage `json:"payload"`
-}
-
-// controlPrivacy is the kind of a control record that holds the fingerprint of
-// the fleet's privacy key: the first one counts.
-const controlPrivacy = "privacy"
-
-// appendControl puts a record at the end of the control topic.
+// appendControl puts a fact from outside at the end of the sequence: it holds for
+// what comes behind it.
 func (f *fleet) appendControl(ctx context.Context, kind string, payload any) error {
 	instance, err := f.cfg.Bus.instance()
 	if err != nil {
@@ -33,62 +20,51 @@ func (f *fleet) appendControl(ctx context.Context, kind string, payload any) err
 	if err != nil {
 		return err
 	}
-	value, err := json.Marshal(controlRecord{Kind: kind, From: instance, Effective: int64(pipeline.NoTime), Payload: body})
+	value, err := json.Marshal(sequenceEntry{Control: &controlEntry{Kind: kind, From: instance, Payload: body}})
 	if err != nil {
 		return err
 	}
-	p := f.bus.NewProducer(f.topics.control, 0, true)
+	p := f.bus.NewProducer(f.topics.sequence, 0, true)
 	defer p.Close()
-	_, err = p.Append(ctx, []kafka.Record{{Key: []byte(kind + "/" + instance), Value: value, Epoch: kafka.NoEpoch}})
+	_, err = p.Append(ctx, []kafka.Record{{Key: []byte("control/" + kind), Value: value, Epoch: kafka.NoEpoch}})
 	return err
 }
 
-// controls calls g with every record that the control topic holds now.
-func (f *fleet) controls(ctx context.Context, g func(c *controlRecord) error) error {
-	first, behind, err := f.bus.Bounds(ctx, f.topics.control, 0)
+// checkPrivacy sees that this process has the key of the fleet: with another one
+// the same account would be two.
+func (f *fleet) checkPrivacy(ctx context.Context) error {
+	const prefix = "privacy/"
+	ours := f.keys.Fingerprint()
+	look := func() (known bool, err error) {
+		err = readCompacted(ctx, f.bus, f.topics.marks, prefix, func(key string, _ []byte) error {
+			if theirs := strings.TrimPrefix(key, prefix); theirs != ours {
+				return fmt.Errorf("privacy.key_file: the fleet's key is %s, the one in %s is %s: copy the file from a machine where weir runs; another key would make two of every account",
+					theirs, f.cfg.Privacy.KeyFile, ours)
+			}
+			known = true
+			return nil
+		})
+		return known, err
+	}
+	known, err := look()
+	if known || err != nil {
+		return err
+	}
+	instance, err := f.cfg.Bus.instance()
 	if err != nil {
 		return err
 	}
-	return f.bus.ReadRange(ctx, f.topics.control, 0, first, behind, false, func(r kafka.Record) error {
-		var c controlRecord
-		if err := json.Unmarshal(r.Value, &c); err != nil {
-			return fmt.Errorf("read the control record at offset %d: %w", r.Offset, err)
-		}
-		return g(&c)
-	})
-}
-
-// checkPrivacy sees that this process has the key of the fleet, which is that of
-// its first process: with another one the same account is two.
-func (f *fleet) checkPrivacy(ctx context.Context) error {
-	for tell := true; ; tell = false {
-		var fleets string
-		err := f.controls(ctx, func(c *controlRecord) error {
-			if c.Kind != controlPrivacy || fleets != "" {
-				return nil
-			}
-			return json.Unmarshal(c.Payload, &fleets)
-		})
-		ours := f.keys.Fingerprint()
-		switch {
-		case err != nil:
-			return err
-		case fleets == ours:
-			return nil
-		case fleets != "":
-			return fmt.Errorf("privacy.key_file: the fleet's key is %s, the one in %s is %s: copy the file from a process that runs; another key would make two of every account",
-				fleets, f.cfg.Privacy.KeyFile, ours)
-		case !tell:
-			return fmt.Errorf("topic %s does not keep what is written to it", f.topics.control)
-		}
-		if err := f.appendControl(ctx, controlPrivacy, ours); err != nil {
-			return err
-		}
+	p := f.bus.NewProducer(f.topics.marks, 0, true)
+	defer p.Close()
+	if _, err := p.Append(ctx, []kafka.Record{{Key: []byte(prefix + ours), Value: []byte(instance), Epoch: kafka.NoEpoch}}); err != nil {
+		return err
 	}
+	_, err = look() // two that come first at once see each other
+	return err
 }
 
-// fleetSources is what a collector says of its sources, in its order: the
-// payload of a control record of the kind controlSources.
+// fleetSources is what a collector says of its sources, in its order: the payload
+// of a control of the kind controlSources.
 type fleetSources struct {
 	Sources []fleetFact `json:"sources"`
 }
@@ -106,11 +82,8 @@ func (f *fleet) tellSources(ctx context.Context, l *fleetLog, sources []*source)
 	}
 	var out fleetSources
 	for _, src := range sources {
-		fact, ok := known[src.id()]
-		if !ok {
-			fact.Name = src.name
-		}
-		fact.ID, fact.Name = l.busID(src.id()), l.instance+":"+src.name
+		fact := known[src.id()]
+		fact.ID, fact.Name = l.busID(src.id()), l.busName(src.name)
 		out.Sources = append(out.Sources, fleetFact{fact, f.labels[src.name]})
 	}
 	return f.appendControl(ctx, controlSources, out)

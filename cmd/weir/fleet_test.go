@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"weir/pipeline"
 	"weir/pipeline/kafka"
 )
 
@@ -25,41 +23,32 @@ func fleetConfig(t *testing.T, dir string, c busConfig, sections string) string 
 }
 
 // onBus counts the requests on the bus by their size, which tells lines apart,
-// and how many records did not count.
+// and how many entries of the sequence did not count.
 func onBus(ctx context.Context, t *testing.T, bus *kafka.Bus, c *busConfig) (sizes map[int64]int, passed int) {
 	t.Helper()
+	r, err := newSequenceReader(ctx, bus, c, sequencePosition{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	_, behind, err := bus.Bounds(ctx, c.topics().sequence, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	sizes = map[int64]int{}
-	topic := c.topics().requests
-	for partition := range c.Partitions {
-		_, behind, err := bus.Bounds(ctx, topic, partition)
+	for r.position().Offset < behind {
+		entry, err := r.next(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := requestReader{topic: topic, partition: partition, gate: newRequestGate(), codec: pipeline.NewCodec()}
-		err = bus.ReadRange(ctx, topic, partition, 0, behind, false, func(record kafka.Record) error {
-			id := binary.BigEndian.Uint64(record.Key)
-			if record.Claim {
-				r.gate.claim(id, record.Offset)
-				return nil
-			}
-			b, err := r.block(id, record)
-			if err != nil {
-				return err
-			}
-			if b == nil {
-				passed++
-				return nil
-			}
-			for i := range b.Requests {
-				sizes[b.Requests[i].Bytes]++
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
+		if entry.block == nil {
+			continue
+		}
+		for i := range entry.block.Requests {
+			sizes[entry.block.Requests[i].Bytes]++
 		}
 	}
-	return sizes, passed
+	return sizes, r.passed
 }
 
 // TestCollectAcrossKills: a collector and its broker are killed again and again

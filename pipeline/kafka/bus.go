@@ -52,10 +52,11 @@ func (b *Bus) Close() {
 
 // Record is what a partition holds at an offset.
 type Record struct {
-	// Offset is given by the broker; of a record in parts it is that of the last.
-	Offset int64
-	Key    []byte
-	Value  []byte // nil in a compacted topic deletes the key
+	// First and Offset are given by the broker: of a record in parts those of its
+	// first and its last part.
+	First, Offset int64
+	Key           []byte
+	Value         []byte // nil in a compacted topic deletes the key
 	// Epoch is the offset of the claim that the writer holds on Key, NoEpoch
 	// without one.
 	Epoch int64
@@ -92,7 +93,7 @@ func (r *Record) message(value []byte, part, parts int) kafka.Message {
 
 // recordOf reads a message; parts is 0 for one that is whole.
 func recordOf(m *kafka.Message) (r Record, part, parts int) {
-	r = Record{Offset: m.Offset, Key: m.Key, Value: m.Value, Epoch: NoEpoch}
+	r = Record{First: m.Offset, Offset: m.Offset, Key: m.Key, Value: m.Value, Epoch: NoEpoch}
 	for _, h := range m.Headers {
 		switch {
 		case h.Key == headerEpoch && len(h.Value) == 8:

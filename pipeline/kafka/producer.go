@@ -61,7 +61,7 @@ type Written struct {
 	Parts int   // records of the broker that they take; with Next-First they tell whether others, or repetitions, are in between
 }
 
-// Append appends records and sets their offsets, and returns once all in-sync
+// Append appends records and sets their First and Offset, and returns once all in-sync
 // replicas have them. What fails is tried again until ctx ends, so that records
 // may be there twice, behind each other; after an error nobody knows which are
 // there. The error wraps pipeline.ErrPermanent for a record that can never be
@@ -69,7 +69,11 @@ type Written struct {
 func (p *Producer) Append(ctx context.Context, list []Record) (w Written, err error) {
 	w.First = -1
 	var batch []kafka.Message
-	var last []*Record // of each message, the record that it ends; nil for none
+	type part struct {
+		*Record
+		first, last bool
+	}
+	var parts []part // by message
 	size := 0
 	send := func() error {
 		if len(batch) == 0 {
@@ -79,16 +83,19 @@ func (p *Producer) Append(ctx context.Context, list []Record) (w Written, err er
 		if err != nil {
 			return err
 		}
-		for i, r := range last {
-			if r != nil {
-				r.Offset = base + int64(i)
+		for i, p := range parts {
+			if p.first {
+				p.First = base + int64(i)
+			}
+			if p.last {
+				p.Offset = base + int64(i)
 			}
 		}
 		if w.First < 0 {
 			w.First = base
 		}
 		w.Next, w.Parts = base+int64(len(batch)), w.Parts+len(batch)
-		batch, last, size = batch[:0], last[:0], 0
+		batch, parts, size = batch[:0], parts[:0], 0
 		return nil
 	}
 	for i := range list {
@@ -97,11 +104,11 @@ func (p *Producer) Append(ctx context.Context, list []Record) (w Written, err er
 		if len(r.Value) > MaxValue || room < requestBytes/2 {
 			return w, fmt.Errorf("write to topic %s: a value of %d bytes under a key of %d: %w", p.topic, len(r.Value), len(r.Key), pipeline.ErrPermanent)
 		}
-		parts := max(1, (len(r.Value)+room-1)/room)
-		for part := range parts {
+		n := max(1, (len(r.Value)+room-1)/room)
+		for i := range n {
 			value := r.Value
-			if parts > 1 {
-				value = r.Value[part*room : min((part+1)*room, len(r.Value))]
+			if n > 1 {
+				value = r.Value[i*room : min((i+1)*room, len(r.Value))]
 			}
 			need := recordOverhead + len(r.Key) + len(value)
 			if size+need > requestBytes {
@@ -109,12 +116,8 @@ func (p *Producer) Append(ctx context.Context, list []Record) (w Written, err er
 					return w, err
 				}
 			}
-			batch, size = append(batch, r.message(value, part, parts)), size+need
-			if part == parts-1 {
-				last = append(last, r)
-			} else {
-				last = append(last, nil)
-			}
+			batch, size = append(batch, r.message(value, i, n)), size+need
+			parts = append(parts, part{r, i == 0, i == n-1})
 		}
 	}
 	return w, send()

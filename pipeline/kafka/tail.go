@@ -165,7 +165,7 @@ func (t *Tail) join(m *kafka.Message) (Record, bool) {
 		return Record{}, false
 	}
 	delete(t.parts, key)
-	r.Value = p.value
+	r.Value, r.First = p.value, p.first
 	return r, true
 }
 

@@ -9,12 +9,12 @@ import (
 	"weir/storage"
 )
 
-// TestRequestGate: of what owners write who are killed, stopped and come back,
+// TestSequenceGate: of what owners write who are killed, stopped and come back,
 // each range of a source counts once, in order.
-func TestRequestGate(t *testing.T) {
+func TestSequenceGate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 1))
 	for range 500 {
-		g := newRequestGate()
+		g := newSequenceGate()
 		offset, to := int64(0), int64(0)
 		type owner struct{ epoch, at int64 }
 		var zombies []owner
@@ -22,7 +22,7 @@ func TestRequestGate(t *testing.T) {
 		var want, got int64
 		write := func(epoch, from, until int64) {
 			offset++
-			ok, err := g.admit(7, epoch, "s", pipeline.CauseRange{From: from, To: until})
+			ok, err := g.admit(&sequenceEntry{ID: 7, Cause: &pipeline.CauseRange{From: from, To: until}}, epoch)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,20 +66,19 @@ func TestRequestGate(t *testing.T) {
 			t.Fatalf("%d count, want %d", got, want)
 		}
 	}
-	g := newRequestGate()
-	_, _ = g.admit(1, 3, "s", pipeline.CauseRange{From: 0, To: 10})
+	g := newSequenceGate()
+	f := func(from, to int64) error {
+		_, err := g.admit(&sequenceEntry{ID: 1, Cause: &pipeline.CauseRange{From: from, To: to}}, 3)
+		return err
+	}
 	var gap *storage.GapError
-	if _, err := g.admit(1, 3, "s", pipeline.CauseRange{From: 11, To: 20}); !errors.As(err, &gap) {
+	if err := f(5, 10); err != nil {
+		t.Errorf("the first of a source: %v", err)
+	}
+	if err := f(11, 20); !errors.As(err, &gap) {
 		t.Errorf("a gap: %v", err)
 	}
-	if _, err := g.admit(1, 3, "s", pipeline.CauseRange{From: 5, To: 20}); !errors.As(err, &gap) {
+	if err := f(7, 20); !errors.As(err, &gap) {
 		t.Errorf("an overlap: %v", err)
-	}
-	g.tear(1)
-	if ok, err := g.admit(1, 3, "s", pipeline.CauseRange{From: 11, To: 20}); !ok || err != nil {
-		t.Errorf("a gap that is known: %v, %v", ok, err)
-	}
-	if _, err := g.admit(1, 3, "s", pipeline.CauseRange{From: 30, To: 40}); !errors.As(err, &gap) {
-		t.Errorf("a gap behind one that was known: %v", err)
 	}
 }
