@@ -26,6 +26,13 @@ type Config struct {
 	// Cross takes the set's signals as they come, where both are one process; its
 	// findings come out in their place among the set's. Nil: see Signals.
 	Cross *Correlator
+	// Slices is into how many slices the virtual shards are dealt, where several
+	// processes share them; the set begins with none of them, see AddSlice. 0: the
+	// set has all.
+	Slices int
+	// Stage is the part of correlate that a Correlator is, where the others are
+	// other processes; 0: all of it.
+	Stage pipeline.Stage
 	// Trace is told what each detector made of each request about each principal,
 	// before anything else is; nil: nothing. What it points to is valid during the
 	// call. With one worker the calls come in the order of the requests.
@@ -67,12 +74,19 @@ type Set struct {
 	seq       uint64
 	minute    int64 // of the last tick
 	begun     bool
+	since     int64             // the first minute
+	reached   pipeline.Place    // everything up to here is done
+	floor     pipeline.Time     // the highest time that Advance was told
 	noticed   string            // the proxy notice given last
 	told      []told            // of the segment at hand
 	signals   []pipeline.Signal // of the last Process, for another process
 	warm      uint64            // see worker.warm
-	truthSeq  uint64            // of the login truth in use
+	truth     truthBook
 	places    *pipeline.Places
+
+	slices   []setSlice
+	behind   int                     // slices that are further than the set is
+	workerOf [pipeline.Shards]uint16 // who visits a virtual shard; nobody: notMine
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -83,6 +97,9 @@ type worker struct {
 	v     *observer
 	out   []placed
 	told  []told
+	index uint16             // of the next signal of the visit at hand
+	batch []pipeline.Ordered // at hand
+	ahead watchAhead
 	mine  []visit // of the batch at hand
 	obs   pipeline.Observation
 	sc    scope
@@ -95,14 +112,13 @@ type worker struct {
 type placed struct {
 	at, detector int
 	owner        uint64
-	first        bool // the case's first
 	f            pipeline.Finding
 }
 
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
 func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
-	s := &Set{cfg: cfg, places: pipeline.NewPlaces()}
+	s := &Set{cfg: cfg, places: pipeline.NewPlaces(), floor: pipeline.NoTime, truth: truthBook{through: pipeline.NoTime}}
 	for name := range cfg.Modes {
 		if !slices.Contains(Names(), name) {
 			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
@@ -115,6 +131,12 @@ func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
 	for i := range max(1, cfg.Workers) {
 		s.workers = append(s.workers, &worker{set: s, id: i, hot: map[uint16]int{}})
 	}
+	if cfg.Slices < 0 || cfg.Slices > pipeline.Shards {
+		return nil, fmt.Errorf("%d slices: there are %d virtual shards", cfg.Slices, pipeline.Shards)
+	}
+	s.slices = make([]setSlice, max(1, cfg.Slices))
+	s.slices[0].mine = cfg.Slices == 0
+	s.deal()
 	return s, s.SetEdition(edition)
 }
 
@@ -131,8 +153,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 		w.v.logins, w.v.truth = s.cfg.Logins, s.v.truth
 		w.sc.b, w.sc.v = b, w.v
 	}
-	s.truthSeq = 0
-	s.learn()
+	s.learn(true)
 	return nil
 }
 
@@ -142,42 +163,78 @@ func (s *Set) Edition() *pipeline.Edition { return s.edition }
 // Process detects over a batch that is in order and appends the findings to
 // dst, in an order that depends on the requests alone.
 func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
+	dst, _ = s.Take(dst, batch)
+	return dst
+}
+
+// Take is Process where correlate is another process: it stops, with every minute
+// before it ended, at the first request of a minute for which what correlate
+// learned is not known yet, see LearnTruth, and returns how many it took.
+func (s *Set) Take(dst []pipeline.Finding, batch []pipeline.Ordered) (_ []pipeline.Finding, taken int) {
 	s.signals = s.signals[:0]
-	s.learn()
-	for len(batch) > 0 {
-		minute := int64(batch[0].Effective) / 60e6
+	for taken < len(batch) {
+		rest := batch[taken:]
+		minute := minuteOf(rest[0].Effective)
 		if !s.begun {
-			s.begun, s.minute = true, minute
+			s.begun, s.minute, s.since = true, minute, minute
+			s.learn(false)
 		}
 		if minute > s.minute {
-			dst = s.Advance(dst, batch[0].Effective)
+			dst = s.Advance(dst, rest[0].Effective)
 		}
-		end := (s.minute + 1) * 60e6
-		n := len(batch)
-		if int64(batch[n-1].Effective) >= end {
+		if !s.ready() {
+			break
+		}
+		end := pipeline.Time((s.minute + 1) * 60e6)
+		n := len(rest)
+		if rest[n-1].Effective >= end {
 			// Effective times never go back, so the minute ends at one place.
-			n, _ = slices.BinarySearchFunc(batch, end, func(o pipeline.Ordered, end int64) int {
-				if int64(o.Effective) < end {
+			n, _ = slices.BinarySearchFunc(rest, end, func(o pipeline.Ordered, end pipeline.Time) int {
+				if o.Effective < end {
 					return -1
 				}
 				return 1
 			})
 			n = max(n, 1)
 		}
-		dst = s.segment(dst, batch[:n])
-		batch = batch[n:]
+		if s.behind > 0 {
+			n = s.catchUp(rest[:n])
+		}
+		dst = s.segment(dst, rest[:n])
+		s.reached = s.placeOf(&rest[n-1]).End()
+		taken += n
 	}
-	return dst
+	return dst, taken
+}
+
+// placeOf is the place of a request.
+func (s *Set) placeOf(r *pipeline.Ordered) pipeline.Place { return pipeline.PlaceOfRequest(r, s.floor) }
+
+// minuteOf is the minute of event time that t lies in.
+func minuteOf(t pipeline.Time) int64 {
+	m := int64(t) / 60e6
+	if int64(t) < m*60e6 {
+		m-- // before 1970
+	}
+	return m
 }
 
 // Advance tells the set that event time reached now without a request.
 func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
-	if minute := int64(now) / 60e6; s.begun && minute > s.minute {
-		dst = s.tick(dst, minute)
+	if !s.begun {
+		return dst
 	}
-	if s.cfg.Cross != nil {
-		dst = s.cfg.Cross.Advance(dst, now)
-		s.learn()
+	if minute := minuteOf(now); minute > s.minute {
+		dst = s.tick(dst, minute)
+		if s.cfg.Cross != nil {
+			dst = s.cfg.Cross.Advance(dst, now)
+			s.truth.list = s.cfg.Cross.truths
+		}
+		s.learn(false)
+	}
+	s.floor = max(s.floor, now)
+	if at := pipeline.PlaceReached(now); s.reached.Before(at) {
+		s.reached = at
 	}
 	return dst
 }
@@ -186,13 +243,14 @@ func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Find
 const parallelFrom = 512
 
 func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
-	n := uint16(len(s.workers))
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
 	give := func(i int, owner uint64, as role) {
-		w := s.workers[pipeline.Shard(owner)%n]
-		w.mine = append(w.mine, visit{int32(i), as, owner})
+		if n := s.workerOf[pipeline.Shard(owner)]; n != notMine {
+			w := s.workers[n]
+			w.mine = append(w.mine, visit{int32(i), as, owner})
+		}
 	}
 	for i := range batch {
 		r := batch[i].Request
@@ -210,11 +268,11 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		give(i, r.Owner, asOwner)
 		give(i, r.Address.Owner(), asLender)
 	}
-	parallel := n > 1 && len(batch) >= parallelFrom
-	if !parallel {
+	if len(s.workers) == 1 || len(batch) < parallelFrom {
 		for _, w := range s.workers {
 			w.take(batch)
 		}
+		s.watch(batch)
 	} else {
 		if s.cfg.Watch != nil {
 			s.cfg.Watch.Mark()
@@ -226,6 +284,9 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		wg.Go(func() { s.watch(batch) })
 		s.workers[0].take(batch)
 		wg.Wait()
+		if s.cfg.Watch != nil {
+			s.cfg.Watch.Unmark()
+		}
 	}
 	var all []placed
 	for _, w := range s.workers {
@@ -233,16 +294,7 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		w.out = w.out[:0]
 	}
 	signals := s.gather()
-	if len(all) == 0 {
-		if !parallel {
-			s.watch(batch)
-		}
-		for i := range signals {
-			dst = s.relay(dst, &signals[i].Signal)
-		}
-		return dst
-	}
-	slices.SortStableFunc(all, func(a, b placed) int {
+	slices.SortFunc(all, func(a, b placed) int {
 		if a.at != b.at {
 			return a.at - b.at
 		}
@@ -251,15 +303,16 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		}
 		return compareStrings(a.f.ID, b.f.ID)
 	})
-	for _, p := range s.judge(batch, all, parallel) {
+	for i := range all {
+		p := &all[i]
 		for len(signals) > 0 && signals[0].at < p.at {
-			dst = s.relay(dst, &signals[0].Signal)
+			dst = s.relay(dst, batch, &signals[0])
 			signals = signals[1:]
 		}
-		dst = s.number(dst, p.f)
+		dst = s.number(dst, p, s.placeOf(&batch[p.at]).Finding(p.detector, p.f.ID))
 	}
 	for i := range signals {
-		dst = s.relay(dst, &signals[i].Signal)
+		dst = s.relay(dst, batch, &signals[i])
 	}
 	return dst
 }
@@ -274,20 +327,28 @@ func compareStrings(a, b string) int {
 	return 0
 }
 
-func (s *Set) number(dst []pipeline.Finding, f pipeline.Finding) []pipeline.Finding {
+// number gives out p's finding.
+func (s *Set) number(dst []pipeline.Finding, p *placed, at pipeline.Place) []pipeline.Finding {
 	s.seq++
-	f.Seq = s.seq
-	return append(dst, f)
+	p.f.Seq, p.f.Place, p.f.Slice = s.seq, at, s.sliceOf(p.owner)
+	return append(dst, p.f)
 }
 
 // tick ends the minutes before minute: every open case that moved says so.
 func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 	at := pipeline.Time((s.minute + 1) * 60e6)
+	if s.behind > 0 {
+		s.wakeUp(pipeline.PlaceOfNotice(at))
+	}
 	s.minute = minute
 	dst = s.suspects(dst, at)
 	var all []placed
 	for _, w := range s.workers {
 		for n := range w.hot {
+			if s.asleep(n) {
+				continue
+			}
+			delete(w.hot, n)
 			sh := s.shards[n]
 			sh.dirty = true // what was told is state too
 			for _, d := range sh.cases {
@@ -300,14 +361,13 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 						continue
 					}
 					if st, fresh := sh.find(d.Owner); !fresh && st.full != 0 {
-						all = append(all, placed{f: w.finding(at, i, sh.profile(st.full-1), d, c), detector: i})
+						all = append(all, placed{f: w.finding(at, i, sh.profile(st.full-1), d, c), detector: i, owner: d.Owner})
 						c.Sent = true
 					}
 					c.Changed = false
 				}
 			}
 		}
-		clear(w.hot)
 	}
 	slices.SortFunc(all, func(a, b placed) int {
 		if a.f.Last != b.f.Last {
@@ -322,8 +382,10 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 		return a.detector - b.detector
 	})
 	for i := range all {
-		dst = s.number(dst, all[i].f)
+		p := &all[i]
+		dst = s.number(dst, p, pipeline.PlaceOfTick(at, p.f.Last, p.f.ID, p.detector))
 	}
+	s.reached = pipeline.PlaceReached(pipeline.Time(minute * 60e6))
 	return dst
 }
 
@@ -349,6 +411,7 @@ const (
 const readAhead = 16
 
 func (w *worker) take(batch []pipeline.Ordered) {
+	w.batch, w.ahead.at = batch, -1
 	for mine := range slices.Chunk(w.mine, readAhead) {
 		sum := w.warm
 		for _, v := range mine {
@@ -371,6 +434,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if r.Kind == pipeline.PrincipalNone {
 		return
 	}
+	w.index = uint16(as&asLender) << 7
 	n := pipeline.Shard(owner)
 	sh := w.set.shards[n]
 	if sh == nil {
@@ -522,7 +586,9 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	// turned out to be more than that.
 	quiet := s.entries[k].name == "probe.path" && phase == 0 && p.probe.missed < toldProbe
 	if !quiet && (!c.Opened || phase > c.Phase || !c.Paged && score >= pipeline.PageAt) {
-		w.emit(i, k, p, d, c)
+		if !w.proxied(i, d) {
+			w.emit(i, k, p, d, c)
+		}
 		return
 	}
 	c.Opened, c.Changed = true, true
@@ -531,11 +597,10 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 
 func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
 	f := w.finding(w.obs.Time, k, p, d, c)
-	first := !c.Sent
 	c.Opened, c.Sent, c.Changed = true, true, false
 	c.Paged = c.Paged || f.Score >= pipeline.PageAt
 	c.Phase = w.set.detectors[k].phase(p)
-	w.out = append(w.out, placed{i, k, p.Owner, first, f})
+	w.out = append(w.out, placed{i, k, p.Owner, f})
 }
 
 // finding builds the whole case as it stands.

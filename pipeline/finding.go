@@ -77,6 +77,9 @@ type Finding struct {
 	// is refused, a notice takes out again. In order of Since, at most 16.
 	Shares []EndpointShare `json:"shares,omitempty"`
 	Wide   bool            `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
+
+	Place Place `json:"-"` // in the order of all findings
+	Slice int   `json:"-"` // of detect that makes it; see SliceOf
 }
 
 // Estimate is how many of a campaign's requests were malicious, with a 90 %

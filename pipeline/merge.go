@@ -23,7 +23,15 @@ const mergeLimit Time = 1 << 61
 type Ordered struct {
 	*Request
 	Block *Block
+	// Seq orders the requests of one effective time: the rank of the source, which
+	// is how many were added before it, above sourceBits, and below them how many of
+	// the source's came out before.
+	Seq uint64
 }
+
+// sourceBits is how many bits of Ordered.Seq count the requests of one source:
+// enough for nine years at a million a second. Ranks end at 65,535.
+const sourceBits = 48
 
 // Merge puts the requests of several sources into one order by effective
 // time, and is the only place where that order is decided. Within a source the
@@ -50,6 +58,7 @@ type mergeSource struct {
 	max     Time          // highest accepted own time
 	eff     Time          // effective time of the last released line
 	arrival uint64
+	seq     uint64        // Ordered.Seq of its next request
 	pending []heldRequest // a jump ahead, then what came behind it; jumpVotes+1 at most
 	run     []heldRequest // inside the lateness, as they came in order
 	from    int           // first of run that waits
@@ -102,7 +111,8 @@ func (m *Merge) AddSource(id uint64) {
 		return
 	}
 	m.index[id] = len(m.sources)
-	m.sources = append(m.sources, &mergeSource{id: id, late: m.disorder[id], max: NoTime, eff: NoTime})
+	rank := uint64(min(len(m.sources), 1<<16-1))
+	m.sources = append(m.sources, &mergeSource{id: id, late: m.disorder[id], max: NoTime, eff: NoTime, seq: rank << sourceBits})
 }
 
 // Late returns how many requests came after their place in the order, and how
@@ -126,7 +136,7 @@ func (m *Merge) Push(b *Block) {
 		m.done = append(m.done, b)
 	}
 	for i := range b.Requests {
-		s.push(m, Ordered{&b.Requests[i], b})
+		s.push(m, Ordered{Request: &b.Requests[i], Block: b})
 	}
 	if b.Watermark != NoTime {
 		s.flush(m, b.Watermark)
@@ -268,7 +278,8 @@ func (s *mergeSource) place(m *Merge, h heldRequest) {
 
 func (s *mergeSource) release(h heldRequest) {
 	s.eff = max(s.eff, h.at)
-	h.Effective = s.eff
+	h.Effective, h.Seq = s.eff, s.seq
+	s.seq++
 	s.ready = append(s.ready, h)
 }
 

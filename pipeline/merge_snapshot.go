@@ -23,6 +23,7 @@ type mergeSourceState struct {
 	Max     rawTime   `json:"max"`
 	Eff     rawTime   `json:"eff"`
 	Arrival uint64    `json:"arrival"`
+	Seq     uint64    `json:"seq"` // how many have their place
 	Idle    bool      `json:"idle"`
 	Until   rawTime   `json:"until"`
 	Ended   bool      `json:"ended"`
@@ -52,7 +53,7 @@ func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 
 // state is one source's part of a snapshot; part's memory is used on the way.
 func (s *mergeSource) state(c *Codec, part *Block) (mergeSourceState, error) {
-	ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
+	ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Seq: s.seq & (1<<sourceBits - 1), Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
 	held := make([]*heldRequest, 0, len(s.ready)-s.head+s.waits()+len(s.pending))
 	held = appendHeld(held, s.ready[s.head:])
 	for _, h := range held {
@@ -116,15 +117,16 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 			}
 			b.held = len(b.Requests)
 			for i := range b.Requests {
-				all = append(all, Ordered{&b.Requests[i], b})
+				all = append(all, Ordered{Request: &b.Requests[i], Block: b})
 			}
 		}
 		if len(all) != len(ss.Ready)+len(ss.Heap) || len(ss.At) != len(ss.Heap) || ss.Pending > len(ss.Heap) {
 			return fmt.Errorf("read merge state: %d requests for %d places", len(all), len(ss.Ready)+len(ss.Heap))
 		}
 		m.held += len(all)
+		s.seq += max(ss.Seq, uint64(len(ss.Ready)))
 		for i, at := range ss.Ready {
-			all[i].Effective = Time(at)
+			all[i].Effective, all[i].Seq = Time(at), s.seq-uint64(len(ss.Ready)-i)
 			s.ready = append(s.ready, heldRequest{all[i], Time(at), 0})
 		}
 		for i, arrival := range ss.Heap {

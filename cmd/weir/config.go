@@ -67,11 +67,12 @@ type detectorConfig struct {
 }
 
 type storeConfig struct {
-	Path           string   `yaml:"path"`
-	Retention      duration `yaml:"retention"`
-	MaxBytes       size     `yaml:"max_bytes"`
-	AlertRetention duration `yaml:"alert_retention"`
-	AuditRetention duration `yaml:"audit_retention"`
+	Path           string            `yaml:"path"`
+	Retention      duration          `yaml:"retention"`
+	MaxBytes       size              `yaml:"max_bytes"`
+	AlertRetention duration          `yaml:"alert_retention"`
+	AuditRetention duration          `yaml:"audit_retention"`
+	ClickHouse     *clickHouseConfig `yaml:"clickhouse,omitempty"` // of a fleet; nil: the file at Path
 }
 
 type privacyConfig struct {
@@ -261,6 +262,9 @@ func (c *config) validate() error {
 		}
 	}
 	errs = append(errs, c.Bus.validate()...)
+	if c.Store.ClickHouse != nil {
+		errs = append(errs, c.Store.ClickHouse.validate("store.clickhouse")...)
+	}
 	errs = append(errs, c.Alerts.Validate()...)
 	if err := c.Console.Validate(); err != nil {
 		errs = append(errs, err)
