@@ -330,7 +330,7 @@ func tryGroup(ctx context.Context, t *testing.T, bus *kafka.Bus, c busConfig) {
 func tryBearer(ctx context.Context, t *testing.T, broker *services.Kafka) {
 	dir := t.TempDir()
 	from := kafkaConfig{
-		Brokers: []string{broker.SecureAddress()}, TLS: &kafkaTLSConfig{CAFile: broker.CAFile()},
+		Brokers: []string{broker.SecureAddress()}, TLS: &clientTLSConfig{CAFile: broker.CAFile()},
 		SASL: &saslConfig{Mechanism: kafka.OAuthBearer, TokenFile: writeFile(t, dir, "token", []byte(services.KafkaToken+"\n"))},
 	}
 	cluster, err := from.cluster()

@@ -15,15 +15,15 @@ import (
 
 // busConfig is bus: the Kafka cluster that the processes of a fleet share.
 type busConfig struct {
-	Brokers     []string        `yaml:"brokers"`
-	TLS         *kafkaTLSConfig `yaml:"tls,omitempty"`
-	SASL        *saslConfig     `yaml:"sasl,omitempty"`
-	Prefix      string          `yaml:"prefix"` // of the topics and groups
-	Partitions  int             `yaml:"partitions"`
-	Replication int             `yaml:"replication"`
-	MinISR      int             `yaml:"min_isr"`
-	Retention   duration        `yaml:"retention"` // of requests, and what follows from them
-	Instance    string          `yaml:"instance,omitempty"`
+	Brokers     []string         `yaml:"brokers"`
+	TLS         *clientTLSConfig `yaml:"tls,omitempty"`
+	SASL        *saslConfig      `yaml:"sasl,omitempty"`
+	Prefix      string           `yaml:"prefix"` // of the topics and groups
+	Partitions  int              `yaml:"partitions"`
+	Replication int              `yaml:"replication"`
+	MinISR      int              `yaml:"min_isr"`
+	Retention   duration         `yaml:"retention"` // of requests, and what follows from them
+	Instance    string           `yaml:"instance,omitempty"`
 }
 
 const (
