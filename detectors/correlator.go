@@ -127,6 +127,9 @@ func (c *Correlator) SetEdition(e *pipeline.Edition) error {
 	return nil
 }
 
+// Edition returns the edition in force.
+func (c *Correlator) Edition() *pipeline.Edition { return c.edition }
+
 // Process takes the next signal and appends the findings to dst.
 func (c *Correlator) Process(dst []pipeline.Finding, s *pipeline.Signal) []pipeline.Finding {
 	clear(c.sent)

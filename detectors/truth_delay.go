@@ -72,10 +72,14 @@ func (s *Set) LearnTruth(truths []Truth, through pipeline.Time) {
 			b.list = append(b.list, truths[i])
 		}
 	}
-	if at := b.current(pipeline.Time(s.minute * 60e6)); at > 0 {
-		b.list = slices.Delete(b.list, 0, at) // a slice may go back, but then the head does too
-	}
 	b.through = max(b.through, through)
+	if !s.begun {
+		return
+	}
+	if at := b.current(pipeline.Time(s.minute * 60e6)); at > 0 {
+		b.list = slices.Delete(b.list, 0, at)
+	}
+	s.learn(false) // the minute at hand may have waited for it
 }
 
 // ready reports whether the truth of the minute at hand is known.

@@ -23,15 +23,8 @@ const mergeLimit Time = 1 << 61
 type Ordered struct {
 	*Request
 	Block *Block
-	// Seq orders the requests of one effective time: the rank of the source, which
-	// is how many were added before it, above sourceBits, and below them how many of
-	// the source's came out before.
-	Seq uint64
+	Seq   uint64 // how many requests the merge gave out before it
 }
-
-// sourceBits is how many bits of Ordered.Seq count the requests of one source:
-// enough for nine years at a million a second. Ranks end at 65,535.
-const sourceBits = 48
 
 // Merge puts the requests of several sources into one order by effective
 // time, and is the only place where that order is decided. Within a source the
@@ -49,6 +42,7 @@ type Merge struct {
 	late     int64
 	skewed   int64
 	released Time // effective time of the last request given out
+	given    uint64
 	done     []*Block
 }
 
@@ -58,7 +52,6 @@ type mergeSource struct {
 	max     Time          // highest accepted own time
 	eff     Time          // effective time of the last released line
 	arrival uint64
-	seq     uint64        // Ordered.Seq of its next request
 	pending []heldRequest // a jump ahead, then what came behind it; jumpVotes+1 at most
 	run     []heldRequest // inside the lateness, as they came in order
 	from    int           // first of run that waits
@@ -111,8 +104,7 @@ func (m *Merge) AddSource(id uint64) {
 		return
 	}
 	m.index[id] = len(m.sources)
-	rank := uint64(min(len(m.sources), 1<<16-1))
-	m.sources = append(m.sources, &mergeSource{id: id, late: m.disorder[id], max: NoTime, eff: NoTime, seq: rank << sourceBits})
+	m.sources = append(m.sources, &mergeSource{id: id, late: m.disorder[id], max: NoTime, eff: NoTime})
 }
 
 // Late returns how many requests came after their place in the order, and how
@@ -278,8 +270,7 @@ func (s *mergeSource) place(m *Merge, h heldRequest) {
 
 func (s *mergeSource) release(h heldRequest) {
 	s.eff = max(s.eff, h.at)
-	h.Effective, h.Seq = s.eff, s.seq
-	s.seq++
+	h.Effective = s.eff
 	s.ready = append(s.ready, h)
 }
 
@@ -407,6 +398,8 @@ func (m *Merge) give(dst []Ordered, h heldRequest) []Ordered {
 		m.late++
 	}
 	m.released = h.Effective
+	h.Seq = m.given
+	m.given++
 	m.held--
 	if h.Block.held--; h.Block.held == 0 {
 		m.done = append(m.done, h.Block)

@@ -13,6 +13,7 @@ type rawTime int64
 // mergeState is a Merge between two blocks, with the requests that wait.
 type mergeState struct {
 	Released rawTime            `json:"released"`
+	Given    uint64             `json:"given"`
 	Late     int64              `json:"late"`
 	Skewed   int64              `json:"skewed"`
 	Sources  []mergeSourceState `json:"sources"`
@@ -23,7 +24,6 @@ type mergeSourceState struct {
 	Max     rawTime   `json:"max"`
 	Eff     rawTime   `json:"eff"`
 	Arrival uint64    `json:"arrival"`
-	Seq     uint64    `json:"seq"` // how many have their place
 	Idle    bool      `json:"idle"`
 	Until   rawTime   `json:"until"`
 	Ended   bool      `json:"ended"`
@@ -39,7 +39,7 @@ type mergeSourceState struct {
 // many requests may wait as fit the bound: they are encoded a block at a time,
 // in memory that is used again.
 func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
-	st := mergeState{Released: rawTime(m.released), Late: m.late, Skewed: m.skewed}
+	st := mergeState{Released: rawTime(m.released), Given: m.given, Late: m.late, Skewed: m.skewed}
 	part := Block{Watermark: NoTime}
 	for _, s := range m.sources {
 		ss, err := s.state(c, &part)
@@ -53,7 +53,7 @@ func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
 
 // state is one source's part of a snapshot; part's memory is used on the way.
 func (s *mergeSource) state(c *Codec, part *Block) (mergeSourceState, error) {
-	ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Seq: s.seq & (1<<sourceBits - 1), Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
+	ss := mergeSourceState{ID: s.id, Max: rawTime(s.max), Eff: rawTime(s.eff), Arrival: s.arrival, Idle: s.idle, Until: rawTime(s.until), Ended: s.ended, Pending: len(s.pending)}
 	held := make([]*heldRequest, 0, len(s.ready)-s.head+s.waits()+len(s.pending))
 	held = appendHeld(held, s.ready[s.head:])
 	for _, h := range held {
@@ -99,7 +99,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 	if err := json.Unmarshal(data, &st); err != nil {
 		return fmt.Errorf("read merge state: %w", err)
 	}
-	m.released, m.late, m.skewed = Time(st.Released), st.Late, st.Skewed
+	m.released, m.given, m.late, m.skewed = Time(st.Released), st.Given, st.Late, st.Skewed
 	for _, ss := range st.Sources {
 		m.AddSource(ss.ID)
 		s := m.sources[m.index[ss.ID]]
@@ -124,9 +124,8 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 			return fmt.Errorf("read merge state: %d requests for %d places", len(all), len(ss.Ready)+len(ss.Heap))
 		}
 		m.held += len(all)
-		s.seq += max(ss.Seq, uint64(len(ss.Ready)))
 		for i, at := range ss.Ready {
-			all[i].Effective, all[i].Seq = Time(at), s.seq-uint64(len(ss.Ready)-i)
+			all[i].Effective = Time(at)
 			s.ready = append(s.ready, heldRequest{all[i], Time(at), 0})
 		}
 		for i, arrival := range ss.Heap {

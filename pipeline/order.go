@@ -20,12 +20,10 @@ import (
 //	cross tick  virtual shard 2 · junction 1 · ordinal 2        of correlate
 //	reached     nothing: everything before the time is done
 //	and of requests
-//	late        its own time 8 · Ordered.Seq 8 · tail           see PlaceOfRequest
-//	request     Ordered.Seq 8 · 0 8 · tail
-//
-//	tail        0 · detector 1 · ID 8                           a finding of detect's
+//	request     Ordered.Seq 8, and
+//	            0 · detector 1 · ID 8                           a finding of detect's
 //	            1 · signal 2 · depth 1 · steps 8                a signal, and what it causes
-type Place [40]byte
+type Place [32]byte
 
 // The phases of one time.
 const (
@@ -33,12 +31,11 @@ const (
 	phaseTick
 	phaseCross
 	phaseReached
-	phaseLate
 	phaseRequest
 )
 
 const (
-	placeTail = 25 // where that of a request begins
+	placeTail = 17 // where that of a request begins
 	// MaxDepth is how often a signal may be sent on: objects to templates to
 	// principals.
 	MaxDepth = 3
@@ -54,13 +51,7 @@ func placeAt(at Time, phase byte) (p Place) {
 // reached is the time that requests were said to have come to before it came: one
 // that is earlier all the same has its place there, since minutes may have ended.
 func PlaceOfRequest(o *Ordered, reached Time) Place {
-	if o.Effective < reached {
-		p := placeAt(reached, phaseLate)
-		binary.BigEndian.PutUint64(p[9:], uint64(o.Effective)^1<<63)
-		binary.BigEndian.PutUint64(p[17:], o.Seq)
-		return p
-	}
-	p := placeAt(o.Effective, phaseRequest)
+	p := placeAt(max(o.Effective, reached), phaseRequest)
 	binary.BigEndian.PutUint64(p[9:], o.Seq)
 	return p
 }
@@ -95,12 +86,12 @@ func PlaceReached(at Time) Place { return placeAt(at, phaseReached) }
 func (p Place) Time() Time { return Time(binary.BigEndian.Uint64(p[:]) ^ 1<<63) }
 
 // Through is the latest time of which p says, as the place up to which all is
-// done, that the minute which ends there has ended.
+// done, that the minute which ends there has ended; NoTime for none.
 func (p Place) Through() Time {
-	if p[8] < phaseReached {
-		return p.Time() - 1
+	if t := p.Time(); t == NoTime || p[8] >= phaseReached {
+		return t
 	}
-	return p.Time()
+	return p.Time() - 1
 }
 
 // Compare returns -1, 0 or 1 as p is before q, q, or behind it.

@@ -16,7 +16,7 @@ func TestPlaceOrder(t *testing.T) {
 	late := func(at, reached Time, seq uint64) Place {
 		return PlaceOfRequest(&Ordered{Request: &Request{Effective: at}, Seq: seq}, reached)
 	}
-	r := request(59e6, 1<<sourceBits)
+	r := request(59e6, 1<<48)
 	s := r.Signal(0)
 	want := []Place{
 		{},
@@ -31,14 +31,14 @@ func TestPlaceOrder(t *testing.T) {
 		r.Signal(1), r.Signal(1).Sent(3),
 		r.Signal(0x100),
 		r.End(),
-		request(59e6, 1<<sourceBits+1),
-		request(59e6, 2<<sourceBits),
+		request(59e6, 1<<48+1),
+		request(59e6, 2<<48),
 		PlaceOfNotice(60e6),
 		PlaceOfTick(60e6, 10, "ff", 1), PlaceOfTick(60e6, 59e6, "01", 1), PlaceOfTick(60e6, 59e6, "0100000000000000", 2), PlaceOfTick(60e6, 59e6, "0200000000000000", 0),
 		PlaceOfCrossTick(60e6, 3, 0), PlaceOfCrossTick(60e6, 3, 0).Emit(1), PlaceOfCrossTick(60e6, 3, 1), PlaceOfCrossTick(60e6, 300, 0),
 		PlaceReached(60e6),
-		late(58e6, 60e6, 5), late(58e6, 60e6, 5).Signal(3).Sent(0), late(59e6, 60e6, 1),
-		request(60e6, 0), request(60e6, 1).End(),
+		late(58e6, 60e6, 5), late(58e6, 60e6, 5).Signal(3).Sent(0), late(59e6, 60e6, 6),
+		request(60e6, 7), request(60e6, 8).End(),
 		PlaceOfNotice(61e6),
 	}
 	for i := 1; i < len(want); i++ {
@@ -58,7 +58,7 @@ func TestPlaceOrder(t *testing.T) {
 	for _, c := range []struct {
 		p    Place
 		want Time
-	}{{PlaceReached(60e6), 60e6}, {PlaceOfTick(60e6, 1, "", 0), 60e6 - 1}, {r.End(), 59e6}} {
+	}{{Place{}, NoTime}, {PlaceReached(60e6), 60e6}, {PlaceOfTick(60e6, 1, "", 0), 60e6 - 1}, {r.End(), 59e6}} {
 		if got := c.p.Through(); got != c.want || c.p.Time() < got {
 			t.Errorf("%s is through %d, want %d", c.p, got, c.want)
 		}

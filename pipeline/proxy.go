@@ -18,7 +18,7 @@ type ProxyWatch struct {
 	trusted networks
 	s       proxyState
 	marked  *proxyState
-	forked  bool // Fork goes on from marked
+	forked  bool             // Fork goes on from marked
 	hints   [256]uint8       // where owners were found last, by hash; not state
 	agents  [1024]proxyAgent // what recent agents came to, by hash; not state
 	edges   [4096]proxyEdge  // the providers of recent addresses, by owner; not state
