@@ -256,9 +256,9 @@ func tryGroup(ctx context.Context, t *testing.T, bus *kafka.Bus, c busConfig) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			err := bus.RunGroup(ctx, "weir-detect", c.topics().requests, func(ctx context.Context, owned []int) error {
+			err := bus.RunGroup(ctx, "weir-detect", c.topics().requests, func(ctx context.Context, deal kafka.Deal) error {
 				mu.Lock()
-				for _, s := range owned {
+				for _, s := range deal.Owned {
 					if other := holders[s]; other != "" {
 						t.Errorf("%s gets slice %d that %s has", name, s, other)
 					}
@@ -268,7 +268,7 @@ func tryGroup(ctx context.Context, t *testing.T, bus *kafka.Bus, c busConfig) {
 				changed <- struct{}{}
 				<-ctx.Done()
 				mu.Lock()
-				for _, s := range owned {
+				for _, s := range deal.Owned {
 					delete(holders, s)
 				}
 				mu.Unlock()

@@ -29,14 +29,20 @@ configuration's bus. All processes of a fleet get the same configuration, but
 for collect, and the same privacy.key_file.
 
   collect      reads the sources and writes requests to the bus
+  detect       judges clients: several processes share them
+  correlate    sees together what several clients did: several processes share it
+  alert        makes alerts of what the others find: one works, others stand by
 
   weir collect -c /etc/weir/weir.yaml
+  weir detect,correlate -c /etc/weir/weir.yaml
 
 A process that is killed goes on where it was when it is started again. Stop it
 with Ctrl-C or SIGTERM.
 
 Flags:
   -c FILE              configuration
+  --edition FILE       detect with this edition: all processes of a fleet need the
+                       same (default: the one that is shipped)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
 `
@@ -51,6 +57,9 @@ type role struct {
 func roles() []role {
 	return []role{
 		{"collect", "of a fleet: read the sources and write requests to the bus", runCollect},
+		{"detect", "of a fleet: judge clients, shared by several processes", runDetect},
+		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
+		{"alert", "of a fleet: make alerts of what the others find", runAlert},
 	}
 }
 
@@ -69,16 +78,43 @@ func rolesOf(command string) (list []role, ok bool) {
 // fleet is a process of one: what its roles share.
 type fleet struct {
 	service
-	bus    *kafka.Bus
-	topics busTopics
+	bus      *kafka.Bus
+	topics   busTopics
+	instance string
+	edition  *pipeline.Edition // to start with
+	codec    *pipeline.Codec
+	sender   *busSender
+}
+
+// shape is into how many slices the stages are dealt.
+func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
+
+// tail calls g with the records of a partition from an offset on until ctx ends or
+// g fails.
+func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	for {
+		r, err := t.Next(ctx)
+		if err == nil {
+			err = g(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func runRoles(ctx context.Context, command string, list []role, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	var path, listen string
+	var path, listen, edition string
 	var workers int
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.StringVar(&listen, "listen", "", "")
+	fs.StringVar(&edition, "edition", "", "")
 	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
 	rest, code, done := parseFlags(fs, fleetHelp, args, stdout, stderr)
 	if done {
@@ -106,7 +142,12 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		return fail(fmt.Errorf("configuration %s: privacy.key_file: it is empty: all processes of a fleet need the same key", path))
 	}
 	limitService()
-	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}}
+	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	if edition != "" {
+		if f.edition, err = pipeline.ReadEdition(edition); err != nil {
+			return fail(err)
+		}
+	}
 	defer func() { _ = f.log.Sync() }()
 	if err := f.run(ctx, list); err != nil {
 		return fail(err)
@@ -127,7 +168,17 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	defer stopHTTP()
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var running sync.WaitGroup
+	// It sends what the roles say until all of them have ended.
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSending()
+	var running, sender sync.WaitGroup
+	defer sender.Wait()
+	defer stopSending()
+	sender.Go(func() {
+		if err := f.sender.run(sending); err != nil {
+			fail(err)
+		}
+	})
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -177,6 +228,10 @@ func (f *fleet) open(ctx context.Context) error {
 		return err
 	}
 	f.topics = f.cfg.Bus.topics()
+	if f.instance, err = f.cfg.Bus.instance(); err != nil {
+		return err
+	}
+	f.sender = newBusSender(f.bus, f.topics, f.shape())
 	f.status.started.Store(time.Now().Unix())
 	if err := f.ensureTopics(ctx); err != nil {
 		return err

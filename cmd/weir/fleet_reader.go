@@ -40,11 +40,13 @@ type sequenceReader struct {
 	tail   *kafka.Tail
 	offset int64
 	gate   *sequenceGate
-	passed int   // entries that did not count
-	lost   int64 // entries that were gone
-	stop   context.CancelFunc
-	ctx    context.Context // of those that fetch
-	ahead  map[int]*aheadPartition
+	passed int // entries that did not count
+	// touched is the source whose part of the gate the last record moved; 0 none.
+	touched uint64
+	lost    int64 // entries that were gone
+	stop    context.CancelFunc
+	ctx     context.Context // of those that fetch
+	ahead   map[int]*aheadPartition
 }
 
 // newSequenceReader begins at a position; the zero one is the beginning.
@@ -97,13 +99,17 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 			r.offset = r.tail.Position()
 		}
 	}()
+	r.touched = 0
+	if len(record.Key) == 8 {
+		r.touched = binary.BigEndian.Uint64(record.Key)
+	}
 	if lost := r.tail.Lost(); lost > r.lost {
 		r.lost = lost
 		r.gate.tear()
 	}
 	if record.Claim {
-		if len(record.Key) == 8 {
-			r.gate.claim(binary.BigEndian.Uint64(record.Key), record.Offset)
+		if r.touched != 0 {
+			r.gate.claim(r.touched, record.Offset)
 		}
 		return item, nil
 	}

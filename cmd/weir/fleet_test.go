@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,5 +168,198 @@ func TestCollectAcrossKills(t *testing.T) {
 	eventually(t, "a stranger is refused", stranger, stranger.ended)
 	if !strings.Contains(stranger.log.String(), "the fleet's key is") {
 		t.Errorf("a stranger ends with:\n%s", stranger.log)
+	}
+}
+
+// fleetProcesses are the processes of a fleet by name.
+type fleetProcesses struct {
+	t      *testing.T
+	config string
+	args   []string // of all
+	list   map[string]*daemon
+}
+
+// start starts a process; its name begins with its roles, up to a slash.
+func (f *fleetProcesses) start(name string) {
+	f.t.Helper()
+	roles, _, _ := strings.Cut(name, "/")
+	f.list[name] = startDaemon(f.t, append([]string{roles, "-c", f.config}, f.args...)...)
+}
+
+// logs is what the processes wrote.
+func (f *fleetProcesses) logs() string {
+	var b strings.Builder
+	for name, d := range f.list {
+		fmt.Fprintf(&b, "--- %s\n%s", name, d.log)
+	}
+	return b.String()
+}
+
+// feedOf is what the topic of alerts holds, as comparisons want it.
+func feedOf(ctx context.Context, t *testing.T, bus *kafka.Bus, c *busConfig) (list []string) {
+	t.Helper()
+	topic := c.topics().alerts
+	_, behind, err := bus.Bounds(ctx, topic, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = readFeed(ctx, bus, topic, 0, behind, func(_ string, a *sentAlert) error {
+		list = append(list, canonicalLines(t, a.Alert)...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// awaitAlerts waits until the fleet has given as many revisions as are wanted, and
+// compares them.
+func (f *fleetProcesses) awaitAlerts(ctx context.Context, bus *kafka.Bus, c *busConfig, want []string) {
+	f.t.Helper()
+	for {
+		got := feedOf(ctx, f.t, bus, c)
+		if len(got) >= len(want) {
+			mustBeSame(f.t, "the fleet", want, got)
+			return
+		}
+		for name, d := range f.list {
+			if d.ended() {
+				f.t.Fatalf("%s ended by itself:\n%s", name, d.log)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			f.t.Fatalf("%d of %d revisions came:%s\nwanted:%s\n%s", len(got), len(want), listed(got), listed(want), f.logs())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// TestFleetGivesWhatAnalyzeGives: processes that share the work give the alerts of
+// one, byte for byte.
+func TestFleetGivesWhatAnalyzeGives(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	c := busConfigOf(broker)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	log := text(disordered(trafficLog(*killSeed), *killSeed))
+	ref := referenceFor(t, map[string][]byte{"access.log": log})
+	mustName(t, ref.alerts, abusers()...)
+	dir := t.TempDir()
+	path := writeFile(t, dir, "access.log", log)
+	fleet := &fleetProcesses{
+		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+	}
+	for _, name := range []string{"collect", "detect/1", "detect/2", "detect/3", "correlate/1", "correlate/2", "alert/1"} {
+		fleet.start(name)
+	}
+	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
+	for _, d := range fleet.list {
+		d.stop(t)
+	}
+}
+
+// dealtTo are the slices that a process has of a group, as it said last.
+func (f *fleetProcesses) dealtTo(name, group string) int {
+	said := regexp.MustCompile(`slices are dealt\s+\{"group": "`+group+`", "generation": \d+, "slices": \[([^\]]*)\]`).FindAllStringSubmatch(f.list[name].log.String(), -1)
+	if len(said) == 0 || said[len(said)-1][1] == "" {
+		return 0
+	}
+	return 1 + strings.Count(said[len(said)-1][1], ",")
+}
+
+// awaitDeal waits until some processes have all slices of a group between them.
+func (f *fleetProcesses) awaitDeal(ctx context.Context, group string, slices int, names ...string) {
+	f.t.Helper()
+	again(ctx, f.t, fmt.Sprintf("%v have the slices of %s", names, group), func() error {
+		n := 0
+		for _, name := range names {
+			got := f.dealtTo(name, group)
+			if n += got; got == 0 && slices >= len(names) {
+				return fmt.Errorf("%s has none\n%s", name, f.logs())
+			}
+		}
+		if n != slices {
+			return fmt.Errorf("%d of %d\n%s", n, slices, f.logs())
+		}
+		return nil
+	})
+}
+
+// TestFleetAcrossFaults: a process of each role is killed, detect processes come
+// and go, one is stopped and comes back when others have its slices, and the alerts
+// are those of one process that nothing happened to.
+func TestFleetAcrossFaults(t *testing.T) {
+	t.Parallel()
+	broker := startKafka(t)
+	c := busConfigOf(broker)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
+	defer cancel()
+	log := text(disordered(trafficLog(*killSeed), *killSeed))
+	ref := referenceFor(t, map[string][]byte{"access.log": log})
+	mustName(t, ref.alerts, abusers()...)
+	dir := t.TempDir()
+	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
+	f.append(t, 1+bytes.IndexByte(log, '\n'))
+	fleet := &fleetProcesses{
+		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", f.path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+	}
+	for _, name := range []string{"collect", "detect/1", "detect/2", "detect/3", "correlate/1", "correlate/2", "alert/1", "alert/2"} {
+		fleet.start(name)
+	}
+	const detect, cross = "weir-detect", "weir-correlate-template"
+	// write appends a share of the log, a little at a time.
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	write := func(share float64) {
+		for until := f.written + int(share*float64(len(log))); f.written < until; <-pace.C {
+			f.append(t, min(1+f.rng.IntN(4000), len(log)-f.written))
+		}
+	}
+	kill := func(name string) { fleet.list[name].kill(t) }
+	fleet.awaitDeal(ctx, detect, 12, "detect/1", "detect/2", "detect/3")
+	fleet.awaitDeal(ctx, cross, 12, "correlate/1", "correlate/2")
+	write(0.1)
+	kill("detect/1")
+	write(0.1)
+	fleet.awaitDeal(ctx, detect, 12, "detect/2", "detect/3")
+	fleet.start("detect/1")
+	kill("correlate/1")
+	write(0.1)
+	kill("collect")
+	fleet.awaitDeal(ctx, cross, 12, "correlate/2")
+	fleet.start("collect")
+	fleet.start("correlate/1")
+	active := "alert/1"
+	if fleet.dealtTo(active, "weir-alert") == 0 {
+		active = "alert/2"
+	}
+	write(0.1)
+	kill(active)
+	fleet.start(active)
+	fleet.start("detect/4")
+	fleet.awaitDeal(ctx, detect, 12, "detect/1", "detect/2", "detect/3", "detect/4")
+	write(0.1)
+	paused := fleet.list["detect/2"]
+	if err := paused.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	write(0.1)
+	fleet.awaitDeal(ctx, detect, 12, "detect/1", "detect/3", "detect/4")
+	write(0.1)
+	if err := paused.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	fleet.list["detect/3"].stop(t)
+	delete(fleet.list, "detect/3")
+	write(1)
+	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
+	for name, d := range fleet.list {
+		if strings.Contains(d.log.String(), "please report this") {
+			t.Errorf("%s:\n%s", name, d.log)
+		}
+		d.stop(t)
 	}
 }

@@ -21,13 +21,21 @@ const (
 	rejoinTimeout = 30 * time.Second
 )
 
+// Deal is what a member of a group gets.
+type Deal struct {
+	Owned []int // slices, ascending
+	// Follows says that this deal is the one behind the last one that this member
+	// took part in: a slice that it has again, nobody had in between.
+	Follows bool
+}
+
 // RunGroup shares the partitions of topic, as the numbers of slices, with the
-// other members of a group until ctx ends or own fails. own has its slices, in
-// ascending order, until its context ends; it then lets go of those and returns,
-// within sliceTimeout: nobody else gets them before. It is called for each deal,
-// one at a time, also with no slices. Members keep the slices that they have as
-// far as an even deal allows.
-func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx context.Context, owned []int) error) error {
+// other members of a group until ctx ends or own fails. own has its slices until
+// its context ends; it then lets go of those and returns, within sliceTimeout:
+// nobody else gets them before. It is called for each deal, one at a time, also
+// with no slices. Members keep the slices that they have as far as an even deal
+// allows.
+func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx context.Context, deal Deal) error) error {
 	d, err := b.dialer()
 	if err != nil {
 		return err
@@ -44,6 +52,7 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 	owned := b.metrics.owned.WithLabelValues(group)
 	defer owned.Set(0)
 	failing := false
+	last := int32(-1)
 	for {
 		gen, err := members.Next(ctx)
 		if ctx.Err() != nil {
@@ -69,11 +78,13 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 		b.metrics.rebalances.WithLabelValues(group).Inc()
 		owned.Set(float64(len(list)))
 		b.log.Info("slices are dealt", zap.String("group", group), zap.Int32("generation", gen.ID), zap.Ints("slices", list))
+		deal := Deal{Owned: list, Follows: gen.ID == last+1 && last >= 0}
+		last = gen.ID
 		done := make(chan error, 1)
 		gen.Start(func(over context.Context) {
 			over, cancel := join(ctx, over)
 			defer cancel()
-			done <- own(over, list)
+			done <- own(over, deal)
 		})
 		if err := <-done; err != nil {
 			return err
