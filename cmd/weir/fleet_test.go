@@ -314,7 +314,7 @@ func TestFleetAcrossFaults(t *testing.T) {
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
 	write := func(share float64) {
-		for until := f.written + int(share*float64(len(log))); f.written < until; <-pace.C {
+		for until := min(f.written+int(share*float64(len(log))), len(log)); f.written < until; <-pace.C {
 			f.append(t, min(1+f.rng.IntN(4000), len(log)-f.written))
 		}
 	}
