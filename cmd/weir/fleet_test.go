@@ -244,18 +244,26 @@ func TestFleetGivesWhatAnalyzeGives(t *testing.T) {
 	c := busConfigOf(broker)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	log := text(disordered(trafficLog(*killSeed), *killSeed))
-	ref := referenceFor(t, map[string][]byte{"access.log": log})
-	mustName(t, ref.alerts, abusers()...)
+	// Three sources of one collector, one of which shows a share of its traffic.
 	dir := t.TempDir()
-	path := writeFile(t, dir, "access.log", log)
-	fleet := &fleetProcesses{
-		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+	var collect, paths []string
+	for i, part := range dealt(disordered(trafficLog(*killSeed), *killSeed), 3, *killSeed) {
+		path := writeFile(t, dir, fmt.Sprintf("access%d.log", i), text(part))
+		paths = append(paths, path)
+		collect = append(collect, fmt.Sprintf("{file: %q, labels: {service: shop}, sample_rate: %v}", path, 1-float64(i)/4))
 	}
+	fleet := &fleetProcesses{t: t, config: fleetConfig(t, dir, c, "collect: ["+strings.Join(collect, ", ")+"]"), list: map[string]*daemon{}}
+	edition := filepath.Join(dir, "edition.json")
+	want := analyzed(t, append(paths, "-c", fleet.config, "--edition-out", edition)...)
+	mustName(t, want, abusers()...)
+	if all := strings.Join(want, "\n"); !strings.Contains(all, `"service":"shop"`) || !strings.Contains(all, `"sampled":0.5`) {
+		t.Fatalf("the alerts have neither labels nor shares:\n%s", want[0])
+	}
+	fleet.args = []string{"--edition", edition}
 	for _, name := range []string{"collect", "detect/1", "detect/2", "detect/3", "correlate/1", "correlate/2", "alert/1"} {
 		fleet.start(name)
 	}
-	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
+	fleet.awaitAlerts(ctx, openBus(t, c), &c, want)
 	for _, d := range fleet.list {
 		d.stop(t)
 	}
