@@ -136,7 +136,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 		if errors.Is(err, kafka.ErrFenced) {
 			u.log.Warn("another process makes the alerts", zap.Error(err))
 			<-ctx.Done() // the group will say so too
-			return nil
+			return errStale
 		}
 		if err != nil {
 			return err
@@ -146,6 +146,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))
+		return errStale
 	}
 	return nil
 }

@@ -114,8 +114,7 @@ func (u *crossUnit) run(ctx context.Context) error {
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("a slice is let go without a checkpoint: it is correlated again from the last one", zap.Stringer("slice", u.of), zap.Error(err))
-		u.state.Close()
-		return nil
+		return errStale
 	}
 	return nil
 }
@@ -132,6 +131,7 @@ func (u *crossUnit) read(ctx context.Context) error {
 	defer stop()
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
+	work := context.WithoutCancel(ctx) // what was flushed has to be sent
 	saved := time.Now()
 	for {
 		select {
@@ -151,11 +151,11 @@ func (u *crossUnit) read(ctx context.Context) error {
 				return nil
 			}
 		case <-tick.C:
-			if _, err := u.f.sender.add(ctx, u.member.flush()); err != nil {
+			if _, err := u.f.sender.add(work, u.member.flush()); err != nil {
 				return err
 			}
 			if time.Since(saved) >= fleetCheckpoint {
-				if err := u.checkpoint(context.WithoutCancel(ctx)); err != nil {
+				if err := u.checkpoint(work); err != nil {
 					return err
 				}
 				saved = time.Now()
