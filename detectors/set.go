@@ -73,6 +73,7 @@ type Set struct {
 	minute    int64 // of the last tick
 	begun     bool
 	since     int64             // the first minute
+	count     uint64            // requests taken, over all
 	reached   pipeline.Place    // everything up to here is done
 	floor     pipeline.Time     // the highest time that Advance was told
 	noticed   string            // the proxy notice given last
@@ -199,14 +200,17 @@ func (s *Set) Take(dst []pipeline.Finding, batch []pipeline.Ordered) (_ []pipeli
 			n = s.catchUp(rest[:n])
 		}
 		dst = s.segment(dst, rest[:n])
-		s.reached = s.placeOf(&rest[n-1]).End()
+		s.reached = s.placeOf(rest, n-1).End()
+		s.count += uint64(n)
 		taken += n
 	}
 	return dst, taken
 }
 
-// placeOf is the place of a request.
-func (s *Set) placeOf(r *pipeline.Ordered) pipeline.Place { return pipeline.PlaceOfRequest(r, s.floor) }
+// placeOf is the place of request i of a batch, of which nothing is taken yet.
+func (s *Set) placeOf(batch []pipeline.Ordered, i int) pipeline.Place {
+	return pipeline.PlaceOfRequest(max(batch[i].Effective, s.floor), s.count+uint64(i))
+}
 
 // minuteOf is the minute of event time that t lies in.
 func minuteOf(t pipeline.Time) int64 {
@@ -307,7 +311,7 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 			dst = s.relay(dst, batch, &signals[0])
 			signals = signals[1:]
 		}
-		dst = s.number(dst, p, s.placeOf(&batch[p.at]).Finding(p.detector, p.f.ID))
+		dst = s.number(dst, p, s.placeOf(batch, p.at).Finding(p.detector, p.f.ID))
 	}
 	for i := range signals {
 		dst = s.relay(dst, batch, &signals[i])

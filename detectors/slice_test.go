@@ -9,14 +9,6 @@ import (
 	"weir/pipeline"
 )
 
-// numbered gives requests the numbers that a merge gives them.
-func numbered(batch []pipeline.Ordered) []pipeline.Ordered {
-	for i := range batch {
-		batch[i].Seq = uint64(i)
-	}
-	return batch
-}
-
 // behindProxy sends a third of the traffic through a proxy that nobody declared.
 func behindProxy(t *testing.T, batch []pipeline.Ordered) []pipeline.Ordered {
 	t.Helper()
@@ -52,7 +44,7 @@ func watched(t *testing.T, batch []pipeline.Ordered, workers, n int) []pipeline.
 // and neither they nor what is withheld from behind a proxy depend on workers and
 // cuts.
 func TestPlaces(t *testing.T) {
-	batch := numbered(behindProxy(t, mixedTraffic(t)))
+	batch := behindProxy(t, mixedTraffic(t))
 	want := watched(t, batch, 1, len(batch))
 	names := map[string]int{}
 	for i := range want {
@@ -78,7 +70,7 @@ func TestPlaces(t *testing.T) {
 // TestTicks: how often the clock is looked at changes nothing, though tables stay
 // awake for hours.
 func TestTicks(t *testing.T) {
-	batch := numbered(mixedTraffic(t))
+	batch := mixedTraffic(t)
 	run := func(step time.Duration) string {
 		e := pipeline.ShippedEdition()
 		cross, err := NewCorrelator(Config{}, e)
@@ -106,7 +98,7 @@ func TestTicks(t *testing.T) {
 // over, and slices that were given up by one set go on in another.
 func TestSlices(t *testing.T) {
 	const n = 5
-	batch := numbered(mixedTraffic(t))
+	batch := mixedTraffic(t)
 	e := pipeline.ShippedEdition()
 	open := func() *Set {
 		s := newSet(t, Config{Slices: n}, e)
@@ -173,7 +165,7 @@ func TestSlices(t *testing.T) {
 // TestWaitsForTruth: a set whose correlate is another process goes no further than
 // TruthDelay beyond what it knows, and ends minutes before it waits.
 func TestWaitsForTruth(t *testing.T) {
-	batch := numbered(mixedTraffic(t))
+	batch := mixedTraffic(t)
 	s := newSet(t, Config{Slices: 1}, pipeline.ShippedEdition())
 	if err := s.AddSlice(0, pipeline.Place{}, func(uint32) ([]byte, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
