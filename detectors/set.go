@@ -83,9 +83,10 @@ type Set struct {
 	truth     truthBook
 	places    *pipeline.Places
 
-	slices   []setSlice
-	behind   int                     // slices that are further than the set is
-	workerOf [pipeline.Shards]uint16 // who visits a virtual shard; nobody: notMine
+	slices []setSlice
+	behind int                   // slices that are further than the set is
+	visits [pipeline.Shards]bool // virtual shards that are visited
+	whole  bool                  // they all are
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -248,9 +249,11 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
+	n, whole := uint16(len(s.workers)), s.whole
 	give := func(i int, owner uint64, as role) {
-		if n := s.workerOf[pipeline.Shard(owner)]; n != notMine {
-			w := s.workers[n]
+		shard := pipeline.Shard(owner)
+		if whole || s.visits[shard] {
+			w := s.workers[shard%n]
 			w.mine = append(w.mine, visit{int32(i), as, owner})
 		}
 	}

@@ -16,10 +16,10 @@ type told struct {
 	pipeline.Signal
 }
 
-// say sends a signal because of request i.
-func (w *worker) say(i int, s pipeline.Signal) {
-	w.told = append(w.told, told{i, w.index, s})
+// next is the number of the next signal of the visit at hand.
+func (w *worker) next() uint16 {
 	w.index++
+	return w.index - 1
 }
 
 // tell sends what a wider view needs of request i. Every kind of signal is
@@ -28,7 +28,7 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	o := &w.obs
 	send := func(m pipeline.Meeting, key uint64, kind uint8) {
 		score, _ := p.worstScore()
-		w.say(i, pipeline.Signal{Meeting: m, Key: key, Sender: p.Owner, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: m, Key: key, Sender: p.Owner, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o}})
 	}
 	if ownable(r.Request, w.sc.endpoint) && p.ownerContact(o, r.Request, w.sc.freshObject) {
 		send(pipeline.MeetResource, o.Object, 0)
@@ -73,7 +73,7 @@ func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
 	o.Owner = st.owner
 	w.sc.freshPath = st.meet(o.Path)
 	if contact(o, &w.sc) {
-		w.say(i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: st.owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: st.owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o}})
 	}
 }
 
