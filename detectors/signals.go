@@ -94,7 +94,7 @@ func (s *Set) gather() []told {
 
 // relay hands a signal to correlate.
 func (s *Set) relay(dst []pipeline.Finding, batch []pipeline.Ordered, t *told) []pipeline.Finding {
-	t.Place = s.placeOf(&batch[t.at]).Signal(t.index)
+	t.Place = s.placeOf(batch, t.at).Signal(t.index)
 	if s.cfg.Cross == nil {
 		s.signals = append(s.signals, t.Signal)
 		return dst

@@ -2,7 +2,7 @@ package detectors
 
 import (
 	"fmt"
-	"slices"
+	"sort"
 
 	"weir/pipeline"
 )
@@ -126,7 +126,7 @@ func (s *Set) RestoreHead(h SnapshotHead) error {
 		}
 	}
 	s.seq, s.minute, s.begun, s.noticed = h.Seq, h.Minute, h.Begun, h.Noticed
-	s.since, s.reached, s.floor = h.Since, h.Reached, pipeline.Time(h.Floor)
+	s.since, s.count, s.reached, s.floor = h.Since, h.Count, h.Reached, pipeline.Time(h.Floor)
 	s.truth = truthBook{list: h.Truths, through: pipeline.Time(h.TruthThrough)}
 	s.learn(true)
 	s.deal()
@@ -136,14 +136,11 @@ func (s *Set) RestoreHead(h SnapshotHead) error {
 // catchUp lets slices join whose place comes before the first request of batch, and
 // returns how many of its requests come before the next one's.
 func (s *Set) catchUp(batch []pipeline.Ordered) int {
-	s.wakeUp(s.placeOf(&batch[0]))
+	s.wakeUp(s.placeOf(batch, 0))
 	n := len(batch)
 	for i := range s.slices {
 		if sl := &s.slices[i]; sl.ahead {
-			at, _ := slices.BinarySearchFunc(batch[:n], sl.done, func(r pipeline.Ordered, done pipeline.Place) int {
-				return s.placeOf(&r).Compare(done)
-			})
-			n = at
+			n = sort.Search(n, func(k int) bool { return sl.done.Before(s.placeOf(batch, k)) })
 		}
 	}
 	return n

@@ -27,6 +27,7 @@ type SnapshotHead struct {
 	Noticed string `json:"noticed"`
 
 	Since        int64          `json:"since"` // the first minute
+	Count        uint64         `json:"count"` // requests taken
 	Reached      pipeline.Place `json:"reached"`
 	Floor        int64          `json:"floor"`
 	Truths       []Truth        `json:"truths,omitempty"`
@@ -73,7 +74,7 @@ func layoutOf(types ...reflect.Type) string {
 func (s *Set) Head() SnapshotHead {
 	return SnapshotHead{
 		Layout: Layout(), Seq: s.seq, Minute: s.minute, Begun: s.begun, Noticed: s.noticed,
-		Since: s.since, Reached: s.reached, Floor: int64(s.floor), Truths: s.truth.list, TruthThrough: int64(s.truth.through),
+		Since: s.since, Count: s.count, Reached: s.reached, Floor: int64(s.floor), Truths: s.truth.list, TruthThrough: int64(s.truth.through),
 	}
 }
 

@@ -30,7 +30,6 @@ const (
 	sigSpan     = iota
 	sigRow      // of the request, as a difference
 	sigSource   // by request
-	sigSeq      // Ordered.Seq by request
 	sigMeeting  // with Class above it
 	sigKind     //
 	sigFlags    // of the observation
@@ -95,7 +94,6 @@ func (c *Codec) AppendSignals(dst []byte, b *Bundle[Signal]) ([]byte, error) {
 				names = append(names, name)
 			}
 			cols.uint(sigSource, sources[name])
-			cols.uint(sigSeq, s.Request.Seq)
 		}
 		cols.uint(sigSpan, uint64(b.Of[i]))
 		cols.uint(sigRow, pickUint(fresh, 1, 0))
@@ -339,7 +337,7 @@ func (d *signalReader) signals(b *Bundle[Signal], block *Block, sources []*Block
 			if source >= uint64(len(sources)) {
 				return fmt.Errorf("a request of source %d, there are %d", source, len(sources))
 			}
-			request = Ordered{Request: &block.Requests[row], Block: sources[source], Seq: d.uint(sigSeq, 1<<64-1)}
+			request = Ordered{Request: &block.Requests[row], Block: sources[source]}
 		}
 		if row < 0 || d.err != nil {
 			break

@@ -29,8 +29,8 @@ func randomSignals(seed uint64, n int) *Bundle[Signal] {
 			row++
 		}
 		from := blocks[row%2]
-		o := Ordered{Request: &from.Requests[row], Block: from, Seq: uint64(row)}
-		p := PlaceOfRequest(&o, Time(r.IntN(2))).Signal(uint16(r.IntN(3)))
+		o := Ordered{Request: &from.Requests[row], Block: from}
+		p := PlaceOfRequest(Time(r.IntN(2)), uint64(row)).Signal(uint16(r.IntN(3)))
 		for range r.IntN(MaxDepth + 1) {
 			p = p.Sent(r.IntN(4))
 		}
@@ -147,7 +147,6 @@ func FuzzSignalColumns(f *testing.F) {
 		for i := range b.Items {
 			cols.uint(sigRow, 1)
 			cols.uint(sigSource, 0)
-			cols.uint(sigSeq, 1)
 			cols.uint(sigSpan, 0)
 			cols.signal(&b.Items[i], &before, hashes)
 		}

@@ -23,7 +23,6 @@ const mergeLimit Time = 1 << 61
 type Ordered struct {
 	*Request
 	Block *Block
-	Seq   uint64 // how many requests the merge gave out before it
 }
 
 // Merge puts the requests of several sources into one order by effective
@@ -42,7 +41,6 @@ type Merge struct {
 	late     int64
 	skewed   int64
 	released Time // effective time of the last request given out
-	given    uint64
 	done     []*Block
 }
 
@@ -128,7 +126,7 @@ func (m *Merge) Push(b *Block) {
 		m.done = append(m.done, b)
 	}
 	for i := range b.Requests {
-		s.push(m, Ordered{Request: &b.Requests[i], Block: b})
+		s.push(m, Ordered{&b.Requests[i], b})
 	}
 	if b.Watermark != NoTime {
 		s.flush(m, b.Watermark)
@@ -398,8 +396,6 @@ func (m *Merge) give(dst []Ordered, h heldRequest) []Ordered {
 		m.late++
 	}
 	m.released = h.Effective
-	h.Seq = m.given
-	m.given++
 	m.held--
 	if h.Block.held--; h.Block.held == 0 {
 		m.done = append(m.done, h.Block)

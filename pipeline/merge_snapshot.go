@@ -13,7 +13,6 @@ type rawTime int64
 // mergeState is a Merge between two blocks, with the requests that wait.
 type mergeState struct {
 	Released rawTime            `json:"released"`
-	Given    uint64             `json:"given"`
 	Late     int64              `json:"late"`
 	Skewed   int64              `json:"skewed"`
 	Sources  []mergeSourceState `json:"sources"`
@@ -39,7 +38,7 @@ type mergeSourceState struct {
 // many requests may wait as fit the bound: they are encoded a block at a time,
 // in memory that is used again.
 func (m *Merge) Snapshot(c *Codec) ([]byte, error) {
-	st := mergeState{Released: rawTime(m.released), Given: m.given, Late: m.late, Skewed: m.skewed}
+	st := mergeState{Released: rawTime(m.released), Late: m.late, Skewed: m.skewed}
 	part := Block{Watermark: NoTime}
 	for _, s := range m.sources {
 		ss, err := s.state(c, &part)
@@ -99,7 +98,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 	if err := json.Unmarshal(data, &st); err != nil {
 		return fmt.Errorf("read merge state: %w", err)
 	}
-	m.released, m.given, m.late, m.skewed = Time(st.Released), st.Given, st.Late, st.Skewed
+	m.released, m.late, m.skewed = Time(st.Released), st.Late, st.Skewed
 	for _, ss := range st.Sources {
 		m.AddSource(ss.ID)
 		s := m.sources[m.index[ss.ID]]
@@ -117,7 +116,7 @@ func (m *Merge) Restore(c *Codec, data []byte) error {
 			}
 			b.held = len(b.Requests)
 			for i := range b.Requests {
-				all = append(all, Ordered{Request: &b.Requests[i], Block: b})
+				all = append(all, Ordered{&b.Requests[i], b})
 			}
 		}
 		if len(all) != len(ss.Ready)+len(ss.Heap) || len(ss.At) != len(ss.Heap) || ss.Pending > len(ss.Heap) {

@@ -20,7 +20,7 @@ import (
 //	cross tick  virtual shard 2 · junction 1 · ordinal 2        of correlate
 //	reached     nothing: everything before the time is done
 //	and of requests
-//	request     Ordered.Seq 8, and
+//	request     number 8, and
 //	            0 · detector 1 · ID 8                           a finding of detect's
 //	            1 · signal 2 · depth 1 · steps 8                a signal, and what it causes
 type Place [32]byte
@@ -47,12 +47,12 @@ func placeAt(at Time, phase byte) (p Place) {
 	return p
 }
 
-// PlaceOfRequest is the place of o. What o causes comes behind it, up to its End.
-// reached is the time that requests were said to have come to before it came: one
-// that is earlier all the same has its place there, since minutes may have ended.
-func PlaceOfRequest(o *Ordered, reached Time) Place {
-	p := placeAt(max(o.Effective, reached), phaseRequest)
-	binary.BigEndian.PutUint64(p[9:], o.Seq)
+// PlaceOfRequest is the place of a request by its effective time and how many came
+// before it. What it causes comes behind it, up to its End. One that is earlier
+// than event time was said to be has its place there, since minutes may have ended.
+func PlaceOfRequest(at Time, number uint64) Place {
+	p := placeAt(at, phaseRequest)
+	binary.BigEndian.PutUint64(p[9:], number)
 	return p
 }
 

@@ -10,12 +10,7 @@ import (
 // TestPlaceOrder: places lie in the order in which one process meets things, and
 // so do their bytes.
 func TestPlaceOrder(t *testing.T) {
-	request := func(at Time, seq uint64) Place {
-		return PlaceOfRequest(&Ordered{Request: &Request{Effective: at}, Seq: seq}, NoTime)
-	}
-	late := func(at, reached Time, seq uint64) Place {
-		return PlaceOfRequest(&Ordered{Request: &Request{Effective: at}, Seq: seq}, reached)
-	}
+	request := PlaceOfRequest
 	r := request(59e6, 1<<48)
 	s := r.Signal(0)
 	want := []Place{
@@ -37,7 +32,7 @@ func TestPlaceOrder(t *testing.T) {
 		PlaceOfTick(60e6, 10, "ff", 1), PlaceOfTick(60e6, 59e6, "01", 1), PlaceOfTick(60e6, 59e6, "0100000000000000", 2), PlaceOfTick(60e6, 59e6, "0200000000000000", 0),
 		PlaceOfCrossTick(60e6, 3, 0), PlaceOfCrossTick(60e6, 3, 0).Emit(1), PlaceOfCrossTick(60e6, 3, 1), PlaceOfCrossTick(60e6, 300, 0),
 		PlaceReached(60e6),
-		late(58e6, 60e6, 5), late(58e6, 60e6, 5).Signal(3).Sent(0), late(59e6, 60e6, 6),
+		request(60e6, 5), request(60e6, 5).Signal(3).Sent(0), request(60e6, 6),
 		request(60e6, 7), request(60e6, 8).End(),
 		PlaceOfNotice(61e6),
 	}
@@ -95,7 +90,7 @@ type gathered struct {
 }
 
 func numberPlace(n int) Place {
-	return PlaceOfRequest(&Ordered{Request: &Request{Effective: Time(n / 4)}, Seq: uint64(n % 4)}, NoTime)
+	return PlaceOfRequest(Time(n/4), uint64(n%4))
 }
 
 // TestGather: whatever the cuts, the repeats and the interleaving, what comes out

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +48,7 @@ type alertUnit struct {
 	end    int64                   // of the feed, behind what this process appended
 	there  map[string]xxh3.Uint128 // revisions in the feed that the state does not know yet, by id.revision
 	out    []pipeline.Alert
+	shown  map[string]bool // names of sources in examples that the member knows about
 }
 
 // alertUnitHead is the state of the stage.
@@ -59,6 +63,7 @@ func (u *alertUnit) open(ctx context.Context) error {
 	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition); err != nil {
 		return err
 	}
+	u.member.merge = pipeline.NewMerge(0, 0) // of no use but to take the facts about sources
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, 0, "alert/0", u.f.instance); err != nil {
 		return err
 	}
@@ -76,7 +81,7 @@ func (u *alertUnit) open(ctx context.Context) error {
 		}
 	}
 	u.end = u.epoch + 1
-	u.there = map[string]xxh3.Uint128{}
+	u.there, u.shown = map[string]xxh3.Uint128{}, map[string]bool{}
 	return readFeed(ctx, u.f.bus, u.f.topics.alerts, head.Feed, u.epoch+1, func(key string, a *sentAlert) error {
 		u.there[key] = xxh3.Hash128(a.Alert)
 		return nil
@@ -131,7 +136,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 		if errors.Is(err, kafka.ErrFenced) {
 			u.log.Warn("another process makes the alerts", zap.Error(err))
 			<-ctx.Done() // the group will say so too
-			return nil
+			return errStale
 		}
 		if err != nil {
 			return err
@@ -141,6 +146,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))
+		return errStale
 	}
 	return nil
 }
@@ -163,6 +169,9 @@ func (u *alertUnit) read(ctx context.Context) error {
 		case item := <-items:
 			if item.err != nil {
 				return item.err
+			}
+			if err := u.meet(ctx, item.bundle.Items); err != nil {
+				return err
 			}
 			out, err := u.member.push(u.out[:0], item.offset, item.bundle)
 			if err != nil {
@@ -250,4 +259,34 @@ func (u *alertUnit) checkpoint(ctx context.Context) error {
 	}
 	u.state.Begin()
 	return u.state.Finish(ctx, head)
+}
+
+// meet looks up the sources that findings are of: some show a share of the traffic
+// only.
+func (u *alertUnit) meet(ctx context.Context, findings []pipeline.Finding) error {
+	for i := range findings {
+		for j := range findings[i].Exemplars {
+			name := findings[i].Exemplars[j].Source
+			if at := strings.LastIndexByte(name, ':'); at >= 0 {
+				name = name[:at]
+			}
+			if u.shown[name] {
+				continue
+			}
+			facts, err := u.f.told.shown(ctx, name)
+			if err != nil {
+				return err
+			}
+			slices.SortFunc(facts.Sources, func(x, y sourceFact) int { return cmp.Compare(x.ID, y.ID) })
+			body, err := json.Marshal(facts)
+			if err == nil {
+				err = u.member.setFacts(body)
+			}
+			if err != nil {
+				return err
+			}
+			u.shown[name] = true
+		}
+	}
+	return nil
 }

@@ -12,15 +12,11 @@ import (
 // appendControl puts a fact from outside at the end of the sequence: it holds for
 // what comes behind it.
 func (f *fleet) appendControl(ctx context.Context, kind string, payload any) error {
-	instance, err := f.cfg.Bus.instance()
-	if err != nil {
-		return err
-	}
 	body, err := json.Marshal(payload)
 	if err != nil {
 		return err
 	}
-	value, err := json.Marshal(sequenceEntry{Control: &controlEntry{Kind: kind, From: instance, Payload: body}})
+	value, err := json.Marshal(sequenceEntry{Control: &controlEntry{Kind: kind, From: f.instance, Payload: body}})
 	if err != nil {
 		return err
 	}
@@ -50,13 +46,9 @@ func (f *fleet) checkPrivacy(ctx context.Context) error {
 	if known || err != nil {
 		return err
 	}
-	instance, err := f.cfg.Bus.instance()
-	if err != nil {
-		return err
-	}
 	p := f.bus.NewProducer(f.topics.marks, 0, true)
 	defer p.Close()
-	if _, err := p.Append(ctx, []kafka.Record{{Key: []byte(prefix + ours), Value: []byte(instance), Epoch: kafka.NoEpoch}}); err != nil {
+	if _, err := p.Append(ctx, []kafka.Record{{Key: []byte(prefix + ours), Value: []byte(f.instance), Epoch: kafka.NoEpoch}}); err != nil {
 		return err
 	}
 	_, err = look() // two that come first at once see each other
@@ -85,6 +77,15 @@ func (f *fleet) tellSources(ctx context.Context, l *fleetLog, sources []*source)
 		fact := known[src.id()]
 		fact.ID, fact.Name = l.busID(src.id()), l.busName(src.name)
 		out.Sources = append(out.Sources, fleetFact{fact, f.labels[src.name]})
+	}
+	value, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	p := f.bus.NewProducer(f.topics.marks, 0, true)
+	defer p.Close()
+	if _, err := p.Append(ctx, []kafka.Record{{Key: []byte(factPrefix + l.instance), Value: value, Epoch: kafka.NoEpoch}}); err != nil {
+		return err
 	}
 	return f.appendControl(ctx, controlSources, out)
 }

@@ -46,13 +46,15 @@ type crossUnit struct {
 	log    *zap.Logger
 	member *crossMember
 	state  *kafka.State
-	next   int64 // of its log
+	next   int64                        // of its log
+	labels map[string]map[string]string // of the sources that it met
 }
 
 // open implements unit.
 func (u *crossUnit) open(ctx context.Context) error {
 	var err error
-	if u.member, err = newCrossMember(u.f.cfg, u.f.shape(), u.of, u.f.edition, nil); err != nil {
+	u.labels = map[string]map[string]string{}
+	if u.member, err = newCrossMember(u.f.cfg, u.f.shape(), u.of, u.f.edition, u.labels); err != nil {
 		return err
 	}
 	slice := int(u.of.Slice)
@@ -112,8 +114,7 @@ func (u *crossUnit) run(ctx context.Context) error {
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("a slice is let go without a checkpoint: it is correlated again from the last one", zap.Stringer("slice", u.of), zap.Error(err))
-		u.state.Close()
-		return nil
+		return errStale
 	}
 	return nil
 }
@@ -130,12 +131,16 @@ func (u *crossUnit) read(ctx context.Context) error {
 	defer stop()
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
+	work := context.WithoutCancel(ctx) // what was flushed has to be sent
 	saved := time.Now()
 	for {
 		select {
 		case item := <-items:
 			if item.err != nil {
 				return item.err
+			}
+			if err := u.meet(ctx, item.bundle.Items); err != nil {
+				return err
 			}
 			if err := u.member.push(item.offset, item.bundle); err != nil {
 				return err
@@ -146,11 +151,11 @@ func (u *crossUnit) read(ctx context.Context) error {
 				return nil
 			}
 		case <-tick.C:
-			if _, err := u.f.sender.add(ctx, u.member.flush()); err != nil {
+			if _, err := u.f.sender.add(work, u.member.flush()); err != nil {
 				return err
 			}
 			if time.Since(saved) >= fleetCheckpoint {
-				if err := u.checkpoint(context.WithoutCancel(ctx)); err != nil {
+				if err := u.checkpoint(work); err != nil {
 					return err
 				}
 				saved = time.Now()
@@ -182,4 +187,21 @@ func (u *crossUnit) checkpoint(ctx context.Context) error {
 		return err
 	}
 	return u.state.Finish(ctx, head)
+}
+
+// meet looks up the sources that signals are from.
+func (u *crossUnit) meet(ctx context.Context, signals []pipeline.Signal) (err error) {
+	for i := range signals {
+		b := signals[i].Request.Block
+		if b == nil {
+			continue
+		}
+		if _, known := u.labels[b.Source]; known {
+			continue
+		}
+		if u.labels[b.Source], err = u.f.told.labels(ctx, b.Source); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -92,6 +92,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		d.log.Info("slices are restored", zap.Ints("slices", owned), zap.Int64("position", d.at.Offset), zap.Duration("took", time.Since(begun)))
 	}
 	if err := d.take(ctx); err != nil {
+		d.letGo()
 		return stopped(ctx, err)
 	}
 	// Who gets a slice next goes on from here.
@@ -107,9 +108,9 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 // letGoWithin is how long a checkpoint may take that a deal waits for.
 const letGoWithin = 6 * time.Second
 
-// stopped is err, or nil when it only says that ctx ended.
+// stopped is err, or nil when ctx has ended: much fails then.
 func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err
@@ -237,7 +238,7 @@ func (d *detectRole) take(ctx context.Context) error {
 	defer stop()
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
-	work := context.WithoutCancel(ctx)
+	work := context.WithoutCancel(ctx) // what was flushed has to be sent
 	d.saved = time.Now()
 	ready := true
 	for ctx.Err() == nil {
@@ -261,7 +262,7 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
-			if _, err := d.f.sender.add(ctx, d.member.flush()); err != nil {
+			if _, err := d.f.sender.add(work, d.member.flush()); err != nil {
 				return err
 			}
 			if time.Since(d.saved) >= fleetCheckpoint {
@@ -274,7 +275,7 @@ func (d *detectRole) take(ctx context.Context) error {
 			continue
 		}
 		if ready = d.member.step(); !ready || d.member.out.findings.Items != nil {
-			if _, err := d.f.sender.add(ctx, d.member.flush()); err != nil {
+			if _, err := d.f.sender.add(work, d.member.flush()); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/bench/services"
 	"weir/pipeline/kafka"
 )
 
@@ -244,18 +246,26 @@ func TestFleetGivesWhatAnalyzeGives(t *testing.T) {
 	c := busConfigOf(broker)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	log := text(disordered(trafficLog(*killSeed), *killSeed))
-	ref := referenceFor(t, map[string][]byte{"access.log": log})
-	mustName(t, ref.alerts, abusers()...)
+	// Three sources of one collector, one of which shows a share of its traffic.
 	dir := t.TempDir()
-	path := writeFile(t, dir, "access.log", log)
-	fleet := &fleetProcesses{
-		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+	var collect, paths []string
+	for i, part := range dealt(disordered(trafficLog(*killSeed), *killSeed), 3, *killSeed) {
+		path := writeFile(t, dir, fmt.Sprintf("access%d.log", i), text(part))
+		paths = append(paths, path)
+		collect = append(collect, fmt.Sprintf("{file: %q, labels: {service: shop}, sample_rate: %v}", path, 1-float64(i)/4))
 	}
+	fleet := &fleetProcesses{t: t, config: fleetConfig(t, dir, c, "collect: ["+strings.Join(collect, ", ")+"]"), list: map[string]*daemon{}}
+	edition := filepath.Join(dir, "edition.json")
+	want := analyzed(t, append(paths, "-c", fleet.config, "--edition-out", edition)...)
+	mustName(t, want, abusers()...)
+	if all := strings.Join(want, "\n"); !strings.Contains(all, `"service":"shop"`) || !strings.Contains(all, `"sampled":0.5`) {
+		t.Fatalf("the alerts have neither labels nor shares:\n%s", want[0])
+	}
+	fleet.args = []string{"--edition", edition}
 	for _, name := range []string{"collect", "detect/1", "detect/2", "detect/3", "correlate/1", "correlate/2", "alert/1"} {
 		fleet.start(name)
 	}
-	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
+	fleet.awaitAlerts(ctx, openBus(t, c), &c, want)
 	for _, d := range fleet.list {
 		d.stop(t)
 	}
@@ -360,6 +370,66 @@ func TestFleetAcrossFaults(t *testing.T) {
 		if strings.Contains(d.log.String(), "please report this") {
 			t.Errorf("%s:\n%s", name, d.log)
 		}
+		d.stop(t)
+	}
+}
+
+// TestFleetAcrossBrokers: of three brokers one dies, comes back, and another dies,
+// and nothing is lost or said twice.
+func TestFleetAcrossBrokers(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("WEIR_E2E") == "" {
+		t.Skip("runs with make e2e: three brokers take half a minute")
+	}
+	brokers, err := services.NewKafkaCluster(t.TempDir(), 3)
+	if errors.Is(err, services.ErrAbsent) {
+		t.Skipf("no Kafka: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range brokers {
+		t.Cleanup(b.Kill)
+	}
+	c := busConfigOf(brokers...)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
+	defer cancel()
+	log := text(disordered(trafficLog(*killSeed), *killSeed))
+	ref := referenceFor(t, map[string][]byte{"access.log": log})
+	dir := t.TempDir()
+	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
+	fleet := &fleetProcesses{
+		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", f.path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+	}
+	for _, name := range []string{"collect", "detect,correlate/1", "detect,correlate/2", "alert"} {
+		fleet.start(name)
+	}
+	fleet.awaitDeal(ctx, "weir-detect", c.Partitions, "detect,correlate/1", "detect,correlate/2")
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	write := func(share float64) {
+		for until := min(f.written+int(share*float64(len(log))), len(log)); f.written < until; <-pace.C {
+			f.append(t, min(1+f.rng.IntN(4000), len(log)-f.written))
+		}
+	}
+	write(0.2)
+	brokers[0].Kill()
+	write(0.3)
+	again(ctx, t, "start the first broker again", brokers[0].Start)
+	write(0.1)
+	bus := openBus(t, c)
+	again(ctx, t, "the first broker follows again", func() error {
+		for _, spec := range c.specs() {
+			if err := bus.InSync(ctx, spec.Name, c.Replication); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	brokers[1].Kill()
+	write(1)
+	fleet.awaitAlerts(ctx, bus, &c, ref.alerts)
+	for _, d := range fleet.list {
 		d.stop(t)
 	}
 }

@@ -13,7 +13,8 @@ import (
 type unit interface {
 	// open claims its state and makes it what was kept.
 	open(ctx context.Context) error
-	// run works until ctx ends, and keeps its state then, within a few seconds.
+	// run works until ctx ends, and keeps its state then, within a few seconds. It
+	// returns errStale when it could not: the unit is opened anew then.
 	run(ctx context.Context) error
 	close()
 }
@@ -47,24 +48,34 @@ func (f *fleet) runUnits(ctx context.Context, group, topic string, make func(sli
 		var mu sync.Mutex
 		var errs []error
 		for i := range owned {
+			mu.Lock()
 			u, known := units[i]
 			if !known {
 				u = make(i)
 				units[i] = u
 			}
+			mu.Unlock()
 			all.Go(func() {
-				var err error
 				if !known {
-					err = u.open(running)
+					if err := u.open(running); err != nil {
+						mu.Lock()
+						defer mu.Unlock()
+						drop(i) // the next deal may have it again
+						if err = stopped(running, err); err != nil {
+							errs = append(errs, err)
+							fail(err)
+						}
+						return
+					}
 				}
-				if err == nil {
-					err = u.run(running)
-				}
-				if err = stopped(running, err); err != nil {
+				if err := u.run(running); err != nil {
 					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-					fail(err)
+					defer mu.Unlock()
+					drop(i) // it may have sent what its state does not know, or the other way round
+					if err = stopped(running, err); err != nil && !errors.Is(err, errStale) {
+						errs = append(errs, err)
+						fail(err)
+					}
 				}
 			})
 		}
@@ -75,3 +86,6 @@ func (f *fleet) runUnits(ctx context.Context, group, topic string, make func(sli
 		return errors.Join(errs...)
 	})
 }
+
+// errStale says that a unit is not what is kept of it.
+var errStale = errors.New("its state could not be kept")

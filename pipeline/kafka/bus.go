@@ -242,6 +242,22 @@ func (b *Bus) fits(ctx context.Context, s *TopicSpec) error {
 	return errors.Join(errs...)
 }
 
+// InSync reports whether each partition of a topic has so many replicas in sync.
+func (b *Bus) InSync(ctx context.Context, topic string, replicas int) error {
+	return b.each(ctx, func(conn *kafka.Conn) error {
+		list, err := conn.ReadPartitions(topic)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			if len(p.Isr) < replicas {
+				return fmt.Errorf("topic %s, partition %d: %d of %d replicas are in sync", topic, p.ID, len(p.Isr), replicas)
+			}
+		}
+		return nil
+	})
+}
+
 // Bounds are the offsets of the first record that a partition still has and
 // behind the last one. Brokers that cannot tell are asked until ctx ends: a topic
 // that was just made has no leader yet.

@@ -18,7 +18,7 @@ const (
 	// long one may take to let go of them.
 	sliceTimeout  = 10 * time.Second
 	sliceHeart    = 2 * time.Second
-	rejoinTimeout = 30 * time.Second
+	rejoinTimeout = 15 * time.Second
 )
 
 // Deal is what a member of a group gets.
