@@ -51,7 +51,18 @@ type SinkConfig struct {
 	// minute; 0 is what suits the kind.
 	Batch        int `yaml:"batch"`
 	MaxPerMinute int `yaml:"max_per_minute"`
+	// Identity is IdentityToken (the default) or IdentityClear; see showNames.
+	Identity string `yaml:"identity"`
 }
+
+// What a sink is shown of names.
+const (
+	IdentityToken = "token"
+	IdentityClear = "clear"
+)
+
+// Clear reports whether the sink is shown names.
+func (c *SinkConfig) Clear() bool { return c.Identity == IdentityClear }
 
 const maxBatch = window
 
@@ -134,6 +145,9 @@ func (c *SinkConfig) validate(k *kind) []error {
 	}
 	if c.Batch > 1 && k.batch == 1 {
 		bad("batch: %s takes one alert at a time", k.name)
+	}
+	if c.Identity != "" && c.Identity != IdentityToken && c.Identity != IdentityClear {
+		bad("identity: %q is neither %s nor %s", c.Identity, IdentityToken, IdentityClear)
 	}
 	if c.MaxPerMinute < 0 || c.MaxPerMinute > 60_000 {
 		bad("max_per_minute: %d is not within 1 to 60000", c.MaxPerMinute)

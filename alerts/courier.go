@@ -41,14 +41,17 @@ type courier struct {
 
 	cursor, saved int64 // taken care of; stored
 	head          head
-	ahead         map[int64]bool       // sent though behind the head
-	pending       map[string][]int64   // retries by alert, in order
-	waits         bool                 // some route lets revisions wait; see group
-	barrier       int64                // the oldest that waits, 0 none
-	since         map[string]time.Time // alerts that wait
-	replaced      map[int64]bool       // by later revisions
-	alone         int                  // so many to come are sent one by one
-	down          bool                 // nothing gets through
+	ahead         map[int64]bool                            // sent though behind the head
+	pending       map[string][]int64                        // retries by alert, in order
+	waits         bool                                      // some route lets revisions wait; see group
+	barrier       int64                                     // the oldest that waits, 0 none
+	since         map[string]time.Time                      // alerts that wait
+	replaced      map[int64]bool                            // by later revisions
+	ledger        *ledger                                   // of a sink for people whose messages depend on those before; else nil
+	ready         []Row                                     // that are being sent, from the first open one
+	open          func(token string) (name string, ok bool) // names, where the sink is shown them
+	alone         int                                       // so many to come are sent one by one
+	down          bool                                      // nothing gets through
 	disabled      bool
 	pausedUntil   time.Time // as the sink asked
 	pacedUntil    time.Time
@@ -133,11 +136,26 @@ func (c *courier) start(ctx context.Context) error {
 		}
 	}
 	c.cursor, c.saved = seq, seq
+	if c.ledger != nil {
+		if err := c.loadTold(ctx); err != nil {
+			return err
+		}
+	}
 	return c.loadRetries(ctx)
 }
 
 // save stores the cursor, even while ctx ends: what was sent is not sent again.
 func (c *courier) save(ctx context.Context) error {
+	if c.ledger != nil {
+		if change, ok := c.ledger.take(); ok {
+			change.Cursor = c.cursor
+			if err := c.store.SaveTold(context.WithoutCancel(ctx), c.name, change); err != nil {
+				return err
+			}
+			c.ledger.stored()
+			c.saved = c.cursor
+		}
+	}
 	if c.cursor == c.saved {
 		return nil
 	}
@@ -171,6 +189,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 		if err := c.retries(ctx); err != nil {
 			return 0, err
 		}
+		if err := c.repeats(ctx); err != nil {
+			return 0, err
+		}
 	}
 	rows, err := c.store.AlertsAfter(ctx, c.cursor, window)
 	if err != nil {
@@ -178,6 +199,7 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	}
 	ready, next := c.group(rows)
 	for i := 0; i < len(ready) && ctx.Err() == nil && !c.halted(); {
+		c.ready = ready[i:]
 		n, err := c.some(ctx, ready[i:])
 		if err != nil {
 			return 0, err
@@ -214,9 +236,12 @@ func (c *courier) halted() bool {
 // row takes care of rows[0], the oldest open one; false when it has to wait.
 func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) {
 	row := &rows[0]
+	if row.Seq <= c.cursor {
+		return true, nil // told of with one before it
+	}
 	if c.skip(row) {
 		if !c.behind(row.Seq) {
-			c.metrics.total.WithLabelValues(c.name, "skipped").Inc()
+			c.skipped(row)
 			c.cursor = row.Seq
 		}
 		return true, nil
@@ -239,7 +264,7 @@ func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) 
 		c.head = head{seq: row.Seq}
 	}
 	if h := &c.head; time.Until(h.next) <= 0 {
-		r, why := c.try(ctx, row)
+		r, why := c.try(ctx, row, c.mates(rows))
 		switch r {
 		case cancelled, gone:
 			return false, nil
@@ -275,7 +300,7 @@ func (c *courier) probe(ctx context.Context, rows []Row) (passed bool, err error
 	}
 	other := others[h.probes%len(others)]
 	h.probes = h.attempts - quickTries + 1
-	r, why := c.try(ctx, other)
+	r, why := c.try(ctx, other, nil)
 	switch r {
 	case cancelled, gone:
 		return false, nil
@@ -319,14 +344,23 @@ func (c *courier) others(rows []Row) []*Row {
 	return others
 }
 
-// try sends one alert once and keeps the sink's status.
-func (c *courier) try(ctx context.Context, row *Row) (result, error) {
-	err := c.send(ctx, []pipeline.Alert{row.Alert})
+// try sends one alert once, with its mates where there are any, and keeps the sink's
+// status.
+func (c *courier) try(ctx context.Context, row *Row, mates []*Row) (result, error) {
+	var err error
+	if c.ledger != nil {
+		mates, err = c.tell(ctx, row, mates)
+	} else {
+		err = c.send(ctx, []pipeline.Alert{row.Alert})
+	}
 	if items, ok := errors.AsType[*ItemErrors](err); ok && len(items.Errs) == 1 {
 		err = items.Errs[0]
 	}
 	if err == nil {
-		c.metrics.total.WithLabelValues(c.name, "sent").Inc()
+		for _, m := range mates {
+			c.ahead[m.Seq] = true
+		}
+		c.metrics.total.WithLabelValues(c.name, "sent").Add(float64(1 + len(mates)))
 		c.content()
 		return taken, nil
 	}
@@ -341,6 +375,13 @@ func (c *courier) try(ctx context.Context, row *Row) (result, error) {
 func (c *courier) send(ctx context.Context, batch []pipeline.Alert) error {
 	if c.pace > 0 {
 		c.pacedUntil = time.Now().Add(c.pace)
+	}
+	if c.open != nil {
+		shown := make([]pipeline.Alert, len(batch))
+		for i := range batch {
+			shown[i] = *c.shown(&batch[i])
+		}
+		batch = shown
 	}
 	err := c.sink.Send(ctx, batch)
 	if err == nil {
@@ -378,6 +419,9 @@ func (c *courier) later(n int, why error) time.Time {
 // pass moves the cursor behind seq.
 func (c *courier) pass(ctx context.Context, seq int64) error {
 	c.reach(seq)
+	if c.ledger != nil {
+		c.sweep(c.ready)
+	}
 	c.head = head{}
 	c.alone = max(c.alone-1, 0)
 	return c.save(ctx)

@@ -48,6 +48,12 @@ type Store interface {
 	// DeadLetter keeps a revision that sink will not get, and drops its retry.
 	// attempts is a JSON list of the last tries.
 	DeadLetter(ctx context.Context, sink string, seq int64, reason string, attempts []byte) error
+	// Told and SinkGroups return what a sink knows of open alerts; SaveTold stores what
+	// changed together with the cursor. LatestAlert returns an alert's last revision.
+	Told(ctx context.Context, sink string) ([]Told, error)
+	SinkGroups(ctx context.Context, sink string) ([]SinkGroup, error)
+	SaveTold(ctx context.Context, sink string, c ToldChange) error
+	LatestAlert(ctx context.Context, id string) (r Row, ok bool, err error)
 }
 
 // DelivererOptions are what NewDeliverer needs. Config has passed Validate.
@@ -61,6 +67,8 @@ type DelivererOptions struct {
 	Metrics prometheus.Registerer
 	// Heartbeat returns what heartbeats say, a JSON object; nil sends none.
 	Heartbeat func() []byte
+	// Open returns the name behind an account's token, for sinks that are shown names.
+	Open func(token string) (name string, ok bool)
 }
 
 // Deliverer brings stored alerts to sinks, one goroutine a sink, in the order of
@@ -124,17 +132,24 @@ func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
 	}
 	d := &Deliverer{}
 	for _, name := range sortedKeys(sinks) {
-		c := o.Config.Sinks[name]
-		batch, pace := c.limits()
-		d.couriers = append(d.couriers, &courier{
+		s := o.Config.Sinks[name]
+		batch, pace := s.limits()
+		c := &courier{
 			name: name, sink: sinks[name], batch: batch, pace: pace, pending: map[string][]int64{}, cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
 			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
 			waits: o.Config.waits(name), replaced: map[int64]bool{},
-		})
+		}
+		if _, ok := sinks[name].(GroupSink); ok {
+			c.ledger = newLedger(nil, nil)
+		}
+		if s.Clear() {
+			c.open = o.Open
+		}
+		d.couriers = append(d.couriers, c)
 		if hook, ok := sinks[name].(*webhook); ok && hook.every > 0 && o.Heartbeat != nil {
 			d.beats = append(d.beats, &heartbeat{hook: hook, data: o.Heartbeat, log: o.Log.With(zap.String("sink", name))})
 		}
-		for _, r := range []string{"sent", "failed", "dead", "skipped"} {
+		for _, r := range []string{"sent", "failed", "dead", "skipped", "repeated"} {
 			m.total.WithLabelValues(name, r)
 		}
 		m.dead.WithLabelValues(name)
@@ -185,7 +200,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_delivery_total", Help: "Tries to deliver an alert revision to a sink, by result: sent, failed, dead, skipped.",
+			Name: "weir_delivery_total", Help: "Tries to deliver an alert revision to a sink, by result: sent, failed, dead, skipped, repeated.",
 		}, []string{"sink", "result"}),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_dead_letters_total", Help: "Alert revisions that a sink will not get.",
