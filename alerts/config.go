@@ -24,12 +24,15 @@ type Config struct {
 	AllowNetworks []string `yaml:"allow_networks"`
 	// MaxOpen bounds the open incidents; the weakest beyond it are counted in
 	// one notice. MaxResolved bounds the resolved ones that may reopen.
-	MaxOpen     int `yaml:"max_open"`
-	MaxResolved int `yaml:"max_resolved"`
+	MaxOpen     int    `yaml:"max_open"`
+	MaxResolved int    `yaml:"max_resolved"`
+	Budget      Budget `yaml:"budget"`
 }
 
 // DefaultConfig has no sinks; alerts are kept and shown all the same.
-func DefaultConfig() Config { return Config{MaxOpen: 100_000, MaxResolved: 65_536} }
+func DefaultConfig() Config {
+	return Config{MaxOpen: 100_000, MaxResolved: 65_536, Budget: Budget{Alerts: 200, Pages: 60}}
+}
 
 // SinkConfig configures one sink: exactly one of its kinds is set.
 type SinkConfig struct {
@@ -194,6 +197,12 @@ func (c *Config) Validate() []error {
 	}
 	if c.MaxResolved < 1 || c.MaxResolved > 1_000_000 {
 		bad("max_resolved", "%d is not within 1 to 1000000", c.MaxResolved)
+	}
+	if n := c.Budget.Alerts; n < 0 || n > maxBudget {
+		bad("budget.alerts", "%d is not within 0 to %d", n, maxBudget)
+	}
+	if n := c.Budget.Pages; n < 0 || n > maxBudget {
+		bad("budget.pages", "%d is not within 0 to %d", n, maxBudget)
 	}
 	names := make([]string, 0, len(c.Sinks))
 	for name := range c.Sinks {

@@ -72,7 +72,7 @@ func (s *pagerDuty) Send(ctx context.Context, batch []pipeline.Alert) error {
 // SendGroup enqueues one event for the group: a trigger with its news, or a resolve
 // when none of it is open any more. That some of it ended is no news.
 func (s *pagerDuty) SendGroup(ctx context.Context, g *Group) error {
-	list := g.news()
+	list := slices.DeleteFunc(g.news(), func(a *pipeline.Alert) bool { return a.Status == "resolved" && !isEnd(a) })
 	if g.Open > 0 {
 		list = slices.DeleteFunc(list, func(a *pipeline.Alert) bool { return a.Status == "resolved" })
 	}

@@ -130,13 +130,23 @@ func (c *Config) wants(sink string, a *pipeline.Alert) (via *Route, ok bool) {
 			continue
 		}
 		if slices.Contains(r.To, sink) {
-			return r, a.Status != "resolved" || r.SendResolved == nil || *r.SendResolved
+			return r, a.Status != "resolved" || !isEnd(a) || r.SendResolved == nil || *r.SendResolved
 		}
 		if !r.Continue {
 			return nil, false
 		}
 	}
 	return nil, false
+}
+
+// isEnd reports whether a, which is resolved, is the end of something: what is over the
+// budget is closed from the start.
+func isEnd(a *pipeline.Alert) bool {
+	switch a.Change.Kind {
+	case "opened", "reopened", "succeeded":
+		return false
+	}
+	return true
 }
 
 // waits reports whether something that sink gets may have to wait: what takes every

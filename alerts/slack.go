@@ -154,7 +154,7 @@ func slackGroup(g *Group, list []*pipeline.Alert) object {
 
 func slackMessage(a *pipeline.Alert) object {
 	head := strings.ToUpper(a.Severity) + "  " + a.Title
-	if a.Status == "resolved" {
+	if a.Status == "resolved" && isEnd(a) {
 		head = "Over: " + a.Title
 	}
 	blocks := []object{{"type": "header", "text": object{"type": "plain_text", "text": cut(head, 150)}}}

@@ -82,7 +82,7 @@ func listed(list []*pipeline.Alert, n int) []string {
 			return append(out, "and "+thousands(int64(len(list)-n))+" more")
 		}
 		head := strings.ToUpper(a.Severity)
-		if a.Status == "resolved" {
+		if a.Status == "resolved" && isEnd(a) {
 			head = "OVER"
 		}
 		out = append(out, cut(head+"  "+a.Title+" ("+a.Change.Text+")", 300))
