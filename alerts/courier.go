@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,11 +30,8 @@ const (
 // is the sink: the circuit is open, and all wait in order, for as long as it takes.
 // There is never more than one attempt at a sink at a time.
 type courier struct {
+	turn    // what it is configured to do; mu guards writing it
 	name    string
-	sink    Sink
-	batch   int           // alerts in one attempt, at most
-	pace    time.Duration // between the beginnings of attempts, at least
-	cfg     *Config
 	store   Store
 	log     *zap.Logger
 	metrics *metrics
@@ -41,24 +39,24 @@ type courier struct {
 
 	cursor, saved int64 // taken care of; stored
 	head          head
-	ahead         map[int64]bool                            // sent though behind the head
-	pending       map[string][]int64                        // retries by alert, in order
-	waits         bool                                      // some route lets revisions wait; see group
-	barrier       int64                                     // the oldest that waits, 0 none
-	since         map[string]time.Time                      // alerts that wait
-	replaced      map[int64]bool                            // by later revisions
-	ledger        *ledger                                   // of a sink for people whose messages depend on those before; else nil
-	ready         []Row                                     // that are being sent, from the first open one
-	open          func(token string) (name string, ok bool) // names, where the sink is shown them
-	alone         int                                       // so many to come are sent one by one
-	down          bool                                      // nothing gets through
+	ahead         map[int64]bool       // sent though behind the head
+	pending       map[string][]int64   // retries by alert, in order
+	barrier       int64                // the oldest that waits, 0 none
+	since         map[string]time.Time // alerts that wait
+	replaced      map[int64]bool       // by later revisions
+	ledger        *ledger              // of a sink for people whose messages depend on those before; else nil
+	ready         []Row                // that are being sent, from the first open one
+	alone         int                  // so many to come are sent one by one
+	down          bool                 // nothing gets through
 	disabled      bool
 	pausedUntil   time.Time // as the sink asked
 	pacedUntil    time.Time
 	said          string // the error that was logged last
 
-	mu     sync.Mutex
-	status SinkStatus
+	mu      sync.Mutex
+	status  SinkStatus
+	next    *turn       // to be taken on before the next attempt; nil none
+	retired atomic.Bool // it is to end
 }
 
 // head is the oldest alert that is not taken.
@@ -89,13 +87,15 @@ const (
 
 func (c *courier) run(ctx context.Context) {
 	started := false
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !c.retired.Load() {
 		var wait time.Duration
-		var err error
-		if !started {
+		err := c.adopt(ctx)
+		switch {
+		case err != nil:
+		case !started:
 			err = c.start(ctx)
 			started = err == nil
-		} else {
+		default:
 			wait, err = c.step(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
@@ -116,6 +116,7 @@ func (c *courier) run(ctx context.Context) {
 	if c.cursor != c.saved { // skipped ones; sent ones are saved at once
 		_ = c.save(ctx)
 	}
+	c.unused()
 	if closer, ok := c.sink.(io.Closer); ok {
 		_ = closer.Close() // what was sent is taken
 	}
@@ -136,11 +137,6 @@ func (c *courier) start(ctx context.Context) error {
 		}
 	}
 	c.cursor, c.saved = seq, seq
-	if c.ledger != nil {
-		if err := c.loadTold(ctx); err != nil {
-			return err
-		}
-	}
 	return c.loadRetries(ctx)
 }
 
@@ -230,7 +226,7 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 
 // halted reports whether nothing may be sent now.
 func (c *courier) halted() bool {
-	return c.disabled || time.Until(c.pausedUntil) > 0 || time.Until(c.pacedUntil) > 0
+	return c.disabled || c.retired.Load() || c.handed() || time.Until(c.pausedUntil) > 0 || time.Until(c.pacedUntil) > 0
 }
 
 // row takes care of rows[0], the oldest open one; false when it has to wait.

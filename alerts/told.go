@@ -156,18 +156,17 @@ func (l *ledger) take() (c ToldChange, ok bool) {
 // stored forgets the changes that take returned.
 func (l *ledger) stored() { clear(l.alerts); clear(l.changed) }
 
-// loadTold learns what the sink knows.
-func (c *courier) loadTold(ctx context.Context) error {
+// loadTold reads what the sink knows.
+func (c *courier) loadTold(ctx context.Context) (*ledger, error) {
 	told, err := c.store.Told(ctx, c.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	groups, err := c.store.SinkGroups(ctx, c.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.ledger = newLedger(told, groups)
-	return nil
+	return newLedger(told, groups), nil
 }
 
 // placed is where an alert belongs at the sink by route: an alert stays in the group
