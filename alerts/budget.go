@@ -60,3 +60,21 @@ func hourOf(t pipeline.Time) pipeline.Time {
 	}
 	return t - h
 }
+
+// Configure makes cfg and versions those of what is said from here on. Under lower
+// bounds what is beyond them stays until it ends.
+func (b *Book) Configure(cfg Config, versions pipeline.AlertVersions) {
+	b.cfg, b.versions = cfg.bounded(), versions
+}
+
+// bounded is c with bounds where it has none.
+func (c Config) bounded() Config {
+	d := DefaultConfig()
+	if c.MaxOpen <= 0 {
+		c.MaxOpen = d.MaxOpen
+	}
+	if c.MaxResolved <= 0 {
+		c.MaxResolved = d.MaxResolved
+	}
+	return c
+}

@@ -110,6 +110,9 @@ type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
+	// Notes says what somebody should know of a weir that is ready, one sentence each;
+	// nil says nothing.
+	Notes func() []string
 	// Blindspots returns what cannot be detected, as the JSON text of the answer.
 	Blindspots func() ([]byte, error)
 	// Through is the event time that detection has reached; 0 for none yet.
@@ -356,7 +359,13 @@ func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
 	}
-	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	text := "ready\n"
+	if c.Notes != nil {
+		for _, note := range c.Notes() {
+			text += "note: " + note + "\n"
+		}
+	}
+	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
 }
 
 //go:embed openapi.json

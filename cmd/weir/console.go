@@ -23,7 +23,7 @@ func (s *service) newServer() *http.Server { return console.NewServer(s.consoleO
 
 func (s *service) consoleOptions() console.Options {
 	o := console.Options{
-		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
+		Store: consoleStore{s.db}, Waits: s.waits, Notes: s.notes, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
