@@ -49,8 +49,10 @@ type Store interface {
 
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
-	// severities select alerts; none select all.
-	FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error)
+	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
+	// FeedAt returns the place in front of the first row of a feed that was made
+	// at t or later; ok is false while there is none.
+	FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error)
 	// FeedBounds returns the highest seq that was removed from a feed, and the
 	// highest one that was given; 0 for none.
 	FeedBounds(ctx context.Context, feed string) (removed, last int64, err error)
@@ -78,7 +80,15 @@ type Store interface {
 // Alert is one revision in the feed.
 type Alert struct {
 	Seq  int64  // place in the feed: grows, never used twice
-	JSON []byte // the weir.alert/1 object
+	JSON []byte // the weir.alert/1 object; of a feed in another format that form
+}
+
+// FeedFilter selects rows of a feed.
+type FeedFilter struct {
+	Feed     string
+	Severity []string // of alerts; none select all
+	Format   string   // of alerts, one of feedFormats
+	Until    int64    // no row behind this seq
 }
 
 // AlertFilter selects alerts. Zero fields select everything; times are those of

@@ -279,7 +279,9 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 			case []any:
 				text = strings.ReplaceAll(strings.Trim(text, "[]"), " ", ",")
 			}
-			all.Set(name, text)
+			if name != "start" || documented["since"] == nil { // one place to begin
+				all.Set(name, text)
+			}
 			if got := code(path, url.Values{name: {text}}.Encode()); got != 200 {
 				t.Errorf("%s: the example %s=%s is refused", path, name, text)
 			}

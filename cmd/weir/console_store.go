@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"weir/alerts"
 	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
@@ -14,19 +15,35 @@ import (
 // The feeds, tokens and the audit of the embedded store, as the console wants
 // them.
 
-func (s consoleStore) FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) ([]console.Alert, int64, error) {
-	if feed == "audit" {
+func (s consoleStore) FeedPage(ctx context.Context, f console.FeedFilter, seq int64, limit int) ([]console.Alert, int64, error) {
+	if f.Feed == "audit" {
 		rows, err := s.db.AuditAfter(ctx, seq, limit)
-		list := make([]console.Alert, len(rows))
+		list := make([]console.Alert, 0, len(rows))
 		for i := range rows {
-			list[i] = console.Alert{Seq: rows[i].Seq, JSON: auditRow(&rows[i])}
+			if rows[i].Seq > f.Until {
+				break
+			}
+			list = append(list, console.Alert{Seq: rows[i].Seq, JSON: auditRow(&rows[i])})
 			seq = rows[i].Seq
 		}
 		return list, seq, err
 	}
-	stored, through, err := s.db.FeedPage(ctx, seq, severities, limit)
-	list, err := s.alerts(ctx, stored, err)
+	stored, through, err := s.db.FeedPage(ctx, seq, f.Until, f.Severity, limit)
+	write := alerts.AppendCIM
+	if f.Format != "cim" {
+		write = func(dst []byte, a *pipeline.Alert) []byte {
+			return alerts.AppendFormat(dst, a, alerts.Format(f.Format), "")
+		}
+	}
+	list, err := s.write(ctx, stored, err, write)
 	return list, through, err
+}
+
+func (s consoleStore) FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error) {
+	if feed == "audit" {
+		return s.db.AuditAt(ctx, t)
+	}
+	return s.db.FeedAt(ctx, t)
 }
 
 // auditRow is a row of the audit as its feed has it: the entry is the text that
