@@ -67,6 +67,12 @@ type Store interface {
 	// Token returns a token by its id, also one that may not be used any more.
 	Token(ctx context.Context, id string) (k Token, ok bool, err error)
 	UseToken(ctx context.Context, id string, at pipeline.Time) error
+	// Tokens lists all tokens, the oldest first.
+	Tokens(ctx context.Context) ([]Token, error)
+	// CreateToken and RevokeToken store the change and its entry in the audit, both
+	// or neither. Revoking one that is not stored is ErrNoToken.
+	CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error
+	RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error
 	// Triage returns what people made of an alert, and the revision of that: nil
 	// and 0 before anybody did. ok is false for an alert that is not stored.
 	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
@@ -153,7 +159,8 @@ type console struct {
 	shut    atomic.Bool   // a token was made: no more answers without one
 	rates   rates
 	uses    uses
-	denials denials
+	denials trickle
+	minted  trickle
 	readers readers
 	seals   seals
 	stop    context.Context // ends when the server shuts down
@@ -162,6 +169,8 @@ type console struct {
 func newConsole(o Options) *console {
 	c := &console{Options: o, turns: make(chan struct{}, maxAnswering), stop: context.Background()}
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
+	c.denials = trickle{most: maxDenials, every: denialsEvery}
+	c.minted = trickle{most: maxMinted, every: mintedEvery}
 	c.uses.last = map[string]time.Time{}
 	c.seals = seals{key: o.Pepper.sum("feed cursor", nil)}
 	c.readers = readers{console: c, places: map[readerKey]*place{}, seen: map[string]time.Time{}}
@@ -249,7 +258,7 @@ type route struct {
 // routes is all there is, and who may what; the OpenAPI document has the same.
 func (c *console) routes() []route {
 	const people = Viewer | Analyst | Engineer | Admin
-	const get, post, patch = http.MethodGet, http.MethodPost, http.MethodPatch
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
@@ -262,6 +271,9 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
 		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
+		{post, "/api/v1/tokens", Admin, true, c.createToken},
+		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},

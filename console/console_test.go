@@ -239,7 +239,10 @@ func TestAnswers(t *testing.T) {
 			}
 			continue
 		}
-		if !strings.HasSuffix(path, "/stream") {
+		switch {
+		case r.noLocal:
+			f("HEAD", path, 403, problems, "")
+		case !strings.HasSuffix(path, "/stream"):
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {

@@ -153,6 +153,37 @@ func (s *fakeStore) Token(_ context.Context, id string) (Token, bool, error) {
 	return Token{}, false, nil
 }
 
+func (s *fakeStore) Tokens(context.Context) ([]Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.tokens), s.err
+}
+
+func (s *fakeStore) CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = append(s.tokens, k)
+	return nil
+}
+
+func (s *fakeStore) RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.tokens {
+		if s.tokens[i].ID == id {
+			s.tokens[i].Revoked = at
+			return nil
+		}
+	}
+	return ErrNoToken
+}
+
 func (s *fakeStore) UseToken(_ context.Context, id string, at pipeline.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -364,6 +364,13 @@ func TestDocumentExamples(t *testing.T) {
 		},
 		"#/components/schemas/DecisionList":  func() any { return new(decisionList) },
 		"#/components/schemas/RevealRequest": func() any { return new(revealRequest) },
+		"#/components/schemas/TokenRequest":  func() any { return new(tokenRequest) },
+		"#/components/schemas/TokenMade":     func() any { return new(tokenMade) },
+		"#/components/schemas/TokenList": func() any {
+			return new(struct {
+				Data []tokenView `json:"data"`
+			})
+		},
 		"#/components/schemas/TriageRequest": func() any { return new(triageRequest) },
 		"#/components/schemas/Triaged": func() any {
 			return new(struct {
@@ -560,6 +567,7 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 	walk("heartbeat", d.at("components", "schemas", "Heartbeat"), reflect.TypeFor[heartbeat]())
 	walk("audit entry", d.at("components", "schemas", "AuditEntry"), reflect.TypeFor[AuditEntry]())
 	walk("decision", d.at("components", "schemas", "Decision"), reflect.TypeFor[decision]())
+	walk("token", d.at("components", "schemas", "ApiToken"), reflect.TypeFor[tokenView]())
 	walk("reader", d.at("components", "schemas", "ReaderList", "properties", "data"), reflect.TypeFor[[]readerView]())
 	if looked < 100 {
 		t.Errorf("looked at %d members only", looked)

@@ -87,7 +87,28 @@ func (s consoleStore) HasTokens(ctx context.Context) (bool, error) { return s.db
 
 func (s consoleStore) Token(ctx context.Context, id string) (console.Token, bool, error) {
 	k, ok, err := s.db.Token(ctx, id)
-	return console.Token{ID: k.ID, Name: k.Name, MAC: k.MAC, Roles: k.Roles, Expires: k.Expires, Revoked: k.Revoked}, ok, err
+	return console.Token(k), ok, err
+}
+
+func (s consoleStore) Tokens(ctx context.Context) ([]console.Token, error) {
+	stored, err := s.db.Tokens(ctx)
+	list := make([]console.Token, len(stored))
+	for i, k := range stored {
+		list[i] = console.Token(k)
+	}
+	return list, err
+}
+
+func (s consoleStore) CreateToken(ctx context.Context, k console.Token, at pipeline.Time, audit []byte) error {
+	return s.db.CreateToken(ctx, storage.Token(k), storage.AuditEntry{Time: at, Body: audit})
+}
+
+func (s consoleStore) RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error {
+	err := s.db.RevokeToken(ctx, id, at, storage.AuditEntry{Time: at, Body: audit})
+	if errors.Is(err, storage.ErrNoToken) {
+		return fmt.Errorf("%w: %w", console.ErrNoToken, err)
+	}
+	return err
 }
 
 func (s consoleStore) UseToken(ctx context.Context, id string, at pipeline.Time) error {
