@@ -130,6 +130,9 @@ func (t *tx) appendBlock(b *pipeline.Block, payload []byte) (position int64, fre
 		ON CONFLICT DO UPDATE SET source = excluded.source, cause_to = excluded.cause_to, cursor = excluded.cursor,
 		requests = requests + excluded.requests, lines = lines + excluded.lines, rejected = rejected + excluded.rejected`,
 		id, b.Source, b.Cause.From, b.Cause.To, b.Cursor, len(b.Requests), b.Rejects.Lines, rejected)
+	if err == nil && b.Receipt != nil {
+		err = t.putReceipt(id, b.Receipt)
+	}
 	return position, true, err
 }
 
