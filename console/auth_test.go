@@ -55,6 +55,7 @@ func wantRoles() map[string]string {
 		"GET /api/v1/feed/audit/stream":  "admin auditor",
 		"GET /api/v1/feed/readers":       "engineer feed admin auditor",
 		"GET /api/v1/decisions":          "analyst engineer feed admin",
+		"GET /api/v1/endpoints/limits":   "analyst engineer feed admin",
 		"GET /api/v1/tokens":             "admin",
 		"POST /api/v1/tokens":            "admin",
 		"DELETE /api/v1/tokens/{id}":     "admin",

@@ -143,6 +143,9 @@ type Options struct {
 	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
 	// turns decisions off.
 	NeverBlock func(netip.Prefix) string
+	// Limits returns what clients may be held to, nil before it is known; a nil
+	// func turns that off.
+	Limits func() *Limits
 }
 
 // What an answer may cost.
@@ -271,6 +274,7 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
 		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{get, "/api/v1/endpoints/limits", Analyst | Engineer | Feed | Admin, false, c.limits},
 		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
 		{post, "/api/v1/tokens", Admin, true, c.createToken},
 		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},

@@ -244,6 +244,11 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 			q.one("format", "")
 			return q.err()
 		},
+		"/api/v1/endpoints/limits": func(q *query) error {
+			q.one("format", "")
+			q.one("by", "")
+			return q.err()
+		},
 		"/api/v1/feed/alerts/stream": func(q *query) error { _, err := q.feedStreamQuery(feedAlerts); return err },
 		"/api/v1/feed/audit/stream":  func(q *query) error { _, err := q.feedStreamQuery(feedAudit); return err },
 	}
@@ -364,6 +369,7 @@ func TestDocumentExamples(t *testing.T) {
 		},
 		"#/components/schemas/DecisionList":  func() any { return new(decisionList) },
 		"#/components/schemas/RevealRequest": func() any { return new(revealRequest) },
+		"#/components/schemas/LimitList":     func() any { return new(limitsView) },
 		"#/components/schemas/TokenRequest":  func() any { return new(tokenRequest) },
 		"#/components/schemas/TokenMade":     func() any { return new(tokenMade) },
 		"#/components/schemas/TokenList": func() any {
@@ -567,6 +573,7 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 	walk("heartbeat", d.at("components", "schemas", "Heartbeat"), reflect.TypeFor[heartbeat]())
 	walk("audit entry", d.at("components", "schemas", "AuditEntry"), reflect.TypeFor[AuditEntry]())
 	walk("decision", d.at("components", "schemas", "Decision"), reflect.TypeFor[decision]())
+	walk("limit", d.at("components", "schemas", "EndpointLimit"), reflect.TypeFor[EndpointLimit]())
 	walk("token", d.at("components", "schemas", "ApiToken"), reflect.TypeFor[tokenView]())
 	walk("reader", d.at("components", "schemas", "ReaderList", "properties", "data"), reflect.TypeFor[[]readerView]())
 	if looked < 100 {

@@ -28,7 +28,7 @@ func (s *service) consoleOptions() console.Options {
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
 	if s.never != nil {
-		o.NeverBlock = s.never.Why
+		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}
 	return o
 }

@@ -115,6 +115,7 @@ type service struct {
 	labels   map[string]map[string]string // by source
 	trace    func(detectors.Traced)       // of a replay; nil in the service
 	status   status
+	limits   atomic.Pointer[console.Limits] // nil before they are known
 	blind    atomic.Pointer[blindLive]
 	listen   func() (net.Listener, error) // for the console; nil as configured
 }
@@ -181,6 +182,9 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
+	if s.never != nil {
+		late.Go(func() { s.keepLimits(lateCtx) })
+	}
 	if s.auditKey != nil {
 		late.Go(func() { s.keepAuditSigned(lateCtx) })
 	}

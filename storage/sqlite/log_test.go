@@ -231,3 +231,33 @@ func TestReceipts(t *testing.T) {
 	}
 	f(7, 5, false)
 }
+
+// RecentFrom finds where the newest requests begin, by time and by number.
+func TestRecentFrom(t *testing.T) {
+	db := openTest(t)
+	ctx := t.Context()
+	f := func(since pipeline.Time, requests, want int64) {
+		t.Helper()
+		if got, err := db.RecentFrom(ctx, since, requests); err != nil || got != want {
+			t.Errorf("since %d, %d requests: %d %v, want %d", since-testStart, requests, got, err, want)
+		}
+	}
+	f(testStart, 10, 0)
+	for i := range int64(6) {
+		b := &pipeline.Block{Source: "x", SourceID: 7, Cause: pipeline.CauseRange{From: i * 10, To: i*10 + 10}, Watermark: testStart}
+		if i != 4 { // a heartbeat
+			b.Requests = make([]pipeline.Request, 3)
+			for k := range b.Requests {
+				b.Requests[k].Time = testStart.Add(time.Duration(i) * time.Hour)
+			}
+		}
+		if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f(testStart, 100, 1)
+	f(testStart.Add(2*time.Hour), 100, 3)
+	f(testStart, 4, 4)
+	f(testStart, 3, 6)
+	f(testStart.Add(9*time.Hour), 3, 0)
+}
