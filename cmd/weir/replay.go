@@ -49,6 +49,7 @@ type replay struct {
 	workers  int                             // 0: one
 	again    *pipeline.Reidentify            // what amend does under another configuration; may be nil
 	onBatch  func([]pipeline.Ordered)        // told of every batch before it is detected; may be nil
+	finding  func(*pipeline.Finding, fate)   // told of every finding; may be nil
 	amend    func(*pipeline.Block)           // told of every block before it is detected; may be nil
 	until    pipeline.Time                   // of the store: event time at which to stop; 0 none
 	progress func(done float64, lines int64) // told now and then; may be nil
@@ -136,7 +137,7 @@ func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detecto
 	if err != nil {
 		return nil, err
 	}
-	e.onBatch = p.onBatch
+	e.onBatch, e.onFinding = p.onBatch, p.finding
 	a := &analysis{cfg: p.cfg, keys: p.keys, engine: e, latest: map[string]pipeline.Alert{}, bar: newProgress(io.Discard, true), onAlert: each}
 	a.o.workers = max(1, p.workers)
 	read, size := int64(0), p.size()
@@ -184,6 +185,7 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 	if err := p.sources(ctx, d.e); err != nil {
 		return nil, err
 	}
+	d.e.onFinding = p.finding
 	if p.onBatch != nil {
 		d.e.onBatch = p.onBatch
 	}
