@@ -35,6 +35,7 @@ func commands() []command {
 		{"analyze", "look through log files once and print the alerts", runAnalyze},
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
 		{"explain", "say how a line is read, why an alert fired, why one did not", runExplain},
+		{"backtest", "what another configuration would change: alerts gained, lost, moved", runBacktest},
 		{"verify", "recompute an alert from its input, bit for bit", runVerify},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
