@@ -146,6 +146,7 @@ type console struct {
 	denials denials
 	readers readers
 	seals   seals
+	app     *pages          // nil where only machines ask
 	stop    context.Context // ends when the server shuts down
 }
 
@@ -163,6 +164,7 @@ func newConsole(o Options) *console {
 // same registry stay the first one's.
 func NewServer(o Options) *http.Server {
 	c := newConsole(o)
+	c.app = newApp()
 	stop, cancel := context.WithCancel(context.Background())
 	c.stop = stop
 	if o.Register != nil {
@@ -198,6 +200,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
+	c.app = newApp()
 	return c.guard(c.mux(c.routes()))
 }
 
@@ -223,6 +226,9 @@ func (c *console) mux(routes []route) *http.ServeMux {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if c.app != nil && c.app.serve(w, r) {
+			return
+		}
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
 	return mux
