@@ -17,6 +17,15 @@ import { useQueryClient } from "@tanstack/react-query";
 import { setCsrf } from "./api/client";
 
 const SignIn = lazy(() => import("./pages/sign-in"));
+const Principal = lazy(() => import("./pages/principal"));
+const Endpoints = lazy(() => import("./pages/endpoints"));
+const Campaigns = lazy(() => import("./pages/campaigns"));
+const Detectors = lazy(() => import("./pages/detectors"));
+const Tuning = lazy(() => import("./pages/tuning"));
+const Suppressions = lazy(() => import("./pages/suppressions"));
+const System = lazy(() => import("./pages/system"));
+const Users = lazy(() => import("./pages/users"));
+const Audit = lazy(() => import("./pages/audit"));
 
 interface Place {
   path: string;
@@ -29,10 +38,19 @@ interface Place {
 
 const places: Place[] = [
   { path: "/alerts", name: "Alerts", icon: "alerts", key: "a", page: AlertsPage },
+  { path: "/campaigns", name: "Campaigns", icon: "campaigns", key: "c", page: Campaigns },
+  { path: "/endpoints", name: "Endpoints", icon: "endpoints", key: "e", page: Endpoints },
+  { path: "/detectors", name: "Detectors", icon: "detectors", key: "d", page: Detectors, may: "detectors" },
+  { path: "/suppressions", name: "Suppressions", icon: "suppressions", key: "s", page: Suppressions },
+  { path: "/tuning", name: "Tuning", icon: "tuning", key: "t", page: Tuning, may: "backtest" },
+  { path: "/system", name: "System", icon: "system", key: "y", page: System, may: "system" },
+  { path: "/users", name: "Users", icon: "users", key: "u", page: Users },
+  { path: "/audit", name: "Audit", icon: "audit", key: "l", page: Audit, may: "audit" },
 ];
 
 function pageOf(path: string, may: (what: string) => boolean) {
   if (path.startsWith("/alerts/")) return <AlertPage key={path} id={decodeURIComponent(path.slice("/alerts/".length))} />;
+  if (path.startsWith("/principals/")) return <Principal key={path} />;
   const place = places.find((p) => (path === p.path || path.startsWith(p.path + "/")) && (!p.may || may(p.may)));
   if (place) return <place.page />;
   return (

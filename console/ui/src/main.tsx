@@ -8,6 +8,7 @@ import "./styles/base.css";
 import "./styles/parts.css";
 import "./styles/list.css";
 import "./styles/alert.css";
+import "./styles/pages.css";
 
 applyTheme();
 

@@ -24,6 +24,8 @@ export interface SuppressionMatch {
 }
 
 export interface Preview {
+  days?: number;
+  truncated?: boolean;
   alerts: number;
   pages: number;
   succeeded: number;
@@ -36,7 +38,6 @@ const periods = [
   { id: "7d", text: "7 days" },
   { id: "30d", text: "30 days" },
 ];
-const seconds: Record<string, number> = { "4h": 14_400, "24h": 86_400, "7d": 604_800, "30d": 2_592_000 };
 
 export function useLatest(id: string) {
   return useQuery({
@@ -57,10 +58,10 @@ function matchOf(a: Alert, parts: string[]): SuppressionMatch {
   return m;
 }
 
-function PreviewBox({ match }: { match: SuppressionMatch }) {
+function PreviewBox({ match, alert }: { match: SuppressionMatch; alert: string }) {
   const q = useQuery({
-    queryKey: ["suppression-preview", match],
-    queryFn: ({ signal }) => ask<Preview>("/api/v1/suppressions/preview", { method: "POST", body: { match }, signal }),
+    queryKey: ["suppression-preview", match, alert],
+    queryFn: ({ signal }) => ask<Preview>("/api/v1/suppressions/preview", { method: "POST", body: { match, alert, days: 30 }, signal }),
     staleTime: 60_000,
     retry: false,
   });
@@ -71,7 +72,7 @@ function PreviewBox({ match }: { match: SuppressionMatch }) {
   return (
     <div className="preview" role="status">
       <p>
-        In the alerts that are stored it would have hidden <strong>{plural(p.alerts, "alert")}</strong>, {integer(p.pages)} of them pages
+        In {p.days ? `the last ${p.days} days` : "the alerts that are stored"} it would have hidden <strong>{plural(p.alerts, "alert")}</strong>, {integer(p.pages)} of them pages
         {p.succeeded > 0 ? (
           <>
             {" "}
@@ -112,11 +113,10 @@ function SuppressForm({ alert, close }: { alert: Alert; close: () => void }) {
   const submit = async (e: FormEvent) => {
     e.preventDefault();
     if (!ready) return;
-    const expires = new Date(Date.now() + (seconds[period] ?? 86_400) * 1000).toISOString();
     try {
       const made = await ask<{ id?: string; data?: { id: string } }>("/api/v1/suppressions", {
         method: "POST",
-        body: { match, expires, reason: reason.trim(), alert: alert.id },
+        body: { match, for: period, reason: reason.trim(), alert: alert.id },
       });
       close();
       const id = made.id ?? made.data?.id ?? "";
@@ -150,7 +150,7 @@ function SuppressForm({ alert, close }: { alert: Alert; close: () => void }) {
           </Checkbox>
         ))}
       </CheckboxGroup>
-      {parts.length > 0 ? <PreviewBox match={match} /> : <p className="bad">Choose at least one: nothing may hide everything.</p>}
+      {parts.length > 0 ? <PreviewBox match={match} alert={alert.id} /> : <p className="bad">Choose at least one: nothing may hide everything.</p>}
       <RadioGroup className="radios inline" value={period} onChange={setPeriod}>
         <Label>For</Label>
         {periods.map((p) => (

@@ -1,6 +1,6 @@
 // One alert: the reason first, then who, what came of it, what to do, and the
 // evidence.
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useMemo, useState } from "react";
 import { Button } from "react-aria-components";
 import { useActions } from "../alerts/actions";
@@ -10,8 +10,9 @@ import { lastList } from "../alerts/list";
 import { AccountName, RevealButton } from "../alerts/reveal";
 import { SuppressButton, suppressFrom, useLatest } from "../alerts/suppress";
 import type { Target } from "../alerts/triage";
-import { ask, isMissing, Problem } from "../api/client";
+import { isMissing } from "../api/client";
 import { useLive } from "../api/live";
+import { usePart } from "../api/part";
 import { useMay } from "../api/session";
 import type { Alert, ApiRequest, AuditEntry, Delivery, PrincipalPage, Related, RevisionRow, Triage } from "../api/types";
 import { bytes, duration, integer, plural, word } from "../lib/format";
@@ -30,22 +31,6 @@ const Timeline = lazy(() => import("../ui/timeline"));
 export function triageOf(a: Alert): Triage {
   const t = a.envelope.triage as Partial<Triage>;
   return { revision: t.revision ?? 0, status: t.status ?? "new", assignee: t.assignee ?? "", verdict: t.verdict ?? "", tags: t.tags ?? [], comments: t.comments ?? [], time: t.time ?? null, who: t.who ?? "" };
-}
-
-/** usePart asks for a part of the page that this weir may not have. */
-function usePart<T>(key: unknown[], path: string, query: Record<string, string | number | boolean> = {}, enabled = true) {
-  return useQuery({
-    queryKey: key,
-    queryFn: async ({ signal }) => {
-      try {
-        return await ask<T>(path, { query, signal });
-      } catch (e) {
-        if (isMissing(e) || (e instanceof Problem && e.status === 403)) return null;
-        throw e;
-      }
-    },
-    enabled,
-  });
 }
 
 function succeeded(a: Alert) {
@@ -226,14 +211,14 @@ function Requests({ a }: { a: Alert }) {
     ["principal-of", a.id, since, until],
     `/api/v1/principals/${a.principal.kind}/${encodeURIComponent(a.principal.value)}`,
     { since, until, step: span > 12 * 3600_000 ? "hour" : "minute" },
-    may && person,
+    { enabled: may && person },
   );
-  const list = usePart<{ data: (ApiRequest & { evidence?: boolean })[]; more: boolean; evidence?: { marked: number; basis: string } }>(["requests-of", a.id, a.revision], `/api/v1/alerts/${a.id}/requests`, { limit: 200 }, may);
+  const list = usePart<{ data: (ApiRequest & { evidence?: boolean })[]; more: boolean; evidence?: { marked: number; basis: string } }>(["requests-of", a.id, a.revision], `/api/v1/alerts/${a.id}/requests`, { limit: 200 }, { enabled: may });
   const plain = usePart<{ data: ApiRequest[]; more: boolean }>(
     ["requests-plain", a.id, since, until],
     "/api/v1/requests",
     { principal: `${a.principal.kind}:${a.principal.value}`, since, until, limit: 5000 },
-    may && person && series.data === null,
+    { enabled: may && person && series.data === null },
   );
   const [all, setAll] = useState(false);
   const bars = useMemo((): Bars | null => {
