@@ -146,7 +146,6 @@ type console struct {
 	denials denials
 	readers readers
 	seals   seals
-	app     *pages          // nil where only machines ask
 	stop    context.Context // ends when the server shuts down
 }
 
@@ -164,13 +163,12 @@ func newConsole(o Options) *console {
 // same registry stay the first one's.
 func NewServer(o Options) *http.Server {
 	c := newConsole(o)
-	c.app = newApp()
 	stop, cancel := context.WithCancel(context.Background())
 	c.stop = stop
 	if o.Register != nil {
 		_ = o.Register.Register(&c.readers)
 	}
-	s := newServer(o, c.guard(c.mux(c.routes())))
+	s := newServer(o, c.guard(withApp(c.mux(c.routes()))))
 	s.RegisterOnShutdown(cancel)
 	return s
 }
@@ -200,8 +198,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
-	c.app = newApp()
-	return c.guard(c.mux(c.routes()))
+	return c.guard(withApp(c.mux(c.routes())))
 }
 
 // mux answers routes, and every other method and path with a problem.
@@ -226,9 +223,6 @@ func (c *console) mux(routes []route) *http.ServeMux {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if c.app != nil && c.app.serve(w, r) {
-			return
-		}
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
 	return mux

@@ -43,8 +43,8 @@ type pages struct {
 	index *asset
 }
 
-// newApp is the app that is built in.
-func newApp() *pages {
+// withApp serves the app that is built in before it asks next.
+func withApp(next http.Handler) http.Handler {
 	dist, err := fs.Sub(built, "ui/dist")
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -53,7 +53,11 @@ func newApp() *pages {
 	if err != nil {
 		panic("BUG: read what is built in: " + err.Error())
 	}
-	return p
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !p.serve(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 func newPages(dist fs.FS) (*pages, error) {
