@@ -190,7 +190,7 @@ func NewServer(o Options) *http.Server {
 	if o.Register != nil {
 		_ = o.Register.Register(&c.readers)
 	}
-	s := newServer(o, c.guard(c.mux(c.routes())))
+	s := newServer(o, c.guard(withApp(c.mux(c.routes()))))
 	s.RegisterOnShutdown(cancel)
 	return s
 }
@@ -220,7 +220,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
-	return c.guard(c.mux(c.routes()))
+	return c.guard(withApp(c.mux(c.routes())))
 }
 
 // mux answers routes, and every other method and path with a problem.
