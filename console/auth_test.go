@@ -36,28 +36,35 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
+const goodSuppression = `{"match":{"detector":"auth.bruteforce","principal":{"kind":"ip","value":"203.0.113.7"}},"reason":"a test of the partner"}`
+
 const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
 
 // wantRoles is who may what, written once more by hand: a change to the table of
 // routes is a change here.
 func wantRoles() map[string]string {
 	return map[string]string{
-		"GET /api/v1/alerts":             "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}":        "viewer analyst engineer admin",
-		"PATCH /api/v1/alerts/{id}":      "analyst engineer admin",
-		"GET /api/v1/requests":           "analyst engineer admin",
-		"GET /api/v1/blindspots":         "viewer analyst engineer admin auditor",
-		"GET /api/v1/feed/alerts":        "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/alerts/stream": "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/audit":         "admin auditor",
-		"GET /api/v1/feed/audit/stream":  "admin auditor",
-		"GET /api/v1/feed/readers":       "engineer feed admin auditor",
-		"GET /api/v1/decisions":          "analyst engineer feed admin",
-		"POST /api/v1/reveal":            "analyst engineer admin",
-		"GET /api/v1/openapi.json":       "viewer analyst engineer feed admin auditor",
-		"GET /metrics":                   "viewer analyst engineer feed admin",
-		"GET /healthz":                   "everybody",
-		"GET /readyz":                    "everybody",
+		"GET /api/v1/alerts":                "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}":           "viewer analyst engineer admin",
+		"PATCH /api/v1/alerts/{id}":         "analyst engineer admin",
+		"GET /api/v1/requests":              "analyst engineer admin",
+		"GET /api/v1/blindspots":            "viewer analyst engineer admin auditor",
+		"GET /api/v1/feed/alerts":           "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/alerts/stream":    "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/audit":            "admin auditor",
+		"GET /api/v1/feed/audit/stream":     "admin auditor",
+		"GET /api/v1/feed/readers":          "engineer feed admin auditor",
+		"GET /api/v1/decisions":             "analyst engineer feed admin",
+		"POST /api/v1/reveal":               "analyst engineer admin",
+		"GET /api/v1/suppressions":          "viewer analyst engineer admin auditor",
+		"POST /api/v1/suppressions":         "analyst engineer admin",
+		"GET /api/v1/suppressions/{id}":     "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/suppressions/{id}":  "analyst engineer admin",
+		"POST /api/v1/suppressions/preview": "viewer analyst engineer admin",
+		"GET /api/v1/openapi.json":          "viewer analyst engineer feed admin auditor",
+		"GET /metrics":                      "viewer analyst engineer feed admin",
+		"GET /healthz":                      "everybody",
+		"GET /readyz":                       "everybody",
 	}
 }
 
@@ -66,6 +73,7 @@ func wantRoles() map[string]string {
 func TestRoutesAndRoles(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1", Expires: pipeline.MaxTime}}}
 	o := options(s)
 	h := newHandler(o)
 	tokens := map[string]string{}
@@ -112,6 +120,9 @@ func TestRoutesAndRoles(t *testing.T) {
 				switch method {
 				case http.MethodPost:
 					body = goodReveal
+					if strings.Contains(path, "suppressions") {
+						body = goodSuppression
+					}
 				case http.MethodPatch:
 					body = goodTriage
 				}
