@@ -385,8 +385,19 @@ func big(n uint64) string {
 	return thousands(int64(n))
 }
 
-// silence is the line of configuration that stops alerts like this one.
+// silence says what keeps a from sinks, or pierced that, else the line of
+// configuration that stops alerts like this one.
 func silence(a *pipeline.Alert) string {
+	id, silent := a.Silent()
+	text := func(key string) string { s, _ := a.Envelope.Silence[key].(string); return printable(s) }
+	switch {
+	case id != "" && silent:
+		return "kept from sinks by " + printable(id) + ": " + text("reason") + " (" + text("author") + ")"
+	case id != "" && text("pierced") != "":
+		return "sent although " + printable(id) + " covers it: " + text("pierced")
+	case silent:
+		return "kept from sinks: campaign " + text("campaign") + " tells of it"
+	}
 	return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
 }
 

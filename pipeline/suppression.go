@@ -250,10 +250,9 @@ func (s *Silences) Forget() {
 
 // At reports whether any that can tell by a request is in force at t. It comes
 // before Aside.
-func (s *Silences) At(t Time) bool {
-	if len(s.list) == 0 {
-		return false
-	}
+func (s *Silences) At(t Time) bool { return len(s.list) > 0 && s.at(t) }
+
+func (s *Silences) at(t Time) bool {
 	if t < s.from || t >= s.until {
 		s.look(t)
 	}
