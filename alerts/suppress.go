@@ -151,3 +151,19 @@ func Silent(a *pipeline.Alert) bool {
 	_, silent := a.Silent()
 	return silent
 }
+
+// Hidden says what keeps a from sinks, or why it was sent although a suppression
+// covers it; "" where there is none.
+func Hidden(a *pipeline.Alert) string {
+	id, silent := a.Silent()
+	text := func(key string) string { s, _ := a.Envelope.Silence[key].(string); return printable(s) }
+	switch {
+	case id != "" && silent:
+		return "kept from sinks by suppression " + printable(id) + ": " + text("reason") + " (" + text("author") + ")"
+	case id != "" && text("pierced") != "":
+		return "sent although suppression " + printable(id) + " covers it: " + text("pierced")
+	case silent:
+		return "kept from sinks: campaign " + text("campaign") + " tells of it"
+	}
+	return ""
+}

@@ -385,18 +385,10 @@ func big(n uint64) string {
 	return thousands(int64(n))
 }
 
-// silence says what keeps a from sinks, or pierced that, else the line of
-// configuration that stops alerts like this one.
+// silence says what hides a, else the line of configuration that stops alerts like it.
 func silence(a *pipeline.Alert) string {
-	id, silent := a.Silent()
-	text := func(key string) string { s, _ := a.Envelope.Silence[key].(string); return printable(s) }
-	switch {
-	case id != "" && silent:
-		return "kept from sinks by " + printable(id) + ": " + text("reason") + " (" + text("author") + ")"
-	case id != "" && text("pierced") != "":
-		return "sent although " + printable(id) + " covers it: " + text("pierced")
-	case silent:
-		return "kept from sinks: campaign " + text("campaign") + " tells of it"
+	if hidden := Hidden(a); hidden != "" {
+		return hidden
 	}
 	return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
 }

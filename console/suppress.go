@@ -184,6 +184,9 @@ func (c *console) makeSuppression(w http.ResponseWriter, r *http.Request, who *c
 		return nil, &problem{Status: http.StatusForbidden, Detail: fmt.Sprintf("an analyst suppresses for %d days at most, an engineer for longer", analystSuppression/(24*time.Hour))}
 	}
 	s.ID, s.Author = "s_"+strings.ToLower(rand.Text()), who.name
+	if who.shell != nil {
+		s.Source = "shell"
+	}
 	if q.Alert != "" {
 		if s.Known, err = c.known(r.Context(), q.Alert); err != nil {
 			return nil, err

@@ -473,6 +473,9 @@ func explainClient(ctx context.Context, out io.Writer, f replayFlags, text strin
 	for _, id := range order {
 		a := latest[id]
 		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
+		if hidden := alerts.Hidden(&a); hidden != "" {
+			fmt.Fprintf(out, "    %s\n", hidden)
+		}
 	}
 	if !c.Full {
 		fmt.Fprintf(out, "It showed too little to be looked at closely: a handful of requests that worked and no login.\n")

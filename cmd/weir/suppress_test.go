@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,4 +217,161 @@ func TestSuppressedAcrossKills(t *testing.T) {
 	if list, err := db.Suppressions(t.Context(), 10); err != nil || len(list) != 1 || list[0].Hidden == 0 || list[0].Source != "config" {
 		t.Errorf("%+v %v", list, err)
 	}
+}
+
+// TestTwoTriesADay: who tries two accounts a day is one alert for weeks.
+func TestTwoTriesADay(t *testing.T) {
+	t.Parallel()
+	c := stageCase(t, filepath.Join("..", "..", "detectors", "testdata", "auth_stuffing", "attack_two_a_day.txtar"))
+	ids, kinds := map[string]bool{}, map[string]int{}
+	var first, last pipeline.Time
+	for _, a := range c.open(c.log("", c.lines)).alerts(t) {
+		if a.Principal.Value == "203.0.113.7" {
+			ids[a.ID] = true
+			kinds[a.Change.Kind]++
+			first, last = a.Window.First, a.Window.Last
+		}
+	}
+	if len(ids) != 1 || kinds["opened"] != 1 || kinds["reopened"] != 0 || last.Sub(first) < 14*24*time.Hour {
+		t.Errorf("%d alerts over %s: %v", len(ids), last.Sub(first), kinds)
+	}
+}
+
+// post asks a running weir with a token.
+func (d *daemon) post(t *testing.T, token, method, path, body string, into any) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, d.url()+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%s %s: %d %v %s", method, path, resp.StatusCode, err, answer)
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSuppressLive: in a running service an analyst suppresses a client, by the API
+// and from the shell; its alerts are shown and not sent; what it did under the
+// suppression counts for nothing when that ends, and a restart changes nothing.
+func TestSuppressLive(t *testing.T) {
+	t.Parallel()
+	hook := newReceiver(t)
+	dir := t.TempDir()
+	config, store := hook.config(t, dir), filepath.Join(dir, "weir.db")
+	text := strings.TrimSpace(string(weir(t, "token", "create", "-c", config, "--store", store, "--name", "anna", "--role", "analyst", "--role", "viewer").stdout))
+	now := time.Now().UTC()
+	var log strings.Builder
+	say := func(at time.Time, ip, method, path string, status int) {
+		fmt.Fprintf(&log, "%s - - [%s] \"%s %s HTTP/1.1\" %d 512 \"-\" \"curl/8.9\"\n", ip, at.Format("02/Jan/2006:15:04:05 -0700"), method, path, status)
+	}
+	file := filepath.Join(dir, "access.log")
+	write := func() {
+		t.Helper()
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(log.String()); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+	}
+	args := []string{"run", "-c", config, "--store", store, "--listen", "127.0.0.1:0", file}
+	d := startDaemon(t, args...)
+	d.waitReady(t)
+	say(now, "203.0.113.1", "GET", "/", 200)
+	write()
+	stored := func(n int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d requests are detected", n), d, func() bool {
+			db := openStored(t, store)
+			defer db.Close()
+			st, err := db.Stats(t.Context())
+			return err == nil && st.Requests == int64(n)
+		})
+	}
+	stored(1)
+	var s suppressionAnswer
+	d.post(t, text, "POST", "/api/v1/suppressions", `{"match":{"principal":{"kind":"ip","value":"198.51.100.7"},"endpoint":{"method":"POST","template":"/login"}},"reason":"their old client retries","for":"1h"}`, &s)
+	if s.ID == "" || s.Author != "anna" || s.State != "active" {
+		t.Fatalf("%+v", s)
+	}
+	for i := range 100 { // guessing by the suppressed, and by somebody else
+		at := now.Add(time.Duration(60+i) * time.Second)
+		say(at, "198.51.100.7", "POST", "/login", 401)
+		say(at, "198.51.100.8", "POST", "/login", 401)
+	}
+	say(now.Add(400*time.Second), "203.0.113.1", "GET", "/", 200)
+	write()
+	stored(202)
+	silent := func() (list []pipeline.Alert) {
+		var page struct{ Data []pipeline.Alert }
+		d.post(t, text, "GET", "/api/v1/alerts?principal=ip:198.51.100.7", "", &page)
+		return page.Data
+	}
+	eventually(t, "the suppressed client's alert is shown", d, func() bool { return len(silent()) == 1 })
+	if id, quiet := silent()[0].Silent(); id != s.ID || !quiet {
+		t.Errorf("%v", silent()[0].Envelope.Silence)
+	}
+	told := func(ip string) bool {
+		hook.mu.Lock()
+		defer hook.mu.Unlock()
+		return slices.ContainsFunc(hook.alerts, func(a pipeline.Alert) bool { return a.Principal.Value == ip })
+	}
+	eventually(t, "the other one is told of", d, func() bool { return told("198.51.100.8") })
+	d.post(t, text, "GET", "/api/v1/suppressions/"+s.ID, "", &s)
+	if s.Hidden != 1 {
+		t.Errorf("%d hidden, want 1", s.Hidden)
+	}
+
+	// It ends, for events from a moment on, and weir is killed on the way.
+	d.kill(t)
+	d = startDaemon(t, args...)
+	d.waitReady(t)
+	r := weir(t, "suppress", "end", s.ID, "-c", config, "--store", store)
+	if r.code != exitOK || !strings.Contains(r.stderr, "kept 1 alerts from sinks") {
+		t.Fatalf("%d %s", r.code, r.stderr)
+	}
+	if r := weir(t, "suppress", "list", "--url", d.url(), "--token-file", writeFile(t, dir, "token", []byte(text))); !strings.Contains(string(r.stdout), "ended") {
+		t.Errorf("%d %s %s", r.code, r.stdout, r.stderr)
+	}
+	for i := range 3 { // a few more are no case by themselves
+		say(now.Add(time.Duration(420+i)*time.Second), "198.51.100.7", "POST", "/login", 401)
+	}
+	for i := range 200 {
+		say(now.Add(time.Duration(430+i)*time.Second), "198.51.100.9", "POST", "/login", 401)
+	}
+	say(now.Add(800*time.Second), "203.0.113.1", "GET", "/", 200)
+	write()
+	stored(406)
+	eventually(t, "who came after it is told of", d, func() bool { return told("198.51.100.9") })
+	if told("198.51.100.7") {
+		t.Error("the suppressed client is told of")
+	}
+	if list := silent(); len(list) != 1 || list[0].Envelope.Silence["id"] != s.ID {
+		t.Errorf("%d alerts of the suppressed client", len(list))
+	}
+	if got := d.metric("weir_replay_differences"); got > 0 {
+		t.Errorf("weir_replay_differences %v", got)
+	}
+	d.stop(t)
+}
+
+// suppressionAnswer is what the test reads of a suppression.
+type suppressionAnswer struct {
+	ID, State, Author string
+	Hidden            int64
 }
