@@ -111,7 +111,10 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	if f.edition != "" {
 		p.edition, err = pipeline.ReadEdition(f.edition)
 	} else {
-		p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, nil)
+		var skip *unlearned
+		if skip, err = cfg.unlearnedFiles(p.keys, inputLabels(p.ins)); err == nil {
+			p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, skip, nil)
+		}
 	}
 	if err != nil {
 		p.cleanup()
@@ -133,7 +136,7 @@ func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detecto
 	if p.db != nil {
 		return p.runStore(ctx, drop, trace, each)
 	}
-	e, err := newTracedEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), max(1, p.workers), trace)
+	e, err := newConfiguredEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), max(1, p.workers), trace)
 	if err != nil {
 		return nil, err
 	}
