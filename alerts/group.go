@@ -73,7 +73,7 @@ func (c *courier) behind(seq int64) bool { return c.barrier > 0 && seq > c.barri
 
 // wanted returns the route that brings r to the sink, if one does.
 func (c *courier) wanted(r *Row) (via *Route, ok bool) {
-	if r.Backfill || Backfill(&r.Alert) {
+	if r.Backfill || Backfill(&r.Alert) || Silent(&r.Alert) {
 		return nil, false
 	}
 	return c.cfg.wants(c.name, &r.Alert)

@@ -63,11 +63,14 @@ func (s *service) recordService(ctx context.Context, action string) error {
 // recordAs writes into the audit what weir itself did.
 func (s *service) recordAs(ctx context.Context, action string, target *console.AuditTarget, after any) error {
 	e, err := auditEntry(console.AuditEntry{
-		Time: timeOf(time.Now()), Action: action, Outcome: "success", Who: console.AuditWho{Kind: "service", ID: strconv.Itoa(os.Getpid()), Name: "weir " + version},
+		Time: timeOf(time.Now()), Action: action, Outcome: "success", Who: serviceWho(),
 		Where: console.AuditWhere{Interface: "service"}, Target: target, After: after,
 	})
 	if err == nil {
 		err = s.db.AppendAudit(ctx, e)
+	}
+	if err == nil {
+		err = s.signAudit(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("the audit: %w", err)

@@ -118,19 +118,21 @@ type service struct {
 	workers int
 	stdin   io.Reader
 
-	db      *sqlite.DB
-	keys    *pipeline.PrivacyKeys
-	pepper  *console.Pepper
-	never   *pipeline.NeverBlock // nil while decisions are off
-	id      *pipeline.Identity
-	metrics *metrics
-	labels  map[string]map[string]string // by source
-	trace   func(detectors.Traced)       // of a replay; nil in the service
-	status  status
-	blind   atomic.Pointer[blindLive]
-	listen  func() (net.Listener, error) // for the console; nil as configured
-	reloads *reloader                    // nil is never
-	hup     <-chan os.Signal
+	db       *sqlite.DB
+	keys     *pipeline.PrivacyKeys
+	pepper   *console.Pepper
+	auditKey *console.AuditKey    // nil while the audit is not signed
+	never    *pipeline.NeverBlock // nil while decisions are off
+	id       *pipeline.Identity
+	metrics  *metrics
+	labels   map[string]map[string]string // by source
+	trace    func(detectors.Traced)       // of a replay; nil in the service
+	status   status
+	limits   atomic.Pointer[console.Limits] // nil before they are known
+	blind    atomic.Pointer[blindLive]
+	listen   func() (net.Listener, error) // for the console; nil as configured
+	reloads  *reloader                    // nil is never
+	hup      <-chan os.Signal
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -191,6 +193,9 @@ func (s *service) run(ctx context.Context) error {
 	if s.reloads != nil {
 		s.reloads.deliverer, s.reloads.body = deliverer, configBody
 	}
+	if err := s.publishSuppressions(ctx); err != nil {
+		return err
+	}
 
 	// Each stage has its own context: they end one after the other.
 	lateCtx, stopLate := context.WithCancel(context.WithoutCancel(ctx))
@@ -202,6 +207,12 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.relearn(lateCtx) })
 	if s.reloads != nil {
 		late.Go(func() { s.reloads.run(failed, s.hup) })
+	}
+	if s.never != nil {
+		late.Go(func() { s.keepLimits(lateCtx) })
+	}
+	if s.auditKey != nil {
+		late.Go(func() { s.keepAuditSigned(lateCtx) })
 	}
 	detectCtx, stopDetect := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDetect()
@@ -253,6 +264,12 @@ func (s *service) open(ctx context.Context) error {
 	}
 	if s.pepper, err = console.LoadOrCreatePepper(s.cfg.pepperFile()); err != nil {
 		return err
+	}
+	if path := s.cfg.Console.AuditKeyFile; path != "" {
+		if s.auditKey, err = console.LoadOrCreateAuditKey(path); err != nil {
+			return err
+		}
+		s.log.Info("the audit is signed", zap.String("key", s.auditKey.ID()))
 	}
 	logins, err := pipeline.NewLoginRules(s.cfg.Endpoints)
 	if err != nil {
