@@ -31,8 +31,8 @@ e2e: ## test with real servers and SDKs: Kafka, OpenSearch (need a JDK 17, and o
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
 
-services: ## run a Kafka broker for trying things out, until interrupted
-	$(GO) run ./bench/services/run kafka
+services: ## run a Kafka broker and a ClickHouse server for trying things out, until interrupted
+	$(GO) run ./bench/services/run kafka clickhouse
 
 lint: ## check the style
 	$(LINT) config verify
