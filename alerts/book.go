@@ -35,6 +35,7 @@ type Book struct {
 	scan      *scan // today's background scanning, nil none
 	more      *more // today's overflow, nil none
 	excuses   []excuse
+	silences  *pipeline.Silences
 	stats     Stats
 }
 
@@ -54,6 +55,7 @@ type memory struct {
 	// reopened every three hours.
 	Gaps    []time.Duration `json:"gaps"`
 	NextGap int             `json:"next_gap"`
+	Hush    hush            `json:"hush,omitzero"`
 }
 
 // reopenWithin is how long a resolved incident may reopen.
@@ -83,6 +85,7 @@ func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
 		cfg: cfg, versions: versions, now: firstTime, forgotten: firstTime,
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
 		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
+		silences: pipeline.NewSilences(nil, nil),
 	}
 }
 
@@ -124,7 +127,7 @@ func (b *Book) Take(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Alert 
 		return dst
 	}
 	old := b.recall(p)
-	if old == nil && p.Family == "probe" && background(&g) && !b.elsewhere(p) {
+	if old == nil && p.Family == "probe" && !p.Aside && background(&g) && !b.elsewhere(p) {
 		return b.takeScan(dst, &g)
 	}
 	return b.begin(dst, p, &g, old)
@@ -177,14 +180,14 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
 	}
-	a := b.actor(f.Who)
+	a := b.actor(p.actor())
 	a.Holds++
 	kind, text := "opened", numbers(nil, tallyOf(f), f.Detector)
 	if old != nil {
 		kind = "reopened"
 		text = "back after " + duration(f.Time.Sub(old.Last)) + " of silence; " + text
 		inc.ID, inc.Revision, inc.Sent, inc.Prior = old.ID, old.Revision, old.Sent, old.Prior
-		inc.Gaps, inc.NextGap = old.Gaps, old.NextGap
+		inc.Gaps, inc.NextGap, inc.Hush = old.Gaps, old.NextGap, old.Hush
 		inc.pace(inc.Last.Sub(old.Last))
 		inc.Onset, inc.First, inc.Opened = min(old.Onset, inc.Onset), min(old.First, inc.First), old.Opened
 		b.drop(b.resolved[p])
@@ -200,7 +203,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 		dst = b.resolve(dst, w, fmt.Sprintf("followed no more: over %d incidents are open and this is the weakest", b.cfg.MaxOpen))
 		dst = b.fold(dst, w.Place, f.Backfill)
 	}
-	if p.Family == "probe" && b.leaveScan(f.Who) {
+	if p.Family == "probe" && !p.Aside && b.leaveScan(f.Who) {
 		text = brokeOut + "; " + text
 	}
 	a.enter(p, f, inc.Severity > info)
@@ -219,8 +222,13 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 	first := inc.absorb(f, b.worth(&f.Endpoint))
 	heap.Fix(&b.due, inc.due)
 	heap.Fix(&b.weak, inc.weak)
-	b.actor(f.Who).enter(inc.Place, f, inc.Severity > info)
+	b.actor(inc.Place.actor()).enter(inc.Place, f, inc.Severity > info)
 	kind := inc.news(f, b.now, first)
+	if kind == "" && inc.Hush.ID != "" {
+		if b.hushed(inc); inc.pierces() != "" {
+			kind = "grew"
+		}
+	}
 	if kind == "" {
 		return dst
 	}
@@ -233,6 +241,7 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 
 // say appends the next revision of inc.
 func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backfill bool) []pipeline.Alert {
+	b.decide(inc, kind)
 	inc.Revision++
 	inc.Sent = inc.Sent || !backfill
 	was, t := inc.Said, tallyOf(&inc.Finding)
@@ -240,6 +249,7 @@ func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backf
 		Time: b.now, Last: inc.Last, Tally: t, News: t, Severity: inc.Severity,
 		Endpoint: inc.Finding.Endpoint, Change: pipeline.AlertChange{Kind: kind, Text: text},
 		Detector: inc.Finding.Detector, Backfill: backfill, FindingID: inc.Finding.ID, Members: inc.Finding.MembersTotal,
+		Succeeded: inc.Succeeded,
 	}
 	if kind == "still_active" && was.Time > 0 {
 		// That it goes on is no news to measure the next by.
@@ -267,7 +277,7 @@ func (b *Book) resolve(dst []pipeline.Alert, inc *incident, text string) []pipel
 	b.resolved[inc.Place] = b.order.PushBack(&memory{
 		Place: inc.Place, ID: inc.ID, Revision: inc.Revision, Onset: inc.Onset, First: inc.First,
 		Last: inc.Last, Opened: inc.Opened, At: at, Sent: inc.Sent, Prior: inc.Prior,
-		Gaps: inc.Gaps, NextGap: inc.NextGap,
+		Gaps: inc.Gaps, NextGap: inc.NextGap, Hush: inc.Hush,
 	})
 	return dst
 }
@@ -292,9 +302,9 @@ func (b *Book) drop(e *list.Element) {
 	m := e.Value.(*memory)
 	b.order.Remove(e)
 	delete(b.resolved, m.Place)
-	if a := b.actors[m.Place.Who]; a != nil {
+	if a := b.actors[m.Place.actor()]; a != nil {
 		if a.Holds--; a.Holds <= 0 {
-			delete(b.actors, m.Place.Who)
+			delete(b.actors, m.Place.actor())
 		}
 	}
 }

@@ -68,16 +68,16 @@ func (a *actor) enter(p place, f *pipeline.Finding, attack bool) {
 // campaign is the id that links the families of one principal, "" while there
 // is one only.
 func (b *Book) campaign(p place) string {
-	a := b.actors[p.Who]
+	a := b.actors[p.actor()]
 	if a == nil || len(a.Families) < 2 || !slices.Contains(a.Families, p.Family) {
 		return ""
 	}
-	return idOf("campaign", p.Who, dayOf(a.Since), "", 0)
+	return idOf("campaign", p.actor(), dayOf(a.Since), "", 0)
 }
 
 // elsewhere reports whether another family has a case against p's principal.
 func (b *Book) elsewhere(p place) bool {
-	a := b.actors[p.Who]
+	a := b.actors[p.actor()]
 	return a != nil && b.now.Sub(a.Last) <= linkWithin &&
 		slices.ContainsFunc(a.Families, func(f string) bool { return f != p.Family })
 }
@@ -122,7 +122,7 @@ func (b *Book) parent(p place, f *pipeline.Finding) string {
 // the campaign's, where it has something in common at all.
 func (c *incident) includes(p place, f *pipeline.Finding) bool {
 	g := &c.Finding
-	if f.Level == "campaign" || p.Family != c.Place.Family || f.Endpoint != g.Endpoint || f.Facts.Notice ||
+	if f.Level == "campaign" || p.Family != c.Place.Family || p.Aside != c.Place.Aside || f.Endpoint != g.Endpoint || f.Facts.Notice ||
 		f.Last < c.Onset.Add(-childWithin) || f.First > c.Last.Add(childWithin) {
 		return false
 	}

@@ -19,6 +19,10 @@ import (
 type Config struct {
 	Sinks  map[string]SinkConfig `yaml:"sinks"`
 	Routes []Route               `yaml:"routes"`
+	// Suppressions and Maintenance are alerts that wake nobody for a while; of a
+	// maintenance only a success does.
+	Suppressions []SuppressionConfig `yaml:"suppressions"`
+	Maintenance  []SuppressionConfig `yaml:"maintenance"`
 	// AllowNetworks are private networks that names of sinks may lead into; see
 	// guard.
 	AllowNetworks []string `yaml:"allow_networks"`

@@ -67,7 +67,7 @@ func (c *courier) behind(seq int64) bool { return c.barrier > 0 && seq > c.barri
 
 // wanted reports whether the sink is to get r, and how long r waits for others.
 func (c *courier) wanted(r *Row) (wait time.Duration, ok bool) {
-	if r.Backfill || Backfill(&r.Alert) {
+	if r.Backfill || Backfill(&r.Alert) || Silent(&r.Alert) {
 		return 0, false
 	}
 	return c.cfg.wants(c.name, &r.Alert)

@@ -49,7 +49,7 @@ func (b *Book) Snapshot() ([]byte, error) {
 		Open: append([]*incident{}, b.due.list...), Resolved: []*memory{}, Actors: make([]*actor, 0, len(b.actors)),
 	}
 	slices.SortFunc(s.Open, func(x, y *incident) int {
-		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who))
+		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who), compareBool(x.Place.Aside, y.Place.Aside))
 	})
 	for e := b.order.Front(); e != nil; e = e.Next() {
 		s.Resolved = append(s.Resolved, e.Value.(*memory))
@@ -73,6 +73,16 @@ func (b *Book) Snapshot() ([]byte, error) {
 		return nil, fmt.Errorf("write snapshot of incidents: %w", err)
 	}
 	return out, nil
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func sortedHashes(m map[uint64]struct{}) []uint64 {

@@ -93,11 +93,11 @@ func NewOpenSearch(dir string) (*OpenSearch, error) {
 	return nil, fmt.Errorf("the node does not answer at %s", s.URL())
 }
 
-// Address is HOST:PORT.
-func (s *OpenSearch) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
-
 // URL is where the node answers.
 func (s *OpenSearch) URL() string { return "http://" + s.Address() }
+
+// Address is HOST:PORT of it.
+func (s *OpenSearch) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // Kill ends the node at once.
 func (s *OpenSearch) Kill() {

@@ -173,6 +173,9 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
 		return err
 	}
+	if err := s.publishSuppressions(ctx); err != nil {
+		return err
+	}
 
 	// Each stage has its own context: they end one after the other.
 	lateCtx, stopLate := context.WithCancel(context.WithoutCancel(ctx))

@@ -280,6 +280,17 @@ func (db *DB) RecentFrom(ctx context.Context, since pipeline.Time, requests int6
 	return position, nil
 }
 
+// LogSources returns the ids of the sources in the log, in the order in which
+// their first blocks there came.
+func (db *DB) LogSources(ctx context.Context) ([]uint64, error) {
+	return readAll(ctx, db, "read the log's sources", func(rows *sql.Rows, id *uint64) error {
+		var n int64
+		err := rows.Scan(&n)
+		*id = uint64(n)
+		return err
+	}, "SELECT source_id FROM request_blocks WHERE control IS NULL GROUP BY source_id ORDER BY min(position)")
+}
+
 // Last returns the position of the last record ever appended, 0 before the
 // first.
 func (db *DB) Last(ctx context.Context) (int64, error) {

@@ -1,7 +1,7 @@
 // Run starts services for as long as it is not interrupted, and prints where
 // they listen:
 //
-//	go run ./bench/services/run kafka clickhouse
+//	go run ./bench/services/run kafka clickhouse opensearch
 package main
 
 import (
