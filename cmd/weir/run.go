@@ -157,9 +157,7 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.firstEdition(ctx, sources); err != nil {
 		return err
 	}
-	deliverer, err := alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Kafka: produceTo, Log: s.log, Metrics: s.metrics.registry, Heartbeat: s.heartbeat,
-	})
+	deliverer, err := s.newDeliverer(ctx)
 	if err != nil {
 		return err
 	}
