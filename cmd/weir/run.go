@@ -87,7 +87,7 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		cfg.Console.Listen = listen
 	}
 	limitService()
-	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
@@ -104,6 +104,7 @@ type service struct {
 	edition string
 	workers int
 	stdin   io.Reader
+	stderr  io.Writer // for what is no business of the log's; may be nil
 
 	db      *sqlite.DB
 	keys    *pipeline.PrivacyKeys
