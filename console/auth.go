@@ -24,6 +24,7 @@ type caller struct {
 	text     string // the token or the cookie as it was shown; "" for local
 	session  string // of a user: its id
 	address  string
+	shell    *AuditWho // who has the store's file, and no token; nil
 }
 
 // localRoles are what a caller on this machine may do while there are no
@@ -44,6 +45,9 @@ func (w *caller) key() string {
 }
 
 func (w *caller) who() AuditWho {
+	if w.shell != nil {
+		return *w.shell
+	}
 	return AuditWho{Kind: w.kind, ID: w.id, Name: w.name, Roles: w.roles.Names()}
 }
 
@@ -103,8 +107,12 @@ func (c *console) forbid(w http.ResponseWriter, r *http.Request, who *caller, rt
 
 // entry is an audit entry of what who does by r; the outcome is the caller's.
 func (c *console) entry(w http.ResponseWriter, r *http.Request, who *caller, action string, target *AuditTarget, reason string) AuditEntry {
+	where := AuditWhere{Interface: "api", Address: who.address}
+	if who.shell != nil {
+		where.Interface = "cli"
+	}
 	return AuditEntry{
-		Time: pipeline.TimeOf(time.Now()), Action: action, Who: who.who(), Where: AuditWhere{Interface: "api", Address: who.address},
+		Time: pipeline.TimeOf(time.Now()), Action: action, Who: who.who(), Where: where,
 		Target: target, Reason: reason, RequestID: w.Header().Get(requestID),
 	}
 }

@@ -37,6 +37,9 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
+const goodToken = `{"name":"siem","roles":["feed"]}`
+const goodSuppression = `{"match":{"detector":"auth.bruteforce","principal":{"kind":"ip","value":"203.0.113.7"}},"reason":"a test of the partner"}`
+
 const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
 
 // wantRoles is who may what, written once more by hand: a change to the table of
@@ -54,7 +57,6 @@ func wantRoles() map[string]string {
 		"GET /api/v1/feed/audit/stream":     "admin auditor",
 		"GET /api/v1/feed/readers":          "engineer feed admin auditor",
 		"GET /api/v1/decisions":             "analyst engineer feed admin",
-		"POST /api/v1/reveal":               "analyst engineer admin",
 		"GET /api/v1/session":               "everybody",
 		"POST /api/v1/session":              "everybody",
 		"DELETE /api/v1/session":            "everybody",
@@ -69,10 +71,20 @@ func wantRoles() map[string]string {
 		"POST /api/v1/users":                "admin",
 		"PATCH /api/v1/users/{name}":        "admin",
 		"GET /api/v1/assignees":             "viewer analyst engineer admin",
+		"GET /api/v1/endpoints/limits":      "analyst engineer feed admin",
+		"GET /api/v1/tokens":                "admin",
+		"POST /api/v1/tokens":               "admin",
+		"DELETE /api/v1/tokens/{id}":        "admin",
+		"POST /api/v1/reveal":               "analyst engineer admin",
 		"GET /api/v1/openapi.json":          "viewer analyst engineer feed admin auditor",
 		"GET /metrics":                      "viewer analyst engineer feed admin",
 		"GET /healthz":                      "everybody",
 		"GET /readyz":                       "everybody",
+		"GET /api/v1/suppressions":          "viewer analyst engineer admin auditor",
+		"POST /api/v1/suppressions":         "analyst engineer admin",
+		"GET /api/v1/suppressions/{id}":     "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/suppressions/{id}":  "analyst engineer admin",
+		"POST /api/v1/suppressions/preview": "viewer analyst engineer admin",
 	}
 }
 
@@ -82,13 +94,15 @@ func wantAnswers() map[string]int {
 	return map[string]int{
 		"GET /api/v1/session/oidc": 404, "GET /api/v1/session/oidc/callback": 404, // without a provider
 		"POST /api/v1/session": 401, "DELETE /api/v1/session": 204, "POST /api/v1/session/first": 401, "POST /api/v1/session/password": 403,
-		"DELETE /api/v1/sessions/{id}": 404, "POST /api/v1/users": 201,
+		"DELETE /api/v1/sessions/{id}": 404, "POST /api/v1/users": 201, "POST /api/v1/tokens": 201,
 	}
 }
 
-// goodBodies are what routes take, where it is not goodReveal or goodTriage.
+// goodBodies are what routes take.
 func goodBodies() map[string]string {
 	return map[string]string{
+		"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
+		"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
 		"POST /api/v1/session":          `{"user":"nobody","password":"a long enough password"}`,
 		"POST /api/v1/session/first":    `{"token":"x","user":"ada","password":"a long enough password"}`,
 		"POST /api/v1/session/password": `{"old":"x","new":"a long enough password"}`,
@@ -103,6 +117,7 @@ func TestRoutesAndRoles(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
 	s.users = []User{{Name: "bob", Kind: KindLocal, Roles: []string{"viewer"}}}
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1", Expires: pipeline.MaxTime}}}
 	o := options(s)
 	h := newHandler(o)
 	tokens := map[string]string{}
@@ -124,6 +139,7 @@ func TestRoutesAndRoles(t *testing.T) {
 		}
 	}
 	d := readDocumentAs(t, h, good)
+	spent := s.tokens[slices.IndexFunc(s.tokens, func(k Token) bool { return k.Name == "revoked" })].ID
 	asked := 0
 	want := wantRoles()
 	for path := range d.at("paths") {
@@ -145,22 +161,17 @@ func TestRoutesAndRoles(t *testing.T) {
 			}
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
-				body := ""
-				switch method {
-				case http.MethodPost:
-					body = goodReveal
-				case http.MethodPatch:
-					body = goodTriage
-				}
-				if other, ok := goodBodies()[name]; ok {
-					body = strings.ReplaceAll(other, "nobody", fmt.Sprint("nobody", asked)) // each is asked once
-				}
+				body := strings.ReplaceAll(goodBodies()[name], "nobody", fmt.Sprint("nobody", asked)) // each is asked once
 				as := method
 				if strings.HasSuffix(path, "/stream") {
 					as = http.MethodHead
 				}
 				s.forgetUser("new")
-				return askAs(h, token, as, strings.NewReplacer("{id}", "a1", "{name}", "bob").Replace(path), body)
+				id := "a1"
+				if strings.HasPrefix(path, "/api/v1/tokens/") {
+					id = spent // one whose end changes nothing
+				}
+				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path), body)
 			}
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)

@@ -50,8 +50,10 @@ type Store interface {
 
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
-	// severities select alerts; none select all.
-	FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error)
+	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
+	// FeedAt returns the place in front of the first row of a feed that was made
+	// at t or later; ok is false while there is none.
+	FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error)
 	// FeedBounds returns the highest seq that was removed from a feed, and the
 	// highest one that was given; 0 for none.
 	FeedBounds(ctx context.Context, feed string) (removed, last int64, err error)
@@ -66,12 +68,25 @@ type Store interface {
 	// Token returns a token by its id, also one that may not be used any more.
 	Token(ctx context.Context, id string) (k Token, ok bool, err error)
 	UseToken(ctx context.Context, id string, at pipeline.Time) error
+	// Tokens lists all tokens, the oldest first.
+	Tokens(ctx context.Context) ([]Token, error)
+	// CreateToken and RevokeToken store the change and its entry in the audit, both
+	// or neither. Revoking one that is not stored is ErrNoToken.
+	CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error
+	RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error
 	// Triage returns what people made of an alert, and the revision of that: nil
 	// and 0 before anybody did. ok is false for an alert that is not stored.
 	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
 	// SaveTriage stores revision and its entry in the audit, both or neither. The
 	// error wraps ErrStale when the stored revision is not the one before.
 	SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error
+	// Suppressions lists up to limit of them, what was made last first, also those
+	// that ended; Suppression returns one by its id.
+	Suppressions(ctx context.Context, limit int) ([]Suppression, error)
+	Suppression(ctx context.Context, id string) (s Suppression, ok bool, err error)
+	// PutSuppression stores s, or news of it, in the log and in the list, and its
+	// entry in the audit: all or nothing.
+	PutSuppression(ctx context.Context, s pipeline.Suppression, at pipeline.Time, audit []byte) error
 	// AppendAudit returns nil when the entry is durable.
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
 
@@ -81,7 +96,15 @@ type Store interface {
 // Alert is one revision in the feed.
 type Alert struct {
 	Seq  int64  // place in the feed: grows, never used twice
-	JSON []byte // the weir.alert/1 object
+	JSON []byte // the weir.alert/1 object; of a feed in another format that form
+}
+
+// FeedFilter selects rows of a feed.
+type FeedFilter struct {
+	Feed     string
+	Severity []string // of alerts; none select all
+	Format   string   // of alerts, one of feedFormats
+	Until    int64    // no row behind this seq
 }
 
 // AlertFilter selects alerts. Zero fields select everything; times are those of
@@ -133,6 +156,12 @@ type Options struct {
 	// Sessions says how long browsers stay signed in.
 	Sessions SessionConfig
 	OIDC     *OIDCConfig // may be nil
+	// Limits returns what clients may be held to, nil before it is known; a nil
+	// func turns that off.
+	Limits func() *Limits
+	// Resolve makes tokens of the names in a match; its error begins with the member.
+	// Nil: they are tokens.
+	Resolve func(*pipeline.SuppressionMatch) error
 }
 
 // What an answer may cost.
@@ -146,10 +175,11 @@ const (
 type console struct {
 	Options
 	turns    chan struct{} // one element for each answer in the making
-	shut     atomic.Bool   // a token was made: no more answers without one
+	shut     atomic.Bool   // a token or user was made: no more answers without one
 	rates    rates
 	uses     uses
-	denials  denials
+	denials  trickle
+	minted   trickle
 	readers  readers
 	hashing  chan struct{} // one element for each password at work
 	attempts attempts
@@ -161,6 +191,8 @@ type console struct {
 func newConsole(o Options) *console {
 	c := &console{Options: o, turns: make(chan struct{}, maxAnswering), stop: context.Background()}
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
+	c.denials = trickle{most: maxDenials, every: denialsEvery}
+	c.minted = trickle{most: maxMinted, every: mintedEvery}
 	c.uses.last = map[string]time.Time{}
 	c.hashing, c.attempts.list = make(chan struct{}, maxHashing), map[string]*attempt{}
 	if o.OIDC != nil {
@@ -181,7 +213,7 @@ func NewServer(o Options) *http.Server {
 	if o.Register != nil {
 		_ = o.Register.Register(&c.readers)
 	}
-	s := newServer(o, c.guard(c.mux(c.routes())))
+	s := newServer(o, c.guard(withApp(c.mux(c.routes()))))
 	s.RegisterOnShutdown(cancel)
 	return s
 }
@@ -211,7 +243,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
-	return c.guard(c.mux(c.routes()))
+	return c.guard(withApp(c.mux(c.routes())))
 }
 
 // mux answers routes, and every other method and path with a problem.
@@ -230,15 +262,33 @@ func (c *console) mux(routes []route) *http.ServeMux {
 		mux.Handle(rt.method+" "+rt.path, c.protect(rt)) // GET takes HEAD, too
 	}
 	for path, allowed := range methods {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+		other := func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			refuse(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "this takes " + strings.Join(allowed, " and ")})
-		})
+		}
+		if !shadowed(path, paths) {
+			mux.HandleFunc(path, other)
+			continue
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+			if !slices.Contains(allowed, method) {
+				mux.HandleFunc(method+" "+path, other)
+			}
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
 	return mux
+}
+
+// shadowed reports whether path is one that another with a name in its place also
+// means.
+func shadowed(path string, paths []string) bool {
+	parent := path[:strings.LastIndexByte(path, '/')+1]
+	return !strings.Contains(path, "{") && slices.ContainsFunc(paths, func(p string) bool {
+		return strings.HasPrefix(p, parent+"{") && !strings.Contains(p[len(parent):], "/")
+	})
 }
 
 // route is one method at one path.
@@ -265,6 +315,15 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
 		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{get, "/api/v1/endpoints/limits", Analyst | Engineer | Feed | Admin, false, c.limits},
+		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
+		{post, "/api/v1/tokens", Admin, true, c.createToken},
+		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
+		{get, "/api/v1/suppressions", people | Auditor, false, c.api(c.listSuppressions)},
+		{post, "/api/v1/suppressions", Analyst | Engineer | Admin, true, c.suppress},
+		{get, "/api/v1/suppressions/{id}", people | Auditor, false, c.api(c.oneSuppression)},
+		{del, "/api/v1/suppressions/{id}", Analyst | Engineer | Admin, true, c.endSuppression},
+		{post, "/api/v1/suppressions/preview", people, false, c.preview},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
 		{get, "/api/v1/session", 0, false, c.showSession},
 		{post, "/api/v1/session", 0, false, c.signIn},

@@ -131,7 +131,8 @@ func options(s *fakeStore) Options {
 		NeverBlock: func(p netip.Prefix) string {
 			return map[bool]string{true: "it is in never_block"}[p.Contains(netip.MustParseAddr("192.0.2.1"))]
 		},
-		Names: func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
+		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
 	}
 }
 
@@ -167,6 +168,7 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int, detail 
 func TestAnswers(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1"}}}
 	o := options(s)
 	server := httptest.NewServer(newHandler(o))
 	t.Cleanup(server.Close)
@@ -240,7 +242,10 @@ func TestAnswers(t *testing.T) {
 			}
 			continue
 		}
-		if !strings.HasSuffix(path, "/stream") && !strings.HasPrefix(path, oidcPath) { // without a provider
+		switch {
+		case r.noLocal:
+			f("HEAD", path, 403, problems, "")
+		case !strings.HasSuffix(path, "/stream") && !strings.HasPrefix(path, oidcPath): // without a provider
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
