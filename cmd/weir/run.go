@@ -98,7 +98,7 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return exitUsage
 	}
 	limitService()
-	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
 	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum}
 	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
@@ -117,6 +117,7 @@ type service struct {
 	edition string
 	workers int
 	stdin   io.Reader
+	stderr  io.Writer // for what is no business of the log's; may be nil
 
 	db       *sqlite.DB
 	keys     *pipeline.PrivacyKeys
