@@ -167,7 +167,7 @@ func TestGuideNamesEveryMetric(t *testing.T) {
 func TestGuideNamesEveryPath(t *testing.T) {
 	section := sectionOf(t, readPage(t, "docs/guide.md"), "HTTP API")
 	rows := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PATCH) [^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PATCH|DELETE) [^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
 		rows[m[1]] = m[2]
 	}
 	var doc struct {
