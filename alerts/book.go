@@ -32,8 +32,11 @@ type Book struct {
 	// more: a case that began before it may have had its id in use.
 	forgotten pipeline.Time
 	actors    map[pipeline.Principal]*actor
-	scan      *scan // today's background scanning, nil none
-	more      *more // today's overflow, nil none
+	scan      *scan             // today's background scanning, nil none
+	more      *more             // today's overflow, nil none
+	surges    map[string]*surge // what is over the budget, by detector
+	grouped   map[place]*folded
+	spent     spending
 	excuses   []excuse
 	silences  *pipeline.Silences
 	stats     Stats
@@ -68,6 +71,7 @@ type Stats struct {
 	Ignored                     int64 // findings below review level without an incident
 	Excused                     int64 // incidents that a notice explained
 	Folded                      int64 // incidents not followed because of MaxOpen
+	Grouped                     int   // members of surges now
 	Forgotten                   int64 // resolved incidents dropped because of MaxResolved
 }
 
@@ -86,6 +90,7 @@ func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
 		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
 		silences: pipeline.NewSilences(nil, nil),
+		surges:   map[string]*surge{}, grouped: map[place]*folded{},
 	}
 }
 
@@ -121,6 +126,9 @@ func (b *Book) Take(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Alert 
 	p := placeOf(&g)
 	if inc := b.open[p]; inc != nil {
 		return b.update(dst, inc, &g)
+	}
+	if m := b.grouped[p]; m != nil {
+		return b.regroup(dst, m, &g)
 	}
 	if g.Score < pipeline.ReviewAt && !g.Facts.Notice {
 		b.stats.Ignored++
@@ -162,6 +170,9 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 		if b.more != nil {
 			earliest(b.more.end(), b.more.ID, b.endMore)
 		}
+		if s := b.earliestSurge(); s != nil {
+			earliest(s.end(), s.ID, func(dst []pipeline.Alert) []pipeline.Alert { return b.endSurge(dst, s) })
+		}
 		if end == nil {
 			break
 		}
@@ -176,6 +187,9 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 // begin opens an incident for f, or reopens old.
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
 	inc := newIncident(p, f, b.parent(p, f), b.worth(&f.Endpoint))
+	if !b.covered(inc) && !b.afford(inc) {
+		return b.overBudget(dst, inc, old)
+	}
 	full := len(b.open) >= b.cfg.MaxOpen
 	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
@@ -323,6 +337,9 @@ func (b *Book) Open() []pipeline.Alert {
 	if b.more != nil {
 		out = append(out, b.moreAlert("open"))
 	}
+	for _, s := range b.surges { // in no order; sorted below
+		out = append(out, b.surgeAlert(s, true))
+	}
 	words := severities()
 	slices.SortFunc(out, func(x, y pipeline.Alert) int {
 		return cmp.Or(
@@ -336,7 +353,7 @@ func (b *Book) Open() []pipeline.Alert {
 // Stats returns counts and sizes.
 func (b *Book) Stats() Stats {
 	s := b.stats
-	s.Open, s.Resolved = len(b.open), b.order.Len()
+	s.Open, s.Resolved, s.Grouped = len(b.open), b.order.Len(), len(b.grouped)
 	if b.scan != nil {
 		s.ScanMembers = len(b.scan.members)
 	}

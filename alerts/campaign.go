@@ -239,7 +239,7 @@ func (s *scan) add(f *pipeline.Finding) {
 	s.members[h] = sum
 	s.Sum.add(old, -1)
 	s.Sum.add(sum, 1)
-	s.show(f.Who, sum.Attempted)
+	s.Shown = show(s.Shown, f.Who, sum.Attempted)
 	for _, a := range f.Addresses {
 		if len(s.addresses) < maxMembers {
 			s.addresses[pipeline.Hash64(a)] = struct{}{}
@@ -257,28 +257,28 @@ func (s *scan) add(f *pipeline.Finding) {
 }
 
 // show keeps the busiest members, sorted by who.
-func (s *scan) show(who pipeline.Principal, attempted int64) {
-	i, ok := slices.BinarySearchFunc(s.Shown, who, func(m shownMember, w pipeline.Principal) int { return compareWho(m.Who, w) })
+func show(list []shownMember, who pipeline.Principal, attempted int64) []shownMember {
+	i, ok := slices.BinarySearchFunc(list, who, func(m shownMember, w pipeline.Principal) int { return compareWho(m.Who, w) })
 	if ok {
-		s.Shown[i].Attempted = attempted
-		return
+		list[i].Attempted = attempted
+		return list
 	}
-	if len(s.Shown) >= maxShown {
+	if len(list) >= maxShown {
 		least := 0
-		for j := range s.Shown {
-			if s.Shown[j].Attempted < s.Shown[least].Attempted {
+		for j := range list {
+			if list[j].Attempted < list[least].Attempted {
 				least = j
 			}
 		}
-		if attempted <= s.Shown[least].Attempted {
-			return
+		if attempted <= list[least].Attempted {
+			return list
 		}
-		s.Shown = slices.Delete(s.Shown, least, least+1)
+		list = slices.Delete(list, least, least+1)
 		if least < i {
 			i--
 		}
 	}
-	s.Shown = slices.Insert(s.Shown, i, shownMember{who, attempted})
+	return slices.Insert(list, i, shownMember{who, attempted})
 }
 
 // memberHash is a member's identity: of all of its name, so that the count is

@@ -197,7 +197,7 @@ func TestToldByCampaign(t *testing.T) {
 
 func TestSilentIsNotSent(t *testing.T) {
 	cfg := &Config{Routes: []Route{{To: []string{"siem"}}}}
-	c := &courier{name: "siem", cfg: cfg}
+	c := &courier{name: "siem", turn: turn{cfg: cfg}}
 	for silence, want := range map[string]bool{"": true, "silent": false, "pierced": true} {
 		a := pipeline.Alert{Severity: "critical", Envelope: pipeline.AlertEnvelope{Silence: map[string]any{}}}
 		if silence != "" {

@@ -29,7 +29,7 @@ func (s *service) consoleOptions() console.Options {
 		Resolve: func(m *pipeline.SuppressionMatch) error { return resolveMatch(m, s.cfg, s.keys) },
 	}
 	if s.never != nil {
-		o.NeverBlock = s.never.Why
+		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}
 	return o
 }
@@ -145,8 +145,12 @@ func (s consoleStore) Alert(ctx context.Context, id string) ([]console.Alert, er
 	return s.alerts(ctx, stored, err)
 }
 
-// alerts writes what is stored, with what people made of it since.
 func (s consoleStore) alerts(ctx context.Context, stored []storage.StoredAlert, err error) ([]console.Alert, error) {
+	return s.write(ctx, stored, err, alerts.AppendJSON)
+}
+
+// write writes what is stored, with what people made of it since.
+func (s consoleStore) write(ctx context.Context, stored []storage.StoredAlert, err error, write func(dst []byte, a *pipeline.Alert) []byte) ([]console.Alert, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +174,7 @@ func (s consoleStore) alerts(ctx context.Context, stored []storage.StoredAlert, 
 				return nil, fmt.Errorf("read triage of %s: %w", a.ID, err)
 			}
 		}
-		list[i] = console.Alert{Seq: stored[i].Seq, JSON: alerts.AppendJSON(nil, a)}
+		list[i] = console.Alert{Seq: stored[i].Seq, JSON: write(nil, a)}
 	}
 	return list, nil
 }

@@ -35,6 +35,9 @@ type engine struct {
 	first    pipeline.Time
 	last     pipeline.Time
 	onBatch  func([]pipeline.Ordered) // told of every batch before detection; may be nil
+	// onFinding is told of every finding, and whether an alert came of it or went
+	// on; may be nil.
+	onFinding func(f *pipeline.Finding, fate fate)
 }
 
 // engineBatch is how many requests are detected at a time.
@@ -143,12 +146,32 @@ func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 		}
 		if f.Shadow {
 			e.shadow = append(e.shadow, *f)
-		} else {
-			dst = e.book.Take(dst, f)
+			if e.onFinding != nil {
+				e.onFinding(f, fateShadow)
+			}
+			continue
+		}
+		ignored := e.book.Stats().Ignored
+		dst = e.book.Take(dst, f)
+		if e.onFinding != nil {
+			fate := fateTold
+			if e.book.Stats().Ignored > ignored {
+				fate = fateExcused
+			}
+			e.onFinding(f, fate)
 		}
 	}
 	return dst
 }
+
+// fate is what becomes of a finding.
+type fate uint8
+
+const (
+	fateTold    fate = iota // an alert, or one that was there
+	fateShadow              // of a detector in shadow mode
+	fateExcused             // too little, once what everybody was refused is taken out
+)
 
 // limitMemory keeps Go's heap from doubling: state is bounded by design, and
 // the collector runs a little more often instead.

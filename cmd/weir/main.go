@@ -35,6 +35,7 @@ func commands() []command {
 		{"analyze", "look through log files once and print the alerts", runAnalyze},
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
 		{"explain", "say how a line is read, why an alert fired, why one did not", runExplain},
+		{"backtest", "what another configuration would change: alerts gained, lost, moved", runBacktest},
 		{"verify", "recompute an alert from its input, bit for bit", runVerify},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
@@ -44,6 +45,7 @@ func commands() []command {
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"token", "make, list and revoke API tokens", runToken},
 		{"audit", "verify or print who did what with weir", runAudit},
+		{"migrate", "bring the schema of ClickHouse up to date", runMigrate},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},
 	}
