@@ -36,6 +36,8 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
+const goodToken = `{"name":"siem","roles":["feed"]}`
+
 const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
 
 // wantRoles is who may what, written once more by hand: a change to the table of
@@ -53,6 +55,10 @@ func wantRoles() map[string]string {
 		"GET /api/v1/feed/audit/stream":  "admin auditor",
 		"GET /api/v1/feed/readers":       "engineer feed admin auditor",
 		"GET /api/v1/decisions":          "analyst engineer feed admin",
+		"GET /api/v1/endpoints/limits":   "analyst engineer feed admin",
+		"GET /api/v1/tokens":             "admin",
+		"POST /api/v1/tokens":            "admin",
+		"DELETE /api/v1/tokens/{id}":     "admin",
 		"POST /api/v1/reveal":            "analyst engineer admin",
 		"GET /api/v1/openapi.json":       "viewer analyst engineer feed admin auditor",
 		"GET /metrics":                   "viewer analyst engineer feed admin",
@@ -87,6 +93,7 @@ func TestRoutesAndRoles(t *testing.T) {
 		}
 	}
 	d := readDocumentAs(t, h, good)
+	spent := s.tokens[slices.IndexFunc(s.tokens, func(k Token) bool { return k.Name == "revoked" })].ID
 	asked := 0
 	want := wantRoles()
 	for path := range d.at("paths") {
@@ -108,23 +115,21 @@ func TestRoutesAndRoles(t *testing.T) {
 			}
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
-				body := ""
-				switch method {
-				case http.MethodPost:
-					body = goodReveal
-				case http.MethodPatch:
-					body = goodTriage
-				}
+				body := map[string]string{"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken}[name]
 				as := method
 				if strings.HasSuffix(path, "/stream") {
 					as = http.MethodHead
 				}
-				return askAs(h, token, as, strings.ReplaceAll(path, "{id}", "a1"), body)
+				id := "a1"
+				if strings.HasPrefix(path, "/api/v1/tokens/") {
+					id = spent // one whose end changes nothing
+				}
+				return askAs(h, token, as, strings.ReplaceAll(path, "{id}", id), body)
 			}
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)
 				if allowed {
-					code = 200
+					code = map[bool]int{true: 201, false: 200}[name == "POST /api/v1/tokens"]
 				}
 				w := ask(token)
 				if w.Code != code {

@@ -49,8 +49,10 @@ type Store interface {
 
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
-	// severities select alerts; none select all.
-	FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error)
+	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
+	// FeedAt returns the place in front of the first row of a feed that was made
+	// at t or later; ok is false while there is none.
+	FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error)
 	// FeedBounds returns the highest seq that was removed from a feed, and the
 	// highest one that was given; 0 for none.
 	FeedBounds(ctx context.Context, feed string) (removed, last int64, err error)
@@ -65,6 +67,12 @@ type Store interface {
 	// Token returns a token by its id, also one that may not be used any more.
 	Token(ctx context.Context, id string) (k Token, ok bool, err error)
 	UseToken(ctx context.Context, id string, at pipeline.Time) error
+	// Tokens lists all tokens, the oldest first.
+	Tokens(ctx context.Context) ([]Token, error)
+	// CreateToken and RevokeToken store the change and its entry in the audit, both
+	// or neither. Revoking one that is not stored is ErrNoToken.
+	CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error
+	RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error
 	// Triage returns what people made of an alert, and the revision of that: nil
 	// and 0 before anybody did. ok is false for an alert that is not stored.
 	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
@@ -78,7 +86,15 @@ type Store interface {
 // Alert is one revision in the feed.
 type Alert struct {
 	Seq  int64  // place in the feed: grows, never used twice
-	JSON []byte // the weir.alert/1 object
+	JSON []byte // the weir.alert/1 object; of a feed in another format that form
+}
+
+// FeedFilter selects rows of a feed.
+type FeedFilter struct {
+	Feed     string
+	Severity []string // of alerts; none select all
+	Format   string   // of alerts, one of feedFormats
+	Until    int64    // no row behind this seq
 }
 
 // AlertFilter selects alerts. Zero fields select everything; times are those of
@@ -127,6 +143,9 @@ type Options struct {
 	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
 	// turns decisions off.
 	NeverBlock func(netip.Prefix) string
+	// Limits returns what clients may be held to, nil before it is known; a nil
+	// func turns that off.
+	Limits func() *Limits
 }
 
 // What an answer may cost.
@@ -143,7 +162,8 @@ type console struct {
 	shut    atomic.Bool   // a token was made: no more answers without one
 	rates   rates
 	uses    uses
-	denials denials
+	denials trickle
+	minted  trickle
 	readers readers
 	seals   seals
 	stop    context.Context // ends when the server shuts down
@@ -152,6 +172,8 @@ type console struct {
 func newConsole(o Options) *console {
 	c := &console{Options: o, turns: make(chan struct{}, maxAnswering), stop: context.Background()}
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
+	c.denials = trickle{most: maxDenials, every: denialsEvery}
+	c.minted = trickle{most: maxMinted, every: mintedEvery}
 	c.uses.last = map[string]time.Time{}
 	c.seals = seals{key: o.Pepper.sum("feed cursor", nil)}
 	c.readers = readers{console: c, places: map[readerKey]*place{}, seen: map[string]time.Time{}}
@@ -168,7 +190,7 @@ func NewServer(o Options) *http.Server {
 	if o.Register != nil {
 		_ = o.Register.Register(&c.readers)
 	}
-	s := newServer(o, c.guard(c.mux(c.routes())))
+	s := newServer(o, c.guard(withApp(c.mux(c.routes()))))
 	s.RegisterOnShutdown(cancel)
 	return s
 }
@@ -198,7 +220,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
-	return c.guard(c.mux(c.routes()))
+	return c.guard(withApp(c.mux(c.routes())))
 }
 
 // mux answers routes, and every other method and path with a problem.
@@ -239,7 +261,7 @@ type route struct {
 // routes is all there is, and who may what; the OpenAPI document has the same.
 func (c *console) routes() []route {
 	const people = Viewer | Analyst | Engineer | Admin
-	const get, post, patch = http.MethodGet, http.MethodPost, http.MethodPatch
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
@@ -252,6 +274,10 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
 		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{get, "/api/v1/endpoints/limits", Analyst | Engineer | Feed | Admin, false, c.limits},
+		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
+		{post, "/api/v1/tokens", Admin, true, c.createToken},
+		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},

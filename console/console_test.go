@@ -130,7 +130,8 @@ func options(s *fakeStore) Options {
 		NeverBlock: func(p netip.Prefix) string {
 			return map[bool]string{true: "it is in never_block"}[p.Contains(netip.MustParseAddr("192.0.2.1"))]
 		},
-		Names: func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
+		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
 	}
 }
 
@@ -239,7 +240,10 @@ func TestAnswers(t *testing.T) {
 			}
 			continue
 		}
-		if !strings.HasSuffix(path, "/stream") {
+		switch {
+		case r.noLocal:
+			f("HEAD", path, 403, problems, "")
+		case !strings.HasSuffix(path, "/stream"):
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {

@@ -60,10 +60,7 @@ type decisionList struct {
 // count. weir advises; the gateway acts.
 func (c *console) decisions(w http.ResponseWriter, r *http.Request, who *caller) {
 	q := newQuery(r.URL.RawQuery)
-	format := q.one("format", "of json, text, nginx, haproxy")
-	if format != "" && !slices.Contains([]string{"json", "text", "nginx", "haproxy"}, format) {
-		q.bad("format", format, "of json, text, nginx, haproxy")
-	}
+	format := q.oneOf("format", "json", "text", "nginx", "haproxy")
 	if err := q.err(); err != nil {
 		c.refuseFor(w, r, err)
 		return

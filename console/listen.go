@@ -24,6 +24,7 @@ type Config struct {
 	TLS           *TLSConfig `yaml:"tls,omitempty"`            // else plain HTTP
 	InsecureHTTP  bool       `yaml:"insecure_http,omitempty"`  // admits no TLS off loopback
 	PepperFile    string     `yaml:"pepper_file,omitempty"`    // under which tokens are stored
+	AuditKeyFile  string     `yaml:"audit_key_file,omitempty"` // signs the audit; nobody does without it
 	MetricsListen string     `yaml:"metrics_listen,omitempty"` // HOST:PORT for metrics and health without a token
 
 	Decisions *DecisionsConfig `yaml:"decisions,omitempty"`

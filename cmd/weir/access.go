@@ -58,11 +58,14 @@ func auditEntry(e console.AuditEntry) (storage.AuditEntry, error) {
 // audited meanwhile is for that reason.
 func (s *service) recordService(ctx context.Context, action string) error {
 	e, err := auditEntry(console.AuditEntry{
-		Time: timeOf(time.Now()), Action: action, Outcome: "success", Who: console.AuditWho{Kind: "service", ID: strconv.Itoa(os.Getpid()), Name: "weir " + version},
+		Time: timeOf(time.Now()), Action: action, Outcome: "success", Who: serviceWho(),
 		Where: console.AuditWhere{Interface: "service"}, After: map[string]string{"listen": s.cfg.Console.Listen},
 	})
 	if err == nil {
 		err = s.db.AppendAudit(ctx, e)
+	}
+	if err == nil {
+		err = s.signAudit(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("the audit: %w", err)

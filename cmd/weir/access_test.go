@@ -134,7 +134,7 @@ func giveToken(t *testing.T, s *service, roles console.Roles) string {
 		t.Fatal(err)
 	}
 	k.MAC = s.pepper.MAC(text)
-	by, err := shellEntry("token.create", tokenTarget(k.ID), nil, viewOfToken(k))
+	by, err := shellEntry("token.create", tokenTarget(k.ID), nil, auditedToken(k))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,5 +274,44 @@ func TestTriageOfAnAlert(t *testing.T) {
 	}
 	if check, err := s.db.CheckAudit(t.Context()); err != nil || check.Broken != 0 || changes != 2 {
 		t.Errorf("%d changes in the audit, %+v, %v", changes, check, err)
+	}
+}
+
+// TestTokensOverTheStore: what an admin makes over the API is a token like any
+// other, and the audit's chain has it.
+func TestTokensOverTheStore(t *testing.T) {
+	s := consoleService(t)
+	admin := giveToken(t, s, console.Admin)
+	h := s.newServer().Handler
+	ask := func(token, method, path, body string, want int) []byte {
+		t.Helper()
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		r.Host = "localhost"
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s %s: %d, want %d: %s", method, path, w.Code, want, w.Body)
+		}
+		return w.Body.Bytes()
+	}
+	var made struct{ Token, ID string }
+	if err := json.Unmarshal(ask(admin, "POST", "/api/v1/tokens", `{"name":"siem","roles":["feed"]}`, 201), &made); err != nil {
+		t.Fatal(err)
+	}
+	ask(made.Token, "GET", "/api/v1/feed/alerts", "", 200)
+	k, ok, err := s.db.Token(t.Context(), made.ID)
+	if err != nil || !ok || k.Name != "siem" || k.Creator != "test" || k.Used == 0 {
+		t.Errorf("%+v %t %v", k, ok, err)
+	}
+	if list := string(ask(admin, "GET", "/api/v1/tokens", "", 200)); !strings.Contains(list, made.ID) || strings.Contains(list, made.Token[20:]) {
+		t.Error(list)
+	}
+	ask(admin, "DELETE", "/api/v1/tokens/none", "", 404)
+	ask(admin, "DELETE", "/api/v1/tokens/"+made.ID, "", 200)
+	ask(made.Token, "GET", "/api/v1/feed/alerts", "", 401)
+	if check, err := s.db.CheckAudit(t.Context()); err != nil || check.Broken != 0 || check.Rows != 4 {
+		t.Errorf("%+v, %v", check, err)
 	}
 }

@@ -66,11 +66,12 @@ type detectorConfig struct {
 }
 
 type storeConfig struct {
-	Path           string   `yaml:"path"`
-	Retention      duration `yaml:"retention"`
-	MaxBytes       size     `yaml:"max_bytes"`
-	AlertRetention duration `yaml:"alert_retention"`
-	AuditRetention duration `yaml:"audit_retention"`
+	Path           string            `yaml:"path"`
+	Retention      duration          `yaml:"retention"`
+	MaxBytes       size              `yaml:"max_bytes"`
+	AlertRetention duration          `yaml:"alert_retention"`
+	AuditRetention duration          `yaml:"audit_retention"`
+	ClickHouse     *clickHouseConfig `yaml:"clickhouse,omitempty"` // of a fleet; nil: the file at Path
 }
 
 type privacyConfig struct {
@@ -257,6 +258,9 @@ func (c *config) validate() error {
 		default:
 			errs = append(errs, fmt.Errorf("detect.%s.mode: %q is none of on, shadow, off", name, c.Detect[name].Mode))
 		}
+	}
+	if c.Store.ClickHouse != nil {
+		errs = append(errs, c.Store.ClickHouse.validate("store.clickhouse")...)
 	}
 	errs = append(errs, c.Alerts.Validate()...)
 	if err := c.Console.Validate(); err != nil {

@@ -28,7 +28,7 @@ func (s *service) consoleOptions() console.Options {
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
 	if s.never != nil {
-		o.NeverBlock = s.never.Why
+		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}
 	return o
 }
@@ -144,8 +144,12 @@ func (s consoleStore) Alert(ctx context.Context, id string) ([]console.Alert, er
 	return s.alerts(ctx, stored, err)
 }
 
-// alerts writes what is stored, with what people made of it since.
 func (s consoleStore) alerts(ctx context.Context, stored []storage.StoredAlert, err error) ([]console.Alert, error) {
+	return s.write(ctx, stored, err, alerts.AppendJSON)
+}
+
+// write writes what is stored, with what people made of it since.
+func (s consoleStore) write(ctx context.Context, stored []storage.StoredAlert, err error, write func(dst []byte, a *pipeline.Alert) []byte) ([]console.Alert, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +173,7 @@ func (s consoleStore) alerts(ctx context.Context, stored []storage.StoredAlert, 
 				return nil, fmt.Errorf("read triage of %s: %w", a.ID, err)
 			}
 		}
-		list[i] = console.Alert{Seq: stored[i].Seq, JSON: alerts.AppendJSON(nil, a)}
+		list[i] = console.Alert{Seq: stored[i].Seq, JSON: write(nil, a)}
 	}
 	return list, nil
 }

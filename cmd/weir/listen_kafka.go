@@ -27,12 +27,12 @@ type kafkaConfig struct {
 	Topic   string          `yaml:"topic"`
 	Group   string          `yaml:"group"` // weir when absent
 	Start   string          `yaml:"start"` // first or last
-	TLS     *kafkaTLSConfig `yaml:"tls"`
+	TLS     *clientTLSConfig `yaml:"tls"`
 	SASL    *saslConfig     `yaml:"sasl"`
 }
 
-// kafkaTLSConfig is how brokers are trusted, and how weir shows itself.
-type kafkaTLSConfig struct {
+// clientTLSConfig is how servers are trusted, and how weir shows itself.
+type clientTLSConfig struct {
 	CAFile   string `yaml:"ca_file"` // the system's authorities when absent
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
@@ -98,24 +98,9 @@ func (c *kafkaConfig) validate(at string) (errs []error) {
 // cluster reads the files.
 func (c *kafkaConfig) cluster() (out kafka.Cluster, err error) {
 	out.Brokers = c.Brokers
-	if t := c.TLS; t != nil {
-		out.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		if t.CAFile != "" {
-			pem, err := os.ReadFile(t.CAFile)
-			if err != nil {
-				return out, fmt.Errorf("read the brokers' authority: %w", err)
-			}
-			out.TLS.RootCAs = x509.NewCertPool()
-			if !out.TLS.RootCAs.AppendCertsFromPEM(pem) {
-				return out, fmt.Errorf("read the brokers' authority %s: there is no certificate in it", t.CAFile)
-			}
-		}
-		if t.CertFile != "" {
-			pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-			if err != nil {
-				return out, fmt.Errorf("read certificate: %w", err)
-			}
-			out.TLS.Certificates = []tls.Certificate{pair}
+	if c.TLS != nil {
+		if out.TLS, err = c.TLS.open(); err != nil {
+			return out, err
 		}
 	}
 	if s := c.SASL; s != nil {
@@ -124,6 +109,29 @@ func (c *kafkaConfig) cluster() (out kafka.Cluster, err error) {
 			return out, fmt.Errorf("read the password: %w", err)
 		}
 		out.Mechanism, out.User, out.Password = s.Mechanism, s.User, strings.TrimRight(string(password), "\r\n")
+	}
+	return out, nil
+}
+
+// open reads the files.
+func (t *clientTLSConfig) open() (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the servers' authority: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the servers' authority %s: there is no certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
 	}
 	return out, nil
 }

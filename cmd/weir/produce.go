@@ -11,7 +11,7 @@ import (
 func produceTo(c alerts.KafkaConfig) (alerts.Produce, error) {
 	from := kafkaConfig{Brokers: c.Brokers, Topic: c.Topic}
 	if t := c.TLS; t != nil {
-		from.TLS = &kafkaTLSConfig{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile}
+		from.TLS = &clientTLSConfig{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile}
 	}
 	if s := c.SASL; s != nil {
 		from.SASL = &saslConfig{Mechanism: s.Mechanism, User: s.User, PasswordFile: s.PasswordFile}

@@ -105,17 +105,19 @@ type service struct {
 	workers int
 	stdin   io.Reader
 
-	db      *sqlite.DB
-	keys    *pipeline.PrivacyKeys
-	pepper  *console.Pepper
-	never   *pipeline.NeverBlock // nil while decisions are off
-	id      *pipeline.Identity
-	metrics *metrics
-	labels  map[string]map[string]string // by source
-	trace   func(detectors.Traced)       // of a replay; nil in the service
-	status  status
-	blind   atomic.Pointer[blindLive]
-	listen  func() (net.Listener, error) // for the console; nil as configured
+	db       *sqlite.DB
+	keys     *pipeline.PrivacyKeys
+	pepper   *console.Pepper
+	auditKey *console.AuditKey    // nil while the audit is not signed
+	never    *pipeline.NeverBlock // nil while decisions are off
+	id       *pipeline.Identity
+	metrics  *metrics
+	labels   map[string]map[string]string // by source
+	trace    func(detectors.Traced)       // of a replay; nil in the service
+	status   status
+	limits   atomic.Pointer[console.Limits] // nil before they are known
+	blind    atomic.Pointer[blindLive]
+	listen   func() (net.Listener, error) // for the console; nil as configured
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -180,6 +182,12 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
+	if s.never != nil {
+		late.Go(func() { s.keepLimits(lateCtx) })
+	}
+	if s.auditKey != nil {
+		late.Go(func() { s.keepAuditSigned(lateCtx) })
+	}
 	detectCtx, stopDetect := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDetect()
 	detecting.Go(func() {
@@ -230,6 +238,12 @@ func (s *service) open(ctx context.Context) error {
 	}
 	if s.pepper, err = console.LoadOrCreatePepper(s.cfg.pepperFile()); err != nil {
 		return err
+	}
+	if path := s.cfg.Console.AuditKeyFile; path != "" {
+		if s.auditKey, err = console.LoadOrCreateAuditKey(path); err != nil {
+			return err
+		}
+		s.log.Info("the audit is signed", zap.String("key", s.auditKey.ID()))
 	}
 	logins, err := pipeline.NewLoginRules(s.cfg.Endpoints)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"weir/pipeline"
 	"weir/storage"
 )
 
@@ -67,6 +68,11 @@ func (db *DB) AuditAfter(ctx context.Context, seq int64, limit int) ([]storage.A
 	return readAll(ctx, db, "read the audit", func(rows *sql.Rows, r *storage.AuditRow) error {
 		return rows.Scan(&r.Seq, &r.Time, &r.Prev, &r.Hash, &r.Body)
 	}, "SELECT seq, time, prev, hash, body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+}
+
+// AuditAt is FeedAt of the audit, by the time of its entries.
+func (db *DB) AuditAt(ctx context.Context, t pipeline.Time) (seq int64, ok bool, err error) {
+	return db.placeAt(ctx, "SELECT min(seq) FROM audit WHERE time >= ?", t)
 }
 
 // AuditBounds is FeedBounds of the audit.
