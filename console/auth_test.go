@@ -60,6 +60,12 @@ func wantRoles() map[string]string {
 		"POST /api/v1/tokens":            "admin",
 		"DELETE /api/v1/tokens/{id}":     "admin",
 		"POST /api/v1/reveal":            "analyst engineer admin",
+		"GET /api/v1/config":             "analyst engineer admin auditor",
+		"POST /api/v1/config/diff":       "analyst engineer admin",
+		"POST /api/v1/config/apply":      "engineer admin",
+		"POST /api/v1/backtests":         "analyst engineer admin",
+		"GET /api/v1/backtests/{id}":     "analyst engineer admin",
+		"DELETE /api/v1/backtests/{id}":  "analyst engineer admin",
 		"GET /api/v1/openapi.json":       "viewer analyst engineer feed admin auditor",
 		"GET /metrics":                   "viewer analyst engineer feed admin",
 		"GET /healthz":                   "everybody",
@@ -115,7 +121,7 @@ func TestRoutesAndRoles(t *testing.T) {
 			}
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
-				body := map[string]string{"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken}[name]
+				body := map[string]string{"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken, "POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest}[name]
 				as := method
 				if strings.HasSuffix(path, "/stream") {
 					as = http.MethodHead
@@ -129,7 +135,10 @@ func TestRoutesAndRoles(t *testing.T) {
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)
 				if allowed {
-					code = map[bool]int{true: 201, false: 200}[name == "POST /api/v1/tokens"]
+					code = 200
+					if other, ok := map[string]int{"POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204}[name]; ok {
+						code = other
+					}
 				}
 				w := ask(token)
 				if w.Code != code {

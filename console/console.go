@@ -146,6 +146,8 @@ type Options struct {
 	// Limits returns what clients may be held to, nil before it is known; a nil
 	// func turns that off.
 	Limits func() *Limits
+	// Tuning tries configurations and applies them; nil: this weir does not detect.
+	Tuning Tuning
 }
 
 // What an answer may cost.
@@ -279,6 +281,12 @@ func (c *console) routes() []route {
 		{post, "/api/v1/tokens", Admin, true, c.createToken},
 		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
+		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
+		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},
+		{post, "/api/v1/config/apply", Engineer | Admin, true, c.tuned(c.applyConfig)},
+		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
+		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
+		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},
@@ -315,7 +323,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 			refuse(w, &problem{Status: http.StatusForbidden, Detail: "a page of another site asks"})
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 		next.ServeHTTP(w, r)
 	})
 }

@@ -27,6 +27,9 @@ func (s *service) consoleOptions() console.Options {
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
 	}
+	if s.tuning != nil { // a nil *tuning is no nil Tuning
+		o.Tuning = s.tuning
+	}
 	if s.never != nil {
 		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}

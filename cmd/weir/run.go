@@ -87,7 +87,12 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		cfg.Console.Listen = listen
 	}
 	limitService()
-	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	text, err := readSmall(path)
+	if err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
+	}
+	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
@@ -100,6 +105,9 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 // share.
 type service struct {
 	cfg     *config
+	path    string // of the configuration, "" without one
+	text    []byte // as the file had it
+	tuning  *tuning
 	log     *zap.Logger
 	edition string
 	workers int
@@ -141,6 +149,9 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.recordService(ctx, "service.start"); err != nil {
 		return err
 	}
+	tuningCtx, stopTuning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTuning()
+	s.tuning = newTuning(tuningCtx, s)
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var late, collecting, detecting sync.WaitGroup
@@ -206,6 +217,7 @@ func (s *service) run(ctx context.Context) error {
 
 	<-failed.Done()
 	s.log.Info("stopping")
+	stopTuning()
 	s.status.do("its next start: it is stopping")
 	timer := time.AfterFunc(stopGrace, func() {
 		s.log.Error("stages did not stop in time; what they held is read again at the next start")
