@@ -180,7 +180,7 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 // begin opens an incident for f, or reopens old.
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
 	inc := newIncident(p, f, b.parent(p, f), b.worth(&f.Endpoint))
-	if !b.covered(inc) && !b.afford(inc) {
+	if !b.afford(inc) {
 		return b.overBudget(dst, inc, old)
 	}
 	full := len(b.open) >= b.cfg.MaxOpen

@@ -165,6 +165,8 @@ type Options struct {
 	// Resolve makes tokens of the names in a match; its error begins with the member.
 	// Nil: they are tokens.
 	Resolve func(*pipeline.SuppressionMatch) error
+	// Tuning tries configurations and applies them; nil: this weir does not detect.
+	Tuning Tuning
 }
 
 // What an answer may cost.
@@ -342,6 +344,12 @@ func (c *console) routes() []route {
 		{post, "/api/v1/users", Admin, true, c.createUser},
 		{patch, "/api/v1/users/{name}", Admin, true, c.changeUser},
 		{get, "/api/v1/assignees", people, false, c.shows(c.assignees)},
+		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
+		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},
+		{post, "/api/v1/config/apply", Engineer | Admin, true, c.tuned(c.applyConfig)},
+		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
+		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
+		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},
@@ -378,7 +386,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 			refuse(w, &problem{Status: http.StatusForbidden, Detail: "a page of another site asks"})
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 		next.ServeHTTP(w, r)
 	})
 }

@@ -133,6 +133,7 @@ func options(s *fakeStore) Options {
 		},
 		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
 		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+		Tuning: &fakeTuning{},
 	}
 }
 

@@ -28,6 +28,9 @@ func (s *service) consoleOptions() console.Options {
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(), Sessions: s.cfg.Console.Sessions, OIDC: s.cfg.Console.OIDC,
 		Resolve: func(m *pipeline.SuppressionMatch) error { return resolveMatch(m, s.cfg, s.keys) },
 	}
+	if s.tuning != nil { // a nil *tuning is no nil Tuning
+		o.Tuning = s.tuning
+	}
 	if s.never != nil {
 		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}

@@ -98,7 +98,12 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return exitUsage
 	}
 	limitService()
-	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
+	text, err := readSmall(path)
+	if err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
+	}
+	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
 	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum}
 	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
@@ -113,6 +118,9 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 // share.
 type service struct {
 	cfg     *config
+	path    string // of the configuration, "" without one
+	text    []byte // as the file had it
+	tuning  *tuning
 	log     *zap.Logger
 	edition string
 	workers int
@@ -157,6 +165,9 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.recordService(ctx, "service.start"); err != nil {
 		return err
 	}
+	tuningCtx, stopTuning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTuning()
+	s.tuning = newTuning(tuningCtx, s)
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var late, collecting, detecting sync.WaitGroup
@@ -233,6 +244,7 @@ func (s *service) run(ctx context.Context) error {
 
 	<-failed.Done()
 	s.log.Info("stopping")
+	stopTuning()
 	s.status.do("its next start: it is stopping")
 	timer := time.AfterFunc(stopGrace, func() {
 		s.log.Error("stages did not stop in time; what they held is read again at the next start")
