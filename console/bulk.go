@@ -54,7 +54,6 @@ type bulkAnswer struct {
 // what became of it.
 func (c *console) bulk(w http.ResponseWriter, r *http.Request, who *caller) {
 	var q bulkRequest
-	r.Body = http.MaxBytesReader(w, r.Body, maxBulkBody)
 	err := readWhole(r, &q)
 	if err == nil {
 		err = q.check()

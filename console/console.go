@@ -131,6 +131,9 @@ type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
+	// Notes says what somebody should know of a weir that is ready, one sentence each;
+	// nil says nothing.
+	Notes func() []string
 	// Blindspots returns what cannot be detected, as the JSON text of the answer.
 	Blindspots func() ([]byte, error)
 	// Through is the event time that detection has reached; 0 for none yet.
@@ -159,6 +162,8 @@ type Options struct {
 	// Resolve makes tokens of the names in a match; its error begins with the member.
 	// Nil: they are tokens.
 	Resolve func(*pipeline.SuppressionMatch) error
+	// Tuning tries configurations and applies them; nil: this weir does not detect.
+	Tuning Tuning
 }
 
 // What an answer may cost.
@@ -344,6 +349,12 @@ func (c *console) routes() []route {
 		{post, "/api/v1/users", Admin, true, c.createUser},
 		{patch, "/api/v1/users/{name}", Admin, true, c.changeUser},
 		{get, "/api/v1/assignees", people, false, c.shows(c.assignees)},
+		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
+		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},
+		{post, "/api/v1/config/apply", Engineer | Admin, true, c.tuned(c.applyConfig)},
+		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
+		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
+		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},
@@ -380,9 +391,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 			refuse(w, &problem{Status: http.StatusForbidden, Detail: "a page of another site asks"})
 			return
 		}
-		if r.URL.Path != bulkPath { // it has its own bound
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		}
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -474,7 +483,13 @@ func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
 	}
-	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	text := "ready\n"
+	if c.Notes != nil {
+		for _, note := range c.Notes() {
+			text += "note: " + note + "\n"
+		}
+	}
+	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
 }
 
 //go:embed openapi.json

@@ -132,6 +132,7 @@ func options(s *fakeStore) Options {
 		},
 		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
 		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+		Tuning: &fakeTuning{},
 	}
 }
 
@@ -296,6 +297,10 @@ func TestReadySaysWhatItWaitsFor(t *testing.T) {
 	h := newHandler(o)
 	if w := ask(h, "GET", "/readyz"); w.Code != 200 {
 		t.Errorf("%d", w.Code)
+	}
+	o.Notes = func() []string { return []string{"look at the log"} }
+	if w := ask(newHandler(o), "GET", "/readyz"); w.Code != 200 || w.Body.String() != "ready\nnote: look at the log\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	waits = []string{"detection, which is 1001 records behind", "the store"}
 	p := wantProblem(t, ask(h, "GET", "/readyz"), 503, "weir waits for detection, which is 1001 records behind; the store")

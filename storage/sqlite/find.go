@@ -23,7 +23,7 @@ type findLimits struct {
 }
 
 func defaultFindLimits() findLimits {
-	return findLimits{count: 10_000, probe: 20_000, words: 50_000, groups: 40_000}
+	return findLimits{count: 10_000, probe: 20_000, words: 30_000, groups: 25_000}
 }
 
 // facetRow is what alerts have in common that differ in nothing with few values.
@@ -257,7 +257,7 @@ func (f *finder) page(ctx context.Context, facets []facetRow, after *storage.Ale
 	if f.fewFacets(ctx, facets) {
 		return f.eachFacet(ctx, facets, conds, args, limit)
 	}
-	return f.places(ctx, fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d", columns, f.source(ctx), where(append(conds, in)...), by, limit), slices.Concat(args, inArgs)...)
+	return f.places(ctx, fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d", columns, f.source(ctx, true), where(append(conds, in)...), by, limit), slices.Concat(args, inArgs)...)
 }
 
 // conds are the conditions beside the facets. Of few alerts that are looked at
@@ -312,12 +312,19 @@ func (f *finder) within(ctx context.Context) int64 {
 	return f.narrow.Int64
 }
 
-// source is the table, by the index that cuts most where a time is asked for.
-func (f *finder) source(ctx context.Context) string {
+// source is the table, by the index that cuts most where a time is asked for, or
+// ordered by the one that needs no sorting where that cuts little.
+func (f *finder) source(ctx context.Context, ordered bool) string {
 	if f.driver || len(f.q.Tags) > 0 || f.q.Since == 0 && f.q.Until == 0 {
 		return "alert_list l"
 	}
-	if f.within(ctx); f.first {
+	few := f.within(ctx) < f.stored/4
+	switch {
+	case ordered && !few && f.q.Sort == "score": // most of what comes first is in the window
+		return "alert_list l INDEXED BY alert_list_score"
+	case ordered && !few:
+		return "alert_list l INDEXED BY alert_list_seq"
+	case f.first:
 		return "alert_list l INDEXED BY alert_list_first"
 	}
 	return "alert_list l INDEXED BY alert_list_time"
@@ -387,7 +394,11 @@ func (f *finder) count(ctx context.Context) (n int64, exact bool, err error) {
 	in, inArgs := f.inFacets(f.facets)
 	conds, args := f.conds(false)
 	most := f.db.limits.count
-	query := fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s%s LIMIT %d)", f.source(ctx), where(append(conds, in)...), most+1)
+	from := f.source(ctx, false)
+	if f.fewFacets(ctx, f.facets) {
+		from, in, args, inArgs = "json_each(?) j CROSS JOIN alert_list l INDEXED BY alert_list_facet", "l.facet = j.value", append([]any{idsOf(f.facets)}, args...), nil
+	}
+	query := fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s%s LIMIT %d)", from, where(append(conds, in)...), most+1)
 	if err := f.db.readers.QueryRowContext(ctx, query, slices.Concat(args, inArgs)...).Scan(&n); err != nil {
 		return 0, false, fmt.Errorf("count alerts: %w", f.db.wrap(err))
 	}
@@ -447,11 +458,11 @@ func (db *DB) GroupAlerts(ctx context.Context, q storage.AlertQuery, by string) 
 	in, inArgs := f.inFacets(f.facets)
 	conds, args := f.conds(false)
 	conds, args = append(conds, in), append(args, inArgs...)
-	query := fmt.Sprintf("SELECT '', l.facet, count(*), max(l.seq) FROM %s%s GROUP BY 2", f.source(ctx), where(conds...))
+	query := fmt.Sprintf("SELECT '', l.facet, count(*), max(l.seq) FROM %s%s GROUP BY 2", f.source(ctx, false), where(conds...))
 	switch {
 	case column != "":
 		query = fmt.Sprintf("SELECT %s, l.facet, count(*), max(l.seq) FROM (SELECT l.facet, l.seq, %s FROM %s%s ORDER BY l.seq DESC LIMIT %d) l GROUP BY 1, 2",
-			column, column, f.source(ctx), where(conds...), db.limits.groups)
+			column, column, f.source(ctx, true), where(conds...), db.limits.groups)
 	case len(f.where) == 0 && len(q.Tags) == 0:
 		query = "SELECT '', f.id, f.alerts, (SELECT max(seq) FROM alert_list l INDEXED BY alert_list_facet WHERE l.facet = f.id) FROM json_each(?) j JOIN alert_facets f ON f.id = j.value"
 		args = []any{idsOf(f.facets)}
