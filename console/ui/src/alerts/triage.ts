@@ -33,6 +33,7 @@ export function back(now: State, was: Omit<State, "revision">): TriageChange {
 interface Context {
   client: QueryClient;
   list?: AlertList | null;
+  onProposal?: (id: string) => void; // weir proposes a suppression after a verdict
   onConflict: (target: Target, change: TriageChange, stored: Triage | null) => void;
 }
 
@@ -46,7 +47,7 @@ function told(ctx: Context, list: { id: string; triage: Triage }[]) {
 /** changeOne makes a change to one alert; revision null makes it whatever was there. */
 export async function changeOne(ctx: Context, target: Target, change: TriageChange, done: string, options: { force?: boolean; undoable?: boolean } = {}) {
   try {
-    const answer = await ask<{ id: string; triage: Triage }>(`/api/v1/alerts/${target.id}`, {
+    const answer = await ask<{ id: string; triage: Triage; proposed_suppression?: unknown }>(`/api/v1/alerts/${target.id}`, {
       method: "PATCH",
       body: change,
       ifMatch: options.force ? undefined : target.triage.revision,
@@ -55,6 +56,7 @@ export async function changeOne(ctx: Context, target: Target, change: TriageChan
     const reverse = back(answer.triage, target.triage);
     const undoable = (options.undoable ?? true) && Object.keys(reverse).length > 0;
     toast(done, {
+      then: answer.proposed_suppression && ctx.onProposal ? { text: "Suppress its like …", do: () => ctx.onProposal?.(target.id) } : undefined,
       undo: undoable ? () => void changeOne(ctx, { id: target.id, triage: answer.triage }, reverse, "Taken back.", { undoable: false }) : undefined,
     });
     return answer.triage;
