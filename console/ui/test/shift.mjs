@@ -86,7 +86,7 @@ async function triage(page, id) {
   await page.getByRole("button", { name: "Undo" }).click();
   await page.locator(".triage-bar", { hasText: "nobody has it" }).waitFor();
   await page.getByRole("button", { name: "In progress" }).click();
-  await page.locator(".triage-bar", { hasText: "in progress" }).waitFor();
+  await page.locator(".triage-bar .triage-in_progress").waitFor();
   await page.getByRole("button", { name: "Comment" }).click();
   await audit(page, "comment dialog");
   await page.getByRole("textbox", { name: "Comment" }).fill("Asked the partner whether this is theirs.");
@@ -123,7 +123,7 @@ async function close(page, id) {
   await page.getByRole("button", { name: "Close alert" }).click();
   await page.locator(".triage-bar", { hasText: "closed: attack" }).waitFor();
   await toast(page, "Closed as attack").getByRole("button", { name: "Undo" }).click();
-  await page.locator(".triage-bar", { hasText: "in progress" }).waitFor();
+  await page.locator(".triage-bar .triage-in_progress").waitFor();
   const t = (await api(page, `/api/v1/alerts/${id}`)).data.at(-1).envelope.triage;
   assert(t.status === "in_progress" && t.verdict === "", "taken back, without a verdict");
 }
