@@ -133,7 +133,9 @@ func TestAside(t *testing.T) {
 					}
 				}
 			})
-			break
+			if name != "enum.object" { // whose owners are known to the ordinary world alone
+				break
+			}
 		}
 	}
 	if ran < 8 {
