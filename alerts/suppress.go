@@ -66,12 +66,6 @@ func (b *Book) hushed(inc *incident) {
 	}
 }
 
-// covered reports whether inc is nothing that anybody is told of: no budget is spent
-// on it.
-func (b *Book) covered(inc *incident) bool {
-	return inc.Place.Aside || b.silences.Covering(&inc.Finding, b.now) != nil
-}
-
 // pierces says why the next revision of inc is sent although a suppression covers
 // it, "" if it is not.
 func (inc *incident) pierces() string {
