@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
 )
@@ -23,7 +25,9 @@ func TestUnlearned(t *testing.T) {
 	store := filepath.Join(dir, "weir.db")
 	d := startDaemon(t, "run", "-c", config, "--store", store, "--listen", "127.0.0.1:0", "--edition", shippedEdition(t, dir), file)
 	d.waitReady(t)
-	eventually(t, "everything is detected", d, func() bool { return d.metric("weir_requests_total") == float64(len(log)) && d.metric("weir_detect_lag_records") == 0 })
+	eventually(t, "everything is detected", d, func() bool {
+		return d.metric("weir_requests_total") == float64(len(log)) && d.metric("weir_detect_lag_records") == 0
+	})
 	d.stop(t)
 
 	cfg, err := loadConfig(config)
@@ -77,7 +81,9 @@ func TestUnlearned(t *testing.T) {
 	a := alerts[0].Alert
 	verdict := func(word string, revision int64) {
 		t.Helper()
-		if err := (consoleStore{s.db}).SaveTriage(t.Context(), a.ID, revision, []byte(`{"verdict":"`+word+`"}`), 1, []byte(`{}`)); err != nil {
+		change := console.TriageSave{ID: a.ID, Revision: revision, Body: []byte(`{"verdict":"` + word + `"}`), Audit: console.AuditEntry{Time: 1, Action: "alert.triage"}}
+		errs, err := (consoleStore{s.db}).SaveTriages(t.Context(), []console.TriageSave{change})
+		if err := errors.Join(append(errs, err)...); err != nil {
 			t.Fatal(err)
 		}
 	}
