@@ -67,10 +67,10 @@ func runStore(ctx context.Context, f *fleet) error {
 	var running sync.WaitGroup
 	for _, r := range []struct {
 		group, topic string
-		unit         func(slice int) unit
+		unit         func(slice int) roleSlice
 	}{
-		{"store", f.topics.requests, func(i int) unit { return newRequestStore(f, db, m, i) }},
-		{"store-alerts", f.topics.alerts, func(int) unit { return newAlertStore(f, db, m) }},
+		{"store", f.topics.requests, func(i int) roleSlice { return newRequestStore(f, db, m, i) }},
+		{"store-alerts", f.topics.alerts, func(int) roleSlice { return newAlertStore(f, db, m) }},
 	} {
 		running.Go(func() {
 			if err := f.runUnits(failed, r.group, r.topic, r.unit); err != nil {
@@ -168,7 +168,7 @@ func newRequestStore(f *fleet, db *clickhouse.DB, m *storeMetrics, partition int
 	return &requestStore{f: f, metrics: m, partition: partition, requests: db.NewRequests(), log: f.log.With(zap.String("role", "store"), zap.Int("partition", partition))}
 }
 
-// open implements unit.
+// open implements roleSlice.
 func (u *requestStore) open(ctx context.Context) (err error) {
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, u.partition, "store/"+strconv.Itoa(u.partition), u.f.instance); err != nil {
 		return err
@@ -184,7 +184,7 @@ func (u *requestStore) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// close implements unit.
+// close implements roleSlice.
 func (u *requestStore) close() {
 	if u.state != nil {
 		u.state.Close()
@@ -195,7 +195,7 @@ func (u *requestStore) close() {
 // batch ends with it when the log holds nothing else.
 const controlTick = "tick"
 
-// run implements unit. What is in the batch when ctx ends is read again by whoever
+// run implements roleSlice. What is in the batch when ctx ends is read again by whoever
 // goes on.
 func (u *requestStore) run(ctx context.Context) error {
 	r, err := newSequenceReader(ctx, u.f.bus, &u.f.cfg.Bus, u.at, u.log)
@@ -282,7 +282,7 @@ func newAlertStore(f *fleet, db *clickhouse.DB, m *storeMetrics) *alertStore {
 	return &alertStore{f: f, db: db, metrics: m}
 }
 
-// open implements unit.
+// open implements roleSlice.
 func (u *alertStore) open(ctx context.Context) (err error) {
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, 0, "store-alerts", u.f.instance); err != nil {
 		return err
@@ -296,14 +296,14 @@ func (u *alertStore) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// close implements unit.
+// close implements roleSlice.
 func (u *alertStore) close() {
 	if u.state != nil {
 		u.state.Close()
 	}
 }
 
-// run implements unit.
+// run implements roleSlice.
 func (u *alertStore) run(ctx context.Context) error {
 	reading, stop := context.WithCancelCause(ctx)
 	records := make(chan kafka.Record, 1000)

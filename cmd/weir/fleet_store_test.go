@@ -28,19 +28,19 @@ func startClickHouse(t *testing.T) *services.ClickHouse {
 	return s
 }
 
-// sum is what a client's requests come to.
-type sum struct {
+// clientSum is what a client's requests come to.
+type clientSum struct {
 	Requests int
 	Lines    int64
 	Bytes    int64
 }
 
-func (s *sum) add(r *pipeline.Request) {
+func (s *clientSum) add(r *pipeline.Request) {
 	s.Requests, s.Lines, s.Bytes = s.Requests+1, s.Lines+r.Line, s.Bytes+r.Bytes
 }
 
 // sumsOf counts what the sequence holds, by client.
-func (f *fleetProcesses) sumsOf(ctx context.Context, c *busConfig) map[uint64]sum {
+func (f *fleetProcesses) sumsOf(ctx context.Context, c *busConfig) map[uint64]clientSum {
 	f.t.Helper()
 	bus := openBus(f.t, *c)
 	r, err := newSequenceReader(ctx, bus, c, sequencePosition{}, nil)
@@ -52,7 +52,7 @@ func (f *fleetProcesses) sumsOf(ctx context.Context, c *busConfig) map[uint64]su
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	sums := map[uint64]sum{}
+	sums := map[uint64]clientSum{}
 	for r.position().Offset < behind {
 		item, err := r.next(ctx)
 		if err != nil {
@@ -142,7 +142,7 @@ func TestStoreAcrossFaults(t *testing.T) {
 	ctx, cancel = context.WithTimeout(context.Background(), 150*time.Second)
 	defer cancel()
 	again(ctx, t, "every request is in ClickHouse", func() error {
-		got := map[uint64]sum{}
+		got := map[uint64]clientSum{}
 		err := db.Requests(ctx, storage.RequestFilter{Limit: 1 << 24}, func(r *pipeline.Request, _ string) bool {
 			s := got[r.Owner]
 			s.add(r)
