@@ -90,8 +90,8 @@ func (s *Set) give(i int, r *pipeline.Ordered, owner uint64, as role) {
 
 // assign gives a visit to the worker that has the principal, if this set does.
 func (s *Set) assign(v visit) {
-	if n := s.workerOf[pipeline.Shard(v.owner)]; n != notMine {
-		w := s.workers[n]
+	if shard := pipeline.Shard(v.owner); s.whole || s.visits[shard] {
+		w := s.workers[shard%uint16(len(s.workers))]
 		w.mine = append(w.mine, v)
 	}
 }

@@ -84,9 +84,10 @@ type Set struct {
 	places    *pipeline.Places
 	silences  *pipeline.Silences
 
-	slices   []setSlice
-	behind   int                     // slices that are further than the set is
-	workerOf [pipeline.Shards]uint16 // who visits a virtual shard; nobody: notMine
+	slices []setSlice
+	behind int                   // slices that are further than the set is
+	visits [pipeline.Shards]bool // virtual shards that are visited
+	whole  bool                  // they all are
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -256,13 +257,16 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
-	quiet := s.silences.None()
+	n, whole, quiet := uint16(len(s.workers)), s.whole, s.silences.None()
 	give := func(i int, owner uint64, as role) {
 		if !quiet {
 			s.give(i, &batch[i], owner, as)
 			return
 		}
-		s.assign(visit{i: int32(i), as: as, owner: owner})
+		if shard := pipeline.Shard(owner); whole || s.visits[shard] {
+			w := s.workers[shard%n]
+			w.mine = append(w.mine, visit{i: int32(i), as: as, owner: owner})
+		}
 	}
 	for i := range batch {
 		r := batch[i].Request

@@ -16,11 +16,10 @@ type told struct {
 	pipeline.Signal
 }
 
-// say sends a signal because of request i.
-func (w *worker) say(i int, s pipeline.Signal) {
-	s.Aside, s.Spare = w.salt != 0, w.spare
-	w.told = append(w.told, told{i, w.index, s})
+// next is the number of the next signal of the visit at hand.
+func (w *worker) next() uint16 {
 	w.index++
+	return w.index - 1
 }
 
 // tell sends what a wider view needs of request i. Every kind of signal is
@@ -30,7 +29,7 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	who := o.Owner
 	send := func(m pipeline.Meeting, key uint64, kind uint8) {
 		score, _ := p.worstScore()
-		w.say(i, pipeline.Signal{Meeting: m, Key: key, Sender: who, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: m, Key: key, Sender: who, Weight: 256, Kind: kind, Aside: w.salt != 0, Spare: w.spare, Score: score, Request: *r, Facts: *o}})
 	}
 	if ownable(r.Request, w.sc.endpoint) && p.ownerContact(o, r.Request, w.sc.freshObject) {
 		send(pipeline.MeetResource, o.Object, 0)
@@ -75,7 +74,7 @@ func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
 	o.Owner = st.owner ^ w.salt
 	w.sc.freshPath = st.meet(o.Path)
 	if contact(o, &w.sc) {
-		w.say(i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: o.Owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: o.Owner, Weight: 256, Kind: contactSignal, Aside: w.salt != 0, Spare: w.spare, Request: *r, Facts: *o}})
 	}
 }
 
