@@ -263,6 +263,9 @@ func (k *Kafka) Start() error {
 	return fmt.Errorf("the broker does not listen on %s", k.Address())
 }
 
+// Pid is the broker's process.
+func (k *Kafka) Pid() int { return k.cmd.Process.Pid }
+
 // Kill ends the broker at once.
 func (k *Kafka) Kill() {
 	_ = k.cmd.Process.Kill()
