@@ -43,7 +43,12 @@ func (s *Set) sliceOf(owner uint64) int {
 }
 
 // SliceOf is the slice that a signal of Signals comes from.
-func (s *Set) SliceOf(sig *pipeline.Signal) int { return s.sliceOf(sig.Sender) }
+func (s *Set) SliceOf(sig *pipeline.Signal) int {
+	if sig.Aside {
+		return s.sliceOf(sig.Sender ^ asideSalt)
+	}
+	return s.sliceOf(sig.Sender)
+}
 
 // Reached is the place up to which the set has taken everything.
 func (s *Set) Reached() pipeline.Place { return s.reached }

@@ -150,7 +150,7 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 // follower goes on with the source where the store says it was left; history
 // marks what it holds already.
 func (s *service) follower(ctx context.Context, src *source, history bool) (*collector.Follower, error) {
-	cursor, _, _, err := s.db.SourceCursor(ctx, src.id())
+	cursor, _, _, err := s.requests.SourceCursor(ctx, src.id())
 	if err != nil {
 		return nil, err
 	}
@@ -242,12 +242,14 @@ type read struct {
 // collect reads all sources until ctx ends, and puts their blocks into the log.
 func (s *service) collect(ctx context.Context, sources []*source) error {
 	blocks := make(chan read, 4)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
 	var wg sync.WaitGroup
 	for _, src := range sources {
 		if src.start != nil {
 			src.start()
 		}
-		wg.Go(func() { s.readSource(ctx, src, blocks) })
+		wg.Go(func() { s.readSource(reading, src, blocks) })
 	}
 	done := make(chan struct{})
 	go func() {
@@ -257,6 +259,7 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 	}()
 	err := s.appendAll(ctx, blocks)
 	if err != nil {
+		stop()
 		for range blocks { // let the readers go
 		}
 	}
@@ -363,7 +366,7 @@ func (src *source) id() uint64 {
 // endOf says that a finite source has nothing more to wait for.
 func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
 	b := &pipeline.Block{Source: src.name, SourceID: src.id(), Watermark: pipeline.MaxTime}
-	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
+	if _, cause, ok, err := s.requests.SourceCursor(ctx, b.SourceID); err == nil && ok {
 		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
 	}
 	end := &source{input: src.input, cfg: src.cfg, release: func(*pipeline.Block) {}}
@@ -379,19 +382,10 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 	// A batch in hand is finished when ctx ends: it is read already.
 	work := context.WithoutCancel(ctx)
 	said := map[string]time.Time{}
-	for first := range blocks {
-		batch := []read{first}
-	more:
-		for len(batch) < 32 {
-			select {
-			case next, ok := <-blocks:
-				if !ok {
-					break more
-				}
-				batch = append(batch, next)
-			default:
-				break more
-			}
+	for {
+		batch := nextBatch(blocks)
+		if len(batch) == 0 {
+			return nil
 		}
 		list := make([]*pipeline.Block, len(batch))
 		for i, r := range batch {
@@ -399,7 +393,7 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 		}
 		var last int64
 		err := s.whileFull(ctx, func() (err error) {
-			_, last, err = s.db.AppendBlocks(work, list)
+			_, last, err = s.requests.AppendBlocks(work, list)
 			return err
 		})
 		if err != nil {
@@ -413,7 +407,44 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 			r.src.release(r.block)
 		}
 	}
-	return nil
+}
+
+// batchBlocks is how many blocks one transaction takes that do not ask for more.
+const batchBlocks = 32
+
+// nextBatch waits for blocks and returns those of one transaction; none once they
+// have ended. What has to be committed together is, or is not there at all: blocks
+// that wait for others when the readers end are left out.
+func nextBatch(blocks <-chan read) (batch []read) {
+	whole := map[*source]int{} // where blocks begin that need more
+	for len(batch) < batchBlocks || len(whole) > 0 {
+		r, ok := read{}, true
+		if len(batch) == 0 || len(whole) > 0 {
+			r, ok = <-blocks
+		} else {
+			select {
+			case r, ok = <-blocks:
+			default:
+				return batch
+			}
+		}
+		if !ok {
+			break
+		}
+		batch = append(batch, r)
+		if _, begun := whole[r.src]; r.block.More && !begun {
+			whole[r.src] = len(batch) - 1
+		} else if !r.block.More {
+			delete(whole, r.src)
+		}
+	}
+	kept := batch[:0]
+	for i, r := range batch {
+		if from, cut := whole[r.src]; !cut || i < from {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // whileFull does f, and makes room and does it again while the disk is full:

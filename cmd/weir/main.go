@@ -35,13 +35,16 @@ func commands() []command {
 		{"analyze", "look through log files once and print the alerts", runAnalyze},
 		{"run", "follow logs, detect, store, alert, serve: everything in one process", runService},
 		{"explain", "say how a line is read, why an alert fired, why one did not", runExplain},
+		{"backtest", "what another configuration would change: alerts gained, lost, moved", runBacktest},
 		{"verify", "recompute an alert from its input, bit for bit", runVerify},
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
+		{"suppress", "keep alerts from waking people, for a while and for a reason", runSuppress},
 		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"token", "make, list and revoke API tokens", runToken},
+		{"user", "make, list and change who signs in to the console", runUser},
 		{"audit", "verify or print who did what with weir", runAudit},
 		{"migrate", "bring the schema of ClickHouse up to date", runMigrate},
 		{"check", "validate a configuration, every problem at once", runCheck},
@@ -75,6 +78,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return c.run(ctx, args[1:], stdin, stdout, stderr)
 		}
 	}
+	if list, ok := rolesOf(args[0]); ok {
+		return runRoles(ctx, args[0], list, args[1:], stdin, stdout, stderr)
+	}
 	fmt.Fprintf(stderr, "weir: no command %q\n\n", args[0])
 	usage(stderr)
 	return exitUsage
@@ -92,6 +98,9 @@ Commands:
 `)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	for _, r := range roles() {
+		fmt.Fprintf(w, "  %-10s %s\n", r.name, r.summary)
 	}
 	fmt.Fprint(w, `
 Start with a log that you have:

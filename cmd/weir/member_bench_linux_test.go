@@ -10,7 +10,7 @@ import (
 )
 
 //nolint:gochecknoglobals // a flag of the test binary
-var fleetLog = flag.String("fleetlog", "", "a log whose requests BenchmarkMember takes, instead of simulated ones")
+var memberLog = flag.String("memberlog", "", "a log whose requests BenchmarkMember takes, instead of simulated ones")
 
 // spent is the processor time that the process took so far.
 func spent() time.Duration {
@@ -29,8 +29,8 @@ func BenchmarkMember(b *testing.B) {
 	lab := must[*evalLab](b)(newEvalLab(""))
 	edition := pipeline.ShippedEdition()
 	var all []pipeline.Request
-	if *fleetLog != "" {
-		all, edition = logged(b, lab, *fleetLog)
+	if *memberLog != "" {
+		all, edition = logged(b, lab, *memberLog)
 	} else {
 		all = simulated(b, lab, "status", 1000)
 	}

@@ -236,9 +236,9 @@ func (f *memoryFleet) keepCross(p *crossProcess) {
 
 func (f *memoryFleet) startAlert() *alertProcess {
 	p := &alertProcess{said: f.kept}
-	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition))
+	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition, f.keys))
 	if f.alertKept != nil {
-		p.at = must[int64](f.t)(p.m.restore(f.cfg.Alerts, f.alertKept))
+		p.at = must[int64](f.t)(p.m.restore(f.alertKept))
 	}
 	return p
 }
@@ -560,7 +560,7 @@ func logged(t testing.TB, lab *evalLab, path string) (all []pipeline.Request, ed
 		t.Fatal(problems)
 	}
 	ctx := context.Background()
-	edition = must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil))
+	edition = must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil, nil))
 	r := ins[0].open(lab.id, 1, nil)
 	defer r.Close()
 	for {
