@@ -1,4 +1,5 @@
-# Needs Go, make and (for `make race` only) a C compiler. Tools run pinned, nothing is installed.
+# Needs Go, make and (for `make race` only) a C compiler. Tools run pinned, nothing is installed. With Node 20 and npm
+# the console is built in, else a page that says so.
 GO      ?= go
 LOG     ?= cmd/weir/testdata/sample.log.gz
 FUZZTIME ?= 10s
@@ -8,16 +9,34 @@ LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 
 export CGO_ENABLED = 0
 
-.PHONY: help build run test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
+UI      := console/ui
+
+.PHONY: help build run analyze ui ui-test test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/weir, one static binary
+build: ## build bin/weir, one static binary; with the console where npm is
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui || echo "the console could not be built: bin/weir will have a page that says so"; fi
 	$(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
 
-run: build ## look through LOG=/path/to/access.log (a sample of ours without it)
+run: build ## watch LOG=/path/to/access.log (a sample of ours without it) and serve the console at http://127.0.0.1:7380
+	bin/weir run --store "bin/$(notdir $(LOG)).db" "$(LOG)"
+
+analyze: build ## look through LOG once and print the alerts
 	bin/weir analyze "$(LOG)"
+
+ui: $(UI)/dist/index.html ## build the console (needs Node 20 and npm)
+
+$(UI)/node_modules/.package-lock.json: $(UI)/package.json $(UI)/package-lock.json
+	cd $(UI) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/public $(UI)/scripts -type f) $(wildcard $(UI)/*.html $(UI)/*.ts $(UI)/*.json)
+	cd $(UI) && npm run --silent build
+
+ui-test: build ## work a shift in the console with a browser (needs Node 20 and Chromium)
+	cd $(UI) && npm test
 
 test: ## vet and test everything
 	$(GO) vet ./...
@@ -26,9 +45,10 @@ test: ## vet and test everything
 race: ## test with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
-e2e: ## test with real servers and SDKs: Kafka (needs Java 17, and once the network), OpenTelemetry
-	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|EveryFormat|SinksAcrossKills' -kills 12 -count 1 -v
+e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a JDK 17, and once the network), OpenTelemetry
+	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -count 1 -v
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
+	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
 
 services: ## run a Kafka broker and a ClickHouse server for trying things out, until interrupted

@@ -1,10 +1,19 @@
 package alerts
 
 import (
+	"encoding/json"
 	"strings"
 
 	"weir/pipeline"
 )
+
+// AppendCIM appends a as an object with its CIM names, and itself below native, as
+// the sink for Splunk has it in an event.
+func AppendCIM(dst []byte, a *pipeline.Alert) []byte {
+	o := cim(a)
+	o[string(FormatNative)] = json.RawMessage(AppendJSON(nil, a))
+	return appendObject(dst, o)
+}
 
 // cim is a in the names of Splunk's Common Information Model, data model Alerts,
 // which searches and dashboards there know. It stands beside the alert itself.

@@ -43,6 +43,11 @@ type inbox struct {
 type delivery struct {
 	left atomic.Int64 // blocks that are not released
 	done chan struct{}
+
+	// What keeps it whole; nil for most.
+	receipt *pipeline.Receipt
+	toGive  int    // blocks that were not handed out, of the one who calls Next
+	kept    func() // called when done is closed
 }
 
 // position is where an inbox goes on: what the store knows of the source.
@@ -105,10 +110,17 @@ func (q *inbox) full() bool {
 // put queues parsed chunks, whose memory is reserved, as one delivery.
 func (q *inbox) put(chunks []*chunk) *delivery {
 	d := &delivery{done: make(chan struct{})}
+	q.putAs(d, chunks)
+	return d
+}
+
+// putAs queues chunks as d; with a receipt their blocks ask for one commit.
+func (q *inbox) putAs(d *delivery, chunks []*chunk) {
 	for _, c := range chunks {
 		c.delivery = d
-		d.left.Add(int64(c.used))
+		d.toGive += c.used
 	}
+	d.left.Store(int64(d.toGive))
 	q.mu.Lock()
 	q.queue = append(q.queue, chunks...)
 	q.mu.Unlock()
@@ -116,7 +128,6 @@ func (q *inbox) put(chunks []*chunk) *delivery {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return d
 }
 
 // Next blocks for the next block, to be given back with Release once it is
@@ -189,6 +200,13 @@ func (q *inbox) piece() *pipeline.Block {
 	q.bytes.Add(n)
 	q.raw.Add(n)
 	q.out = time.Now()
+	b.Receipt, b.More = nil, false
+	if d := c.delivery; d.receipt != nil {
+		if d.toGive--; d.toGive == 0 {
+			b.Receipt = d.receipt
+		}
+		b.More = d.toGive > 0
+	}
 	if q.next++; q.next == c.used {
 		q.current = nil
 	}
@@ -223,6 +241,9 @@ func (q *inbox) Release(b *pipeline.Block) {
 	q.unreserve(memory)
 	if d.left.Add(-1) == 0 {
 		close(d.done)
+		if d.kept != nil {
+			d.kept()
+		}
 	}
 }
 

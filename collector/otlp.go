@@ -68,7 +68,7 @@ func (p *Push) ingestOTLP(w http.ResponseWriter, r *http.Request, kind string) {
 		return
 	}
 	leave()
-	if no := p.kept(r, chunks); no != nil {
+	if no := p.kept(r, chunks, nil, pushed{}); no != nil {
 		refuse(no)
 		return
 	}

@@ -1,7 +1,7 @@
 package collector
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"weir/pipeline"
 )
 
 // PushConfig says what a Push takes and how.
@@ -37,6 +39,9 @@ type PushConfig struct {
 	MaxPending int64
 	// Patience is how long a sender waits for its lines to be kept; 0 is 30 s.
 	Patience time.Duration
+	// Receipt looks for what was stored under a key; nil when nothing was. Without
+	// it the header Idempotency-Key is not looked at.
+	Receipt func(ctx context.Context, key [32]byte) (*pipeline.Receipt, error)
 	// Busy says that later stages are too far behind; nil never.
 	Busy func() bool
 	// OTLP takes OTLP/HTTP at /v1/logs and /v1/traces in place of lines.
@@ -59,7 +64,8 @@ const (
 // kept, for good: once their blocks were released. A body is taken whole or not
 // at all; lines that are no request are counted, as in files. A full pipeline
 // is 429 with Retry-After, and memory is bounded by MaxPending. Delivery is at
-// least once: a sender that heard no answer sends again.
+// least once: a sender that heard no answer sends again. With an Idempotency-Key
+// it is once.
 //
 // ServeHTTP, Release and Stats are for any goroutine; one calls Next and Close.
 type Push struct {
@@ -72,6 +78,7 @@ type Push struct {
 	pumps   map[string]*pump // by format
 	workers []*worker        // idle
 	seen    *Format          // what auto last recognised
+	claims  map[[32]byte]struct{}
 }
 
 // NewPush makes a Push; the caller gives it a server, see NewServer.
@@ -86,7 +93,7 @@ func NewPush(cfg PushConfig) (*Push, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	p := &Push{cfg: cfg, turns: make(chan struct{}, maxPushers), mux: http.NewServeMux(), pumps: map[string]*pump{}}
+	p := &Push{cfg: cfg, turns: make(chan struct{}, maxPushers), mux: http.NewServeMux(), pumps: map[string]*pump{}, claims: map[[32]byte]struct{}{}}
 	if err := p.open(cfg.Source, cfg.NewIdentify, position{cfg.Cursor, cfg.Cause}, cfg.MaxPending); err != nil {
 		return nil, err
 	}
@@ -197,8 +204,21 @@ func (p *Push) ingest(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	once, no := p.claim(r, r.PathValue("format"))
+	if no != nil {
+		p.refuse(w, no)
+		return
+	}
+	defer once.end()
 	body, done, err := p.bodies.open(p.capped(w, r), coding(r), p.cfg.MaxBody)
 	defer func() { done() }()
+	if err == nil && once != nil {
+		if once.stored != nil {
+			p.replay(w, r, once, body)
+			return
+		}
+		body = io.TeeReader(body, once)
+	}
 	var chunks []*chunk
 	var sum pushed
 	if err == nil {
@@ -209,15 +229,11 @@ func (p *Push) ingest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	leave() // what is read waits without a turn: its memory is counted
-	if no := p.kept(r, chunks); no != nil {
+	if no := p.kept(r, chunks, once, sum); no != nil {
 		p.refuse(w, no)
 		return
 	}
-	answer, err := json.Marshal(sum)
-	if err != nil {
-		panic("BUG: answer is no JSON: " + err.Error())
-	}
-	p.answer(w, http.StatusOK, "application/json", append(answer, '\n'))
+	p.answer(w, http.StatusOK, "application/json", sum.json())
 }
 
 // enter takes a turn at reading a body; leave gives it back, and may be called
@@ -253,12 +269,17 @@ func (p *Push) capped(w http.ResponseWriter, r *http.Request) io.Reader {
 	return http.MaxBytesReader(w, r.Body, p.cfg.MaxBody)
 }
 
-// kept queues chunks and waits until they are kept.
-func (p *Push) kept(r *http.Request, chunks []*chunk) *refusal {
+// kept queues chunks and waits until they are kept; once may be nil.
+func (p *Push) kept(r *http.Request, chunks []*chunk, once *claim, sum pushed) *refusal {
 	if len(chunks) == 0 {
 		return nil
 	}
-	err := p.await(r.Context(), p.put(chunks), p.cfg.Patience)
+	d := &delivery{done: make(chan struct{}), receipt: once.receipt(sum)}
+	if once != nil {
+		d.kept = once.forget
+	}
+	p.putAs(d, chunks)
+	err := p.await(r.Context(), d, p.cfg.Patience)
 	switch {
 	case err == nil:
 		return nil

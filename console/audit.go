@@ -83,27 +83,28 @@ const (
 	denialsEvery = 30 * time.Second
 )
 
-// denials bounds what refusals write.
-type denials struct {
+// trickle lets through most of something at once, and then one every while.
+type trickle struct {
+	most  int
+	every time.Duration
 	mu    sync.Mutex
-	spent int       // of maxDenials
+	spent int       // of most
 	paid  time.Time // when the last one was given back
-	left  int       // not written since the last one that was
+	left  int       // not let through since the last one that was
 }
 
-// admit tells whether a refusal is to be written, and how many were not before
-// it.
-func (d *denials) admit(now time.Time) (ok bool, left int) {
+// admit tells whether one more is let through, and how many were not before it.
+func (d *trickle) admit(now time.Time) (ok bool, left int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n := int(now.Sub(d.paid) / denialsEvery); n > 0 && d.spent > 0 {
+	if n := int(now.Sub(d.paid) / d.every); n > 0 && d.spent > 0 {
 		d.spent = max(0, d.spent-n)
-		d.paid = d.paid.Add(time.Duration(n) * denialsEvery)
+		d.paid = d.paid.Add(time.Duration(n) * d.every)
 	}
 	if d.spent == 0 {
 		d.paid = now
 	}
-	if d.spent >= maxDenials {
+	if d.spent >= d.most {
 		d.left++
 		return false, 0
 	}

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed" // openapi.json
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,8 +50,10 @@ type Store interface {
 
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
-	// severities select alerts; none select all.
-	FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error)
+	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
+	// FeedAt returns the place in front of the first row of a feed that was made
+	// at t or later; ok is false while there is none.
+	FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error)
 	// FeedBounds returns the highest seq that was removed from a feed, and the
 	// highest one that was given; 0 for none.
 	FeedBounds(ctx context.Context, feed string) (removed, last int64, err error)
@@ -65,20 +68,38 @@ type Store interface {
 	// Token returns a token by its id, also one that may not be used any more.
 	Token(ctx context.Context, id string) (k Token, ok bool, err error)
 	UseToken(ctx context.Context, id string, at pipeline.Time) error
-	// Triage returns what people made of an alert, and the revision of that: nil
-	// and 0 before anybody did. ok is false for an alert that is not stored.
-	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
-	// SaveTriage stores revision and its entry in the audit, both or neither. The
-	// error wraps ErrStale when the stored revision is not the one before.
-	SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error
+	// Tokens lists all tokens, the oldest first.
+	Tokens(ctx context.Context) ([]Token, error)
+	// CreateToken and RevokeToken store the change and its entry in the audit, both
+	// or neither. Revoking one that is not stored is ErrNoToken.
+	CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error
+	RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error
+	// Suppressions lists up to limit of them, what was made last first, also those
+	// that ended; Suppression returns one by its id.
+	Suppressions(ctx context.Context, limit int) ([]Suppression, error)
+	Suppression(ctx context.Context, id string) (s Suppression, ok bool, err error)
+	// PutSuppression stores s, or news of it, in the log and in the list, and its
+	// entry in the audit: all or nothing.
+	PutSuppression(ctx context.Context, s pipeline.Suppression, at pipeline.Time, audit []byte) error
 	// AppendAudit returns nil when the entry is durable.
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
+
+	AccountStore
+	DeskStore
 }
 
 // Alert is one revision in the feed.
 type Alert struct {
 	Seq  int64  // place in the feed: grows, never used twice
-	JSON []byte // the weir.alert/1 object
+	JSON []byte // the weir.alert/1 object; of a feed in another format that form
+}
+
+// FeedFilter selects rows of a feed.
+type FeedFilter struct {
+	Feed     string
+	Severity []string // of alerts; none select all
+	Format   string   // of alerts, one of feedFormats
+	Until    int64    // no row behind this seq
 }
 
 // AlertFilter selects alerts. Zero fields select everything; times are those of
@@ -110,6 +131,9 @@ type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
+	// Notes says what somebody should know of a weir that is ready, one sentence each;
+	// nil says nothing.
+	Notes func() []string
 	// Blindspots returns what cannot be detected, as the JSON text of the answer.
 	Blindspots func() ([]byte, error)
 	// Through is the event time that detection has reached; 0 for none yet.
@@ -127,6 +151,19 @@ type Options struct {
 	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
 	// turns decisions off.
 	NeverBlock func(netip.Prefix) string
+	// Sessions says how long browsers stay signed in.
+	Sessions SessionConfig
+	OIDC     *OIDCConfig // may be nil
+	// Deliveries says how far each sink has come with an alert; nil: there are none.
+	Deliveries func(ctx context.Context, a *Found) ([]Delivery, error)
+	// Limits returns what clients may be held to, nil before it is known; a nil
+	// func turns that off.
+	Limits func() *Limits
+	// Resolve makes tokens of the names in a match; its error begins with the member.
+	// Nil: they are tokens.
+	Resolve func(*pipeline.SuppressionMatch) error
+	// Tuning tries configurations and applies them; nil: this weir does not detect.
+	Tuning Tuning
 }
 
 // What an answer may cost.
@@ -139,20 +176,30 @@ const (
 
 type console struct {
 	Options
-	turns   chan struct{} // one element for each answer in the making
-	shut    atomic.Bool   // a token was made: no more answers without one
-	rates   rates
-	uses    uses
-	denials denials
-	readers readers
-	seals   seals
-	stop    context.Context // ends when the server shuts down
+	turns    chan struct{} // one element for each answer in the making
+	shut     atomic.Bool   // a token or user was made: no more answers without one
+	rates    rates
+	uses     uses
+	denials  trickle
+	minted   trickle
+	readers  readers
+	hashing  chan struct{} // one element for each password at work
+	attempts attempts
+	oidc     *relying
+	seals    seals
+	stop     context.Context // ends when the server shuts down
 }
 
 func newConsole(o Options) *console {
 	c := &console{Options: o, turns: make(chan struct{}, maxAnswering), stop: context.Background()}
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
+	c.denials = trickle{most: maxDenials, every: denialsEvery}
+	c.minted = trickle{most: maxMinted, every: mintedEvery}
 	c.uses.last = map[string]time.Time{}
+	c.hashing, c.attempts.list = make(chan struct{}, maxHashing), map[string]*attempt{}
+	if o.OIDC != nil {
+		c.oidc = &relying{OIDCConfig: *o.OIDC}
+	}
 	c.seals = seals{key: o.Pepper.sum("feed cursor", nil)}
 	c.readers = readers{console: c, places: map[readerKey]*place{}, seen: map[string]time.Time{}}
 	return c
@@ -168,7 +215,7 @@ func NewServer(o Options) *http.Server {
 	if o.Register != nil {
 		_ = o.Register.Register(&c.readers)
 	}
-	s := newServer(o, c.guard(c.mux(c.routes())))
+	s := newServer(o, c.guard(withApp(c.mux(c.routes()))))
 	s.RegisterOnShutdown(cancel)
 	return s
 }
@@ -198,7 +245,7 @@ func newServer(o Options, h http.Handler) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	c := newConsole(o)
-	return c.guard(c.mux(c.routes()))
+	return c.guard(withApp(c.mux(c.routes())))
 }
 
 // mux answers routes, and every other method and path with a problem.
@@ -217,15 +264,33 @@ func (c *console) mux(routes []route) *http.ServeMux {
 		mux.Handle(rt.method+" "+rt.path, c.protect(rt)) // GET takes HEAD, too
 	}
 	for path, allowed := range methods {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+		other := func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			refuse(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "this takes " + strings.Join(allowed, " and ")})
-		})
+		}
+		if !shadowed(path, paths) {
+			mux.HandleFunc(path, other)
+			continue
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+			if !slices.Contains(allowed, method) {
+				mux.HandleFunc(method+" "+path, other)
+			}
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
 	return mux
+}
+
+// shadowed reports whether path is one that another with a name in its place also
+// means.
+func shadowed(path string, paths []string) bool {
+	parent := path[:strings.LastIndexByte(path, '/')+1]
+	return !strings.Contains(path, "{") && slices.ContainsFunc(paths, func(p string) bool {
+		return strings.HasPrefix(p, parent+"{") && !strings.Contains(p[len(parent):], "/")
+	})
 }
 
 // route is one method at one path.
@@ -239,10 +304,18 @@ type route struct {
 // routes is all there is, and who may what; the OpenAPI document has the same.
 func (c *console) routes() []route {
 	const people = Viewer | Analyst | Engineer | Admin
-	const get, post, patch = http.MethodGet, http.MethodPost, http.MethodPatch
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
-		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
+		{get, "/api/v1/alerts/groups", people, false, c.shows(c.groups)},
+		{get, "/api/v1/alerts/stream", people, false, c.changes},
+		{post, bulkPath, Analyst | Engineer | Admin, true, c.bulk},
+		{get, "/api/v1/alerts/{id}", people, false, c.alertWithTag},
+		{get, "/api/v1/alerts/{id}/revisions", people, false, c.shows(c.revisions)},
+		{get, "/api/v1/alerts/{id}/requests", Analyst | Engineer | Admin, false, c.shows(c.alertRequests)},
+		{get, "/api/v1/alerts/{id}/deliveries", people, false, c.shows(c.deliveries)},
+		{get, "/api/v1/alerts/{id}/audit", people, false, c.shows(c.auditOf)},
+		{get, "/api/v1/alerts/{id}/related", people, false, c.shows(c.related)},
 		{patch, "/api/v1/alerts/{id}", Analyst | Engineer | Admin, true, c.triage},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
 		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
@@ -252,7 +325,36 @@ func (c *console) routes() []route {
 		{get, "/api/v1/feed/audit/stream", Admin | Auditor, false, c.stream(feedAudit)},
 		{get, "/api/v1/feed/readers", Feed | Engineer | Admin | Auditor, false, c.listReaders},
 		{get, "/api/v1/decisions", Analyst | Engineer | Feed | Admin, false, c.decisions},
+		{get, "/api/v1/endpoints/limits", Analyst | Engineer | Feed | Admin, false, c.limits},
+		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
+		{post, "/api/v1/tokens", Admin, true, c.createToken},
+		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
+		{get, "/api/v1/suppressions", people | Auditor, false, c.api(c.listSuppressions)},
+		{post, "/api/v1/suppressions", Analyst | Engineer | Admin, true, c.suppress},
+		{get, "/api/v1/suppressions/{id}", people | Auditor, false, c.api(c.oneSuppression)},
+		{del, "/api/v1/suppressions/{id}", Analyst | Engineer | Admin, true, c.endSuppression},
+		{post, "/api/v1/suppressions/preview", people, false, c.preview},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
+		{get, "/api/v1/session", 0, false, c.showSession},
+		{post, "/api/v1/session", 0, false, c.signIn},
+		{del, "/api/v1/session", 0, false, c.signOut},
+		{get, oidcPath, 0, false, c.startOIDC},
+		{get, oidcCallback, 0, false, c.finishOIDC},
+		{post, "/api/v1/session/first", 0, false, c.first},
+		{post, "/api/v1/session/password", anyRole, true, c.changePassword},
+		{get, "/api/v1/sessions", people | Auditor, false, c.asks(c.sessions)},
+		{del, "/api/v1/sessions/{id}", people | Auditor, true, c.revokeSession},
+		{get, "/api/v1/me", anyRole, false, c.asks(c.me)},
+		{get, "/api/v1/users", Admin | Auditor, false, c.shows(c.users)},
+		{post, "/api/v1/users", Admin, true, c.createUser},
+		{patch, "/api/v1/users/{name}", Admin, true, c.changeUser},
+		{get, "/api/v1/assignees", people, false, c.shows(c.assignees)},
+		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
+		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},
+		{post, "/api/v1/config/apply", Engineer | Admin, true, c.tuned(c.applyConfig)},
+		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
+		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
+		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},
@@ -289,7 +391,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 			refuse(w, &problem{Status: http.StatusForbidden, Detail: "a page of another site asks"})
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -323,6 +425,26 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
 	}
 }
 
+// asks is api for an f that returns what is to be written as JSON and looks at who
+// asks.
+func (c *console) asks(f func(r *http.Request, who *caller) (any, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *caller) {
+		c.api(func(r *http.Request) ([]byte, error) {
+			v, err := f(r, who)
+			if err != nil {
+				return nil, err
+			}
+			body, err := json.Marshal(v)
+			return appendPrintable(nil, append(body, '\n')), err
+		})(w, r, who)
+	}
+}
+
+// shows is asks for what everybody sees who may ask.
+func (c *console) shows(f func(r *http.Request) (any, error)) handler {
+	return c.asks(func(r *http.Request, _ *caller) (any, error) { return f(r) })
+}
+
 // turn waits until one more answer may be made; done must be called.
 func (c *console) turn(ctx context.Context) (done func(), err error) {
 	select {
@@ -333,8 +455,13 @@ func (c *console) turn(ctx context.Context) (done func(), err error) {
 	}
 }
 
+// retryAfter says when to ask again, in whole seconds.
+func retryAfter(w http.ResponseWriter, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int((wait+time.Second-1)/time.Second))))
+}
+
 func (c *console) busy(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "5")
+	retryAfter(w, 5*time.Second)
 	refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("%d other answers are in the making", maxAnswering)})
 }
 
@@ -356,7 +483,13 @@ func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
 	}
-	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	text := "ready\n"
+	if c.Notes != nil {
+		for _, note := range c.Notes() {
+			text += "note: " + note + "\n"
+		}
+	}
+	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
 }
 
 //go:embed openapi.json

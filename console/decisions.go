@@ -60,10 +60,7 @@ type decisionList struct {
 // count. weir advises; the gateway acts.
 func (c *console) decisions(w http.ResponseWriter, r *http.Request, who *caller) {
 	q := newQuery(r.URL.RawQuery)
-	format := q.one("format", "of json, text, nginx, haproxy")
-	if format != "" && !slices.Contains([]string{"json", "text", "nginx", "haproxy"}, format) {
-		q.bad("format", format, "of json, text, nginx, haproxy")
-	}
+	format := q.oneOf("format", "json", "text", "nginx", "haproxy")
 	if err := q.err(); err != nil {
 		c.refuseFor(w, r, err)
 		return
@@ -215,6 +212,9 @@ func (c *console) spare(a *pipeline.Alert) (p netip.Prefix, why string) {
 	p = p.Masked()
 	if why := c.NeverBlock(p); why != "" {
 		return p, why
+	}
+	if id, _ := a.Silent(); id != "" {
+		return p, "suppression " + id + " covers it"
 	}
 	switch people := a.Context.People; {
 	case a.Tier != "page":

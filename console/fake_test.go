@@ -20,6 +20,41 @@ type access struct {
 	removed  int64 // of the feed of alerts
 	moved    chan struct{}
 	triages  map[string][][]byte // by alert; the revision is how many there are
+	changed  []TriageChange
+
+	suppressions []Suppression
+}
+
+func (s *fakeStore) Suppressions(_ context.Context, limit int) ([]Suppression, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.suppressions)
+	slices.Reverse(list)
+	return list[:min(len(list), limit)], s.err
+}
+
+func (s *fakeStore) Suppression(_ context.Context, id string) (Suppression, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.suppressions, func(x Suppression) bool { return x.ID == id })
+	if i < 0 {
+		return Suppression{}, false, s.err
+	}
+	return s.suppressions[i], true, s.err
+}
+
+func (s *fakeStore) PutSuppression(ctx context.Context, x pipeline.Suppression, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.suppressions, func(y Suppression) bool { return y.ID == x.ID }); i >= 0 {
+		s.suppressions[i].Suppression = x
+		return nil
+	}
+	s.suppressions = append(s.suppressions, Suppression{Suppression: x})
+	return nil
 }
 
 // more wakes who waits for rows; the caller holds mu.
@@ -30,24 +65,54 @@ func (s *fakeStore) more() {
 	}
 }
 
-func (s *fakeStore) FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) (rows []Alert, through int64, err error) {
+// FeedAt: the feed's rows are made at their Window.Last, those of the audit at
+// their time.
+func (s *fakeStore) FeedAt(_ context.Context, feed string, t pipeline.Time) (int64, bool, error) {
+	if feed == feedAudit {
+		for i, e := range s.entries() {
+			if e.Time >= t {
+				return int64(i), true, s.err
+			}
+		}
+		return 0, false, s.err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.feed {
+		if int64(i) >= s.removed && s.feed[i].Window.Last >= t {
+			return int64(i), true, s.err
+		}
+	}
+	return 0, false, s.err
+}
+
+func (s *fakeStore) FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error) {
 	if err := s.hold(ctx); err != nil {
 		return nil, 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if feed == feedAudit {
-		for i := seq; i < int64(len(s.audit)) && len(rows) < limit; i++ {
+	if f.Feed == feedAudit {
+		for i := seq; i < min(f.Until, int64(len(s.audit))) && len(rows) < limit; i++ {
 			rows = append(rows, Alert{Seq: i + 1, JSON: fmt.Appendf(nil, `{"schema":"weir.audit_row/1","seq":%d,"prev":"","hash":"","entry":%s}`, i+1, s.audit[i])})
 		}
 		return rows, seq + int64(len(rows)), nil
 	}
-	through = max(seq, int64(len(s.feed)))
-	for i := max(seq, s.removed); i < int64(len(s.feed)); i++ {
-		if len(severities) > 0 && !slices.Contains(severities, s.feed[i].Severity) {
+	last := min(f.Until, int64(len(s.feed)))
+	through = max(seq, last)
+	for i := max(seq, s.removed); i < last; i++ {
+		if len(f.Severity) > 0 && !slices.Contains(f.Severity, s.feed[i].Severity) {
 			continue
 		}
-		rows = append(rows, s.row(int(i)))
+		row := s.row(int(i))
+		switch f.Format {
+		case formatNative:
+		case formatCEF:
+			row.JSON = fmt.Appendf(nil, `CEF:0|weir|weir|"%s.%d`, s.feed[i].ID, s.feed[i].Revision)
+		default:
+			row.JSON = fmt.Appendf(nil, `{"format":%q,"id":%q,"revision":%d}`, f.Format, s.feed[i].ID, s.feed[i].Revision)
+		}
+		rows = append(rows, row)
 		if len(rows) == limit {
 			return rows, i + 1, nil
 		}
@@ -123,6 +188,37 @@ func (s *fakeStore) Token(_ context.Context, id string) (Token, bool, error) {
 	return Token{}, false, nil
 }
 
+func (s *fakeStore) Tokens(context.Context) ([]Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.tokens), s.err
+}
+
+func (s *fakeStore) CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = append(s.tokens, k)
+	return nil
+}
+
+func (s *fakeStore) RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.tokens {
+		if s.tokens[i].ID == id {
+			s.tokens[i].Revoked = at
+			return nil
+		}
+	}
+	return ErrNoToken
+}
+
 func (s *fakeStore) UseToken(_ context.Context, id string, at pipeline.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,37 +240,6 @@ func (s *fakeStore) AppendAudit(_ context.Context, _ pipeline.Time, body []byte)
 	}
 	s.audit = append(s.audit, body)
 	s.more()
-	return nil
-}
-
-func (s *fakeStore) Triage(_ context.Context, id string) (body []byte, revision int64, ok bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if list := s.triages[id]; len(list) > 0 {
-		body, revision = list[len(list)-1], int64(len(list))
-	}
-	for i := range s.feed {
-		ok = ok || s.feed[i].ID == id
-	}
-	return body, revision, ok, s.err
-}
-
-func (s *fakeStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
-	s.mu.Lock()
-	have := len(s.triages[id])
-	s.mu.Unlock()
-	if revision != int64(have+1) {
-		return fmt.Errorf("%w: at %d", ErrStale, have)
-	}
-	if err := s.AppendAudit(ctx, at, audit); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.triages == nil {
-		s.triages = map[string][][]byte{}
-	}
-	s.triages[id] = append(s.triages[id], body)
 	return nil
 }
 

@@ -1,10 +1,12 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,6 +30,15 @@ const (
 	maxWait            = 60      // seconds
 )
 
+// The formats of alerts in their feed. CEF is a line of text, the others are
+// objects.
+const (
+	formatNative = "native"
+	formatCEF    = "cef"
+)
+
+func feedFormats() []string { return []string{formatNative, "ocsf", "ecs", "cim", formatCEF} }
+
 // HeartbeatSchema names the row that says that a feed without news is alive.
 const HeartbeatSchema = "weir.heartbeat/1"
 
@@ -42,35 +53,46 @@ type heartbeat struct {
 
 // feedQuery is what a reader asks for.
 type feedQuery struct {
-	feed       string
-	severities []string
-	filter     [4]byte
-	cursor     string
-	newest     bool
-	limit      int
-	wait       time.Duration
-	beat       bool
-	values     url.Values
+	FeedFilter
+	filter       [4]byte
+	cursor       string
+	newest       bool
+	since, until pipeline.Time // 0 for none
+	limit        int
+	wait         time.Duration
+	beat         bool
+	values       url.Values
 }
 
 func (q *query) feedQuery(feed string) (f feedQuery) {
-	f.feed, f.values = feed, q.values
+	f.Feed, f.Format, f.Until, f.values = feed, formatNative, math.MaxInt64, q.values
 	f.cursor = q.one("cursor", "a cursor as a page gave it")
 	start := q.one("start", "oldest or newest")
 	if f.newest = start == "newest"; start != "" && !f.newest && start != "oldest" {
 		q.bad("start", start, "oldest or newest")
 	}
-	if feed == feedAlerts {
-		f.severities = q.words("severity", "info", "low", "medium", "high", "critical")
+	f.since = q.time("since")
+	if start != "" && f.since != 0 {
+		q.errs = append(q.errs, errors.New("start and since are given; use one"))
 	}
-	f.filter = filterHash(feed, f.severities)
 	f.beat = q.truth("heartbeat")
+	if feed == feedAlerts {
+		f.Severity = q.words("severity", "info", "low", "medium", "high", "critical")
+		f.Format = cmp.Or(q.oneOf("format", feedFormats()...), formatNative)
+		if f.Format == formatCEF && f.beat {
+			q.errs = append(q.errs, errors.New("a heartbeat is no CEF"))
+		}
+	}
+	f.filter = filterHash(feed, f.Severity)
 	return f
 }
 
 // feedPageQuery adds what only pages have.
 func (q *query) feedPageQuery(feed string) (f feedQuery, err error) {
 	f = q.feedQuery(feed)
+	if f.until = q.time("until"); f.until != 0 && f.until < f.since {
+		q.errs = append(q.errs, errUntil)
+	}
 	f.limit = int(q.number("limit", feedLimit, 1, maxFeed))
 	f.wait = time.Duration(q.number("wait", 0, 0, maxWait)) * time.Second
 	return f, q.err()
@@ -83,7 +105,7 @@ func (q *query) feedStreamQuery(feed string) (f feedQuery, err error) {
 
 // begin returns where a reader goes on, and says in a *problem why it cannot.
 func (c *console) begin(ctx context.Context, f *feedQuery) (p position, err error) {
-	removed, last, err := c.Store.FeedBounds(ctx, f.feed)
+	removed, last, err := c.Store.FeedBounds(ctx, f.Feed)
 	if err != nil {
 		return p, err
 	}
@@ -92,12 +114,25 @@ func (c *console) begin(ctx context.Context, f *feedQuery) (p position, err erro
 		if f.newest {
 			p.seq = last
 		}
-		return p, nil
+		if f.since != 0 {
+			p.seq, _, err = c.placeOf(ctx, f.Feed, f.since, last)
+		}
+		return p, err
 	}
 	if p, err = c.seals.open(f.filter, f.cursor); err != nil {
 		return p, &problem{Status: http.StatusBadRequest, Detail: "cursor: " + err.Error()}
 	}
 	return p, c.missed(f, p, removed, last)
+}
+
+// placeOf is the place in a feed of a time. While no row is as late, ended is
+// false and the place is last.
+func (c *console) placeOf(ctx context.Context, feed string, t pipeline.Time, last int64) (seq int64, ended bool, err error) {
+	seq, ended, err = c.Store.FeedAt(ctx, feed, t)
+	if err == nil && !ended {
+		seq = last
+	}
+	return seq, ended, err
 }
 
 // missed says that a reader at p cannot go on without knowing that it missed
@@ -117,10 +152,11 @@ func (c *console) missed(f *feedQuery, p position, removed, last int64) error {
 
 // page is a piece of a feed.
 type page struct {
-	rows [][]byte
-	seqs []int64
-	next position
-	more bool
+	rows  [][]byte
+	seqs  []int64
+	next  position
+	more  bool
+	ended bool // nothing behind it is wanted
 }
 
 // read reads the page behind p: at most limit rows and feedPage bytes, but one
@@ -130,7 +166,7 @@ func (c *console) read(ctx context.Context, f *feedQuery, p position, limit int)
 	if err != nil {
 		return g, err
 	}
-	removed, last, err := c.Store.FeedBounds(ctx, f.feed)
+	removed, last, err := c.Store.FeedBounds(ctx, f.Feed)
 	if err == nil {
 		err = c.missed(f, p, removed, last)
 	}
@@ -139,9 +175,19 @@ func (c *console) read(ctx context.Context, f *feedQuery, p position, limit int)
 
 func (c *console) readRows(ctx context.Context, f *feedQuery, p position, limit int) (page, error) {
 	g := page{next: p}
+	if f.until != 0 {
+		// What comes meanwhile stands behind last, whatever its time.
+		_, last, err := c.Store.FeedBounds(ctx, f.Feed)
+		if err != nil {
+			return g, err
+		}
+		if f.Until, g.ended, err = c.placeOf(ctx, f.Feed, f.until, last); err != nil {
+			return g, err
+		}
+	}
 	for size := 0; len(g.rows) < limit; {
 		step := min(limit-len(g.rows), feedStep)
-		rows, through, err := c.Store.FeedPage(ctx, f.feed, g.next.seq, f.severities, step)
+		rows, through, err := c.Store.FeedPage(ctx, f.FeedFilter, g.next.seq, step)
 		if err != nil {
 			return g, err
 		}
@@ -167,9 +213,9 @@ func (c *console) readRows(ctx context.Context, f *feedQuery, p position, limit 
 func (c *console) feed(name string) handler {
 	return func(w http.ResponseWriter, r *http.Request, who *caller) {
 		f, err := newQuery(r.URL.RawQuery).feedPageQuery(name)
-		lines := false
+		var form pageForm
 		if err == nil {
-			lines, err = acceptsLines(r.Header.Values("Accept"))
+			form, err = formOf(r.Header.Values("Accept"), f.Format)
 		}
 		var at position
 		if err == nil {
@@ -179,7 +225,7 @@ func (c *console) feed(name string) handler {
 			err = c.openFeed(w, r, who, &f, at)
 		}
 		if err == nil {
-			err = c.answerFeed(w, r, &f, at, lines, who)
+			err = c.answerFeed(w, r, &f, at, form, who)
 		}
 		c.refuseFor(w, r, err)
 	}
@@ -187,15 +233,15 @@ func (c *console) feed(name string) handler {
 
 // openFeed notes who reads, and that the audit is read.
 func (c *console) openFeed(w http.ResponseWriter, r *http.Request, who *caller, f *feedQuery, at position) error {
-	if f.feed == feedAudit && c.readers.auditDue(who.id, time.Now()) {
+	if f.Feed == feedAudit && c.readers.auditDue(who.key(), time.Now()) {
 		e := c.entry(w, r, who, "audit.read", nil, "")
 		e.Outcome = "success"
 		if err := c.record(r.Context(), e); err != nil {
-			c.readers.auditFailed(who.id)
+			c.readers.auditFailed(who.key())
 			return err
 		}
 	}
-	c.readers.note(r.Context(), f.feed, who, at.seq)
+	c.readers.note(r.Context(), f.Feed, who, at.seq)
 	return nil
 }
 
@@ -211,7 +257,7 @@ func (c *console) refuseFor(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-func (c *console) answerFeed(w http.ResponseWriter, r *http.Request, f *feedQuery, at position, lines bool, who *caller) error {
+func (c *console) answerFeed(w http.ResponseWriter, r *http.Request, f *feedQuery, at position, form pageForm, who *caller) error {
 	rc := http.NewResponseController(w)
 	// The deadlines of the server are for shorter answers.
 	_ = rc.SetReadDeadline(time.Time{})
@@ -242,13 +288,13 @@ func (c *console) answerFeed(w http.ResponseWriter, r *http.Request, f *feedQuer
 			return err
 		}
 		at = g.next
-		if len(g.rows) > 0 || !time.Now().Before(deadline) || c.stop.Err() != nil {
-			c.writePage(w, r, f, g, lines)
+		if len(g.rows) > 0 || g.ended || !time.Now().Before(deadline) || c.stop.Err() != nil {
+			c.writePage(w, r, f, g, form)
 			done()
 			return nil
 		}
 		done()
-		if err := c.await(r.Context(), f.feed, at.seq, time.Until(deadline)); err != nil {
+		if err := c.await(r.Context(), f.Feed, at.seq, time.Until(deadline)); err != nil {
 			return err
 		}
 	}
@@ -275,29 +321,34 @@ func (c *console) await(ctx context.Context, feed string, seq int64, within time
 }
 
 // writePage writes a page with its cursor in the body, the headers and the Link.
-func (c *console) writePage(w http.ResponseWriter, r *http.Request, f *feedQuery, g page, lines bool) {
+func (c *console) writePage(w http.ResponseWriter, r *http.Request, f *feedQuery, g page, form pageForm) {
 	next := c.seals.seal(f.filter, g.next)
+	if f.Format == formatCEF && form != formText {
+		for i, row := range g.rows {
+			g.rows[i] = quoted(row)
+		}
+	}
 	if f.beat && !g.more {
-		g.rows = append(g.rows, c.beat(r.Context(), f.feed))
+		g.rows = append(g.rows, c.beat(r.Context(), f.Feed))
 	}
 	h := w.Header()
 	h.Set("X-Next-Cursor", next)
 	h.Set("X-Has-More", strconv.FormatBool(g.more))
 	follow := url.Values{}
 	for name, list := range f.values {
-		if name != "start" {
+		if name != "start" && name != "since" {
 			follow[name] = list
 		}
 	}
 	follow.Set("cursor", next)
 	h.Set("Link", "<"+r.URL.Path+"?"+follow.Encode()+`>; rel="next"`)
 	h.Set("Vary", "Accept, Accept-Encoding")
-	if lines {
+	if form != formPage {
 		var body []byte
 		for _, row := range g.rows {
 			body = append(append(body, row...), '\n')
 		}
-		c.writePacked(w, r, "application/x-ndjson", body)
+		c.writePacked(w, r, string(form), body)
 		return
 	}
 	body := []byte(`{"data":[`)
@@ -307,7 +358,7 @@ func (c *console) writePage(w http.ResponseWriter, r *http.Request, f *feedQuery
 		}
 		body = append(append(body, '\n'), row...)
 	}
-	state, err := json.Marshal(c.state(r.Context(), f.feed))
+	state, err := json.Marshal(c.state(r.Context(), f.Feed))
 	if err != nil {
 		panic("BUG: heartbeat is no JSON: " + err.Error())
 	}
@@ -337,12 +388,31 @@ func (c *console) beat(ctx context.Context, feed string) []byte {
 	return appendPrintable(nil, text)
 }
 
-// acceptsLines tells whether a reader wants a row a line, by what it names first;
-// a *problem when it takes neither.
-func acceptsLines(accept []string) (lines bool, err error) {
+// quoted is a line of text as a JSON string.
+func quoted(line []byte) []byte {
+	text, err := json.Marshal(string(line))
+	if err != nil {
+		panic("BUG: text is no JSON: " + err.Error())
+	}
+	return appendPrintable(nil, text)
+}
+
+// pageForm is the media type of a page: one object, a JSON value a line, or the
+// lines of a format of text.
+type pageForm string
+
+const (
+	formPage  pageForm = "application/json"
+	formLines pageForm = "application/x-ndjson"
+	formText  pageForm = "text/plain; charset=utf-8"
+)
+
+// formOf is the form that a reader wants, by what it names first; a *problem when
+// it takes none that there is of the format.
+func formOf(accept []string, format string) (pageForm, error) {
 	list := strings.Join(accept, ",")
 	if strings.TrimSpace(list) == "" {
-		return false, nil
+		return formPage, nil
 	}
 	for entry := range strings.SplitSeq(list, ",") {
 		kind, parameters, _ := strings.Cut(entry, ";")
@@ -351,10 +421,18 @@ func acceptsLines(accept []string) (lines bool, err error) {
 		}
 		switch strings.ToLower(strings.TrimSpace(kind)) {
 		case "application/json", "application/*", "*/*":
-			return false, nil
+			return formPage, nil
 		case "application/x-ndjson", "application/ndjson", "application/jsonl":
-			return true, nil
+			return formLines, nil
+		case "text/plain":
+			if format == formatCEF {
+				return formText, nil
+			}
 		}
 	}
-	return false, &problem{Status: http.StatusNotAcceptable, Detail: "a page is application/json or application/x-ndjson"}
+	detail := "a page is application/json or application/x-ndjson"
+	if format == formatCEF {
+		detail = "a page is application/json, application/x-ndjson or text/plain"
+	}
+	return "", &problem{Status: http.StatusNotAcceptable, Detail: detail}
 }

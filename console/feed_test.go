@@ -134,6 +134,117 @@ func TestFeedStart(t *testing.T) {
 	}
 }
 
+// TestFeedFrom: since begins at a place and leaves nothing out behind it, until
+// ends at one, and windows that meet have each row once.
+func TestFeedFrom(t *testing.T) {
+	s := &fakeStore{}
+	at := func(minute int) pipeline.Time {
+		return pipeline.Time(1772442000e6).Add(time.Duration(minute) * time.Minute)
+	}
+	stamp := func(minute int) string { return at(minute).Std().UTC().Format(time.RFC3339) }
+	for i, minute := range []int{1, 3, 2, 5, 4, 8} { // late ones, too
+		s.put(fmt.Sprint("a", i))
+		s.feed[i].Window.Last = at(minute)
+	}
+	h := newHandler(options(s))
+	f := func(query, want string) feedAnswer {
+		t.Helper()
+		a := readFeed(t, h, "/api/v1/feed/alerts?limit=2&"+query)
+		got := a.ids()
+		for b := a; *b.More; got = append(got, b.ids()...) {
+			b = readFeed(t, h, "/api/v1/feed/alerts?limit=2&"+query+"&cursor="+b.Next)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", query, got, want)
+		}
+		return a
+	}
+	f("since="+stamp(0), "a0.1 a1.1 a2.1 a3.1 a4.1 a5.1")
+	f("since="+stamp(3), "a1.1 a2.1 a3.1 a4.1 a5.1")
+	f("until="+stamp(5), "a0.1 a1.1 a2.1")
+	f("since="+stamp(5)+"&until="+stamp(8), "a3.1 a4.1")
+	f("since="+stamp(8)+"&until="+stamp(60), "a5.1")
+	late := f("since="+stamp(9), "")
+	f("since="+stamp(9)+"&until="+stamp(10)+"&severity=high", "")
+	s.put("b")
+	s.feed[6].Window.Last = at(2)
+	f("since="+stamp(0)+"&cursor="+late.Next, "b.1") // a cursor knows better
+	f("since="+stamp(9), "")
+	for _, query := range []string{"since=" + stamp(5) + "&until=" + stamp(4), "since=" + stamp(5) + "&start=newest", "since=yesterday", "until="} {
+		wantProblem(t, ask(h, "GET", "/api/v1/feed/alerts?"+query), 400, "")
+	}
+	wantProblem(t, ask(h, "HEAD", "/api/v1/feed/alerts/stream?until="+stamp(5)), 400, "no parameter")
+	if w := ask(h, "HEAD", "/api/v1/feed/alerts/stream?since="+stamp(5)); w.Code != 200 {
+		t.Errorf("%d", w.Code)
+	}
+	if len(readFeed(t, h, "/api/v1/feed/audit?until="+stamp(0)).Data) != 0 || len(readFeed(t, h, "/api/v1/feed/audit?since="+stamp(0)).Data) == 0 {
+		t.Error("the audit has no place for a time")
+	}
+}
+
+// TestFeedFormats: a page in any format has the rows of the native one, and its
+// cursor.
+func TestFeedFormats(t *testing.T) {
+	s := &fakeStore{}
+	s.put("a")
+	s.put("b")
+	h := newHandler(options(s))
+	native := readFeed(t, h, "/api/v1/feed/alerts")
+	f := func(format, accept string, status int, kind string) []string {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/api/v1/feed/alerts?format="+format, nil)
+		r.Host = "localhost"
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != status || w.Header().Get("Content-Type") != kind {
+			t.Fatalf("%s as %s: %d %v", format, accept, w.Code, w.Header())
+		}
+		if status != 200 {
+			return nil
+		}
+		if got := w.Header().Get("X-Next-Cursor"); got != native.Next {
+			t.Errorf("%s: cursor %s, want %s", format, got, native.Next)
+		}
+		if kind != string(formPage) {
+			return strings.Split(strings.TrimSuffix(w.Body.String(), "\n"), "\n")
+		}
+		var page struct{ Data []json.RawMessage }
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+			t.Fatal(err)
+		}
+		var rows []string
+		for _, row := range page.Data {
+			rows = append(rows, string(row))
+		}
+		return rows
+	}
+	for _, format := range []string{"ocsf", "ecs", "cim"} {
+		want := []string{fmt.Sprintf(`{"format":%q,"id":"a","revision":1}`, format), fmt.Sprintf(`{"format":%q,"id":"b","revision":1}`, format)}
+		for _, form := range []pageForm{formPage, formLines} {
+			if got := f(format, string(form), 200, string(form)); !slices.Equal(got, want) {
+				t.Errorf("%s: %q", format, got)
+			}
+		}
+		f(format, "text/plain", 406, "application/problem+json")
+	}
+	lines := f("cef", "text/plain", 200, string(formText))
+	if want := []string{`CEF:0|weir|weir|"a.1`, `CEF:0|weir|weir|"b.1`}; !slices.Equal(lines, want) {
+		t.Errorf("%q", lines)
+	}
+	for _, form := range []pageForm{formPage, formLines} {
+		for i, row := range f("cef", string(form), 200, string(form)) {
+			var text string
+			if err := json.Unmarshal([]byte(row), &text); err != nil || text != lines[i] {
+				t.Errorf("%s: %v", row, err)
+			}
+		}
+	}
+	wantProblem(t, ask(h, "GET", "/api/v1/feed/alerts?format=leef"), 400, "want of native, ocsf, ecs, cim, cef")
+	wantProblem(t, ask(h, "GET", "/api/v1/feed/alerts?format=cef&heartbeat=true"), 400, "no CEF")
+	wantProblem(t, ask(h, "GET", "/api/v1/feed/audit?format=ocsf"), 400, "no parameter")
+}
+
 // TestCursors: what weir did not give for this feed and filter is refused.
 func TestCursors(t *testing.T) {
 	s := &fakeStore{}

@@ -87,6 +87,17 @@ func (q *query) words(name string, allowed ...string) (list []string) {
 	return list
 }
 
+// oneOf returns the value of name, one of allowed, or "" without one.
+func (q *query) oneOf(name string, allowed ...string) string {
+	want := "of " + strings.Join(allowed, ", ")
+	v := q.one(name, want)
+	if v != "" && !slices.Contains(allowed, v) {
+		q.bad(name, v, want)
+		return ""
+	}
+	return v
+}
+
 // number returns name's value in [least, most], or without one otherwise.
 func (q *query) number(name string, otherwise, least, most int64) int64 {
 	want := fmt.Sprintf("a number from %d to %d", least, most)
@@ -126,11 +137,13 @@ func (q *query) time(name string) pipeline.Time {
 	return pipeline.TimeOf(t)
 }
 
+var errUntil = errors.New("until is before since")
+
 // window returns since and until.
 func (q *query) window() (since, until pipeline.Time) {
 	since, until = q.time("since"), q.time("until")
 	if since != 0 && until != 0 && until < since {
-		q.errs = append(q.errs, errors.New("until is before since"))
+		q.errs = append(q.errs, errUntil)
 	}
 	return since, until
 }
@@ -203,23 +216,6 @@ const (
 
 // maxSeq is beyond any place in the feed and exact in every JSON reader.
 const maxSeq = 1 << 53
-
-func (q *query) alertFilter() (f AlertFilter, err error) {
-	f.Since, f.Until = q.window()
-	f.Severity = q.words("severity", "info", "low", "medium", "high", "critical")
-	f.Detector = q.one("detector", "a detector's name, like auth.bruteforce")
-	if f.Detector != "" && !isDetector(f.Detector) {
-		q.bad("detector", f.Detector, "a detector's name, like auth.bruteforce")
-	}
-	f.Principal = q.principal("principal")
-	if status := q.words("status", "open", "resolved"); len(status) == 1 { // both are no choice
-		f.Status = status[0]
-	}
-	f.Limit = int(q.number("limit", alertsLimit, 1, maxAlerts))
-	f.BeforeSeq = q.number("before", 0, 1, maxSeq)
-	f.AfterSeq = q.number("after", 0, 1, maxSeq)
-	return f, q.err()
-}
 
 func (q *query) requestFilter() (f RequestFilter, err error) {
 	f.Since, f.Until = q.window()

@@ -85,7 +85,7 @@ func (s *sender) run() error {
 			}
 		}
 		if n == 0 {
-			if err := s.await(ctx, s.f.feed, s.at.seq, streamBeat-time.Since(beaten)); err != nil {
+			if err := s.await(ctx, s.f.Feed, s.at.seq, streamBeat-time.Since(beaten)); err != nil {
 				return err
 			}
 		}
@@ -116,12 +116,12 @@ func (s *sender) rows() (n int, err error) {
 	step := s.at
 	for i, row := range g.rows {
 		step.seq = g.seqs[i]
-		if err := s.send("id: %s\nevent: %s\ndata: %s\n\n", s.seals.seal(s.f.filter, step), s.f.feed, row); err != nil {
+		if err := s.send("id: %s\nevent: %s\ndata: %s\n\n", s.seals.seal(s.f.filter, step), s.f.Feed, row); err != nil {
 			return 0, err
 		}
 	}
 	s.at = g.next
-	s.readers.note(s.r.Context(), s.f.feed, s.who, s.at.seq)
+	s.readers.note(s.r.Context(), s.f.Feed, s.who, s.at.seq)
 	return len(g.rows), nil
 }
 
@@ -130,7 +130,7 @@ func (s *sender) rows() (n int, err error) {
 func (s *sender) sign() error {
 	text := fmt.Sprintf(": alive %s\nid: %s\n", pipeline.TimeOf(time.Now()).Std().Format(time.RFC3339), s.seals.seal(s.f.filter, s.at))
 	if s.f.beat {
-		text += "event: heartbeat\ndata: " + string(s.beat(s.r.Context(), s.f.feed)) + "\n"
+		text += "event: heartbeat\ndata: " + string(s.beat(s.r.Context(), s.f.Feed)) + "\n"
 	}
 	return s.send("%s\n", text)
 }

@@ -43,8 +43,11 @@ type Token struct {
 	Name    string
 	MAC     []byte
 	Roles   []string
+	Creator string
+	Created pipeline.Time
 	Expires pipeline.Time // 0: never
 	Revoked pipeline.Time // 0: it is not
+	Used    pipeline.Time // within a minute or so; 0: never
 }
 
 // NewToken makes a token: text is for its holder alone, id is what it is looked

@@ -1,6 +1,8 @@
 package detectors
 
 import (
+	"fmt"
+
 	"weir/pipeline"
 )
 
@@ -55,19 +57,33 @@ type Standing struct {
 type Client struct {
 	Requests int64
 	Full     bool     // it is looked at closely; else it has shown too little
-	Hides    []string // what keeps findings about it from becoming alerts
+	Withheld string   // why nothing is said against it, "" if something may be
+	Hides    []string // that, and what makes findings about it information
 	Standing []Standing
 }
 
 // Client returns what is remembered of the principal with this hash; false if
 // nothing is.
 func (s *Set) Client(owner uint64) (c Client, ok bool) {
-	sh := s.shards[pipeline.Shard(owner)]
+	c, ok = s.client(owner, owner)
+	aside, there := s.client(owner^asideSalt, owner)
+	if there && !ok {
+		c, ok = aside, true
+	}
+	if there {
+		c.Hides = append(c.Hides, fmt.Sprintf("a suppression covered %d of its requests: they were judged by themselves and count for nothing else", aside.Requests))
+	}
+	return c, ok
+}
+
+// client is Client of what is kept under key.
+func (s *Set) client(key, owner uint64) (c Client, ok bool) {
+	sh := s.shards[pipeline.Shard(key)]
 	if sh == nil || sh.buckets == nil {
 		return c, false
 	}
-	b := sh.bucket(owner)
-	at, found := place(b, owner)
+	b := sh.bucket(key)
+	at, found := place(b, key)
 	if !found {
 		return c, false
 	}
@@ -83,8 +99,13 @@ func (s *Set) Client(owner uint64) (c Client, ok bool) {
 	}
 	w := s.cfg.Watch
 	address := p.Kind == pipeline.PrincipalIP
-	hide(p.Flags&profileSuspect != 0 || address && w != nil && w.Suspect(owner), "it looks like a proxy that the configuration does not name: nothing is said against it")
-	hide(address && w != nil && w.Hold(owner), "it may turn out to be a proxy: findings wait")
+	switch {
+	case p.Flags&profileSuspect != 0 || address && w != nil && w.Suspect(owner):
+		c.Withheld = "it looks like a proxy that the configuration does not name (identity.trusted_proxies): nothing is said against it"
+	case address && w != nil && w.Hold(owner):
+		c.Withheld = "it may turn out to be a proxy: findings wait"
+	}
+	hide(c.Withheld != "", c.Withheld)
 	hide(p.Flags&profileKnown != 0, "the configuration names it as a known client: crawls are information")
 	hide(p.Flags&profileVerified != 0, "it is a verified crawler: crawls are information")
 	hide(p.Flags&profileDeclared != 0 && p.Flags&(profileVerified|profilePretends) == 0, "it names itself a crawler: crawls are information")

@@ -50,13 +50,13 @@ func (w *worker) proxied(i int, d *dossier) bool {
 	for ; w.ahead.at < i; w.ahead.at++ {
 		w.ahead.watch.Observe(w.batch[w.ahead.at+1].Request)
 	}
-	return w.ahead.watch.Suspect(d.Owner) || w.ahead.watch.Hold(d.Owner)
+	return w.ahead.watch.Suspect(d.principal()) || w.ahead.watch.Hold(d.principal())
 }
 
 // withheld reports whether nothing is said against d's principal now.
 func (s *Set) withheld(d *dossier) bool {
 	w := s.cfg.Watch
-	return w != nil && d.Who.Kind == pipeline.PrincipalIP && (w.Suspect(d.Owner) || w.Hold(d.Owner))
+	return w != nil && d.Who.Kind == pipeline.PrincipalIP && (w.Suspect(d.principal()) || w.Hold(d.principal()))
 }
 
 // watch feeds the proxy watch; what it concludes takes effect at the next tick.

@@ -142,12 +142,12 @@ func (w *worker) follow(i int, p *Profile, r *pipeline.Ordered) {
 	if what == sequelNone {
 		return
 	}
-	w.say(i, pipeline.Signal{
-		Meeting: pipeline.MeetLogin, Key: before.template, Sender: p.Owner, Weight: 256, Kind: uint8(what), Request: *r,
+	w.told = append(w.told, told{i, w.next(), pipeline.Signal{
+		Meeting: pipeline.MeetLogin, Key: before.template, Sender: o.Owner, Weight: 256, Kind: uint8(what), Aside: w.salt != 0, Spare: w.spare, Request: *r,
 		Facts: pipeline.Observation{
-			Time: o.Time, Owner: p.Owner, Template: before.template, Status: before.status, Bytes: int64(before.size), Flags: pipeline.ObsLogin,
+			Time: o.Time, Owner: o.Owner, Template: before.template, Status: before.status, Bytes: int64(before.size), Flags: pipeline.ObsLogin,
 		},
-	})
+	}})
 }
 
 // loginTruth learns in correlate, from what detect followed up.

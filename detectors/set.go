@@ -82,10 +82,12 @@ type Set struct {
 	warm      uint64            // see worker.warm
 	truth     truthBook
 	places    *pipeline.Places
+	silences  *pipeline.Silences
 
-	slices   []setSlice
-	behind   int                     // slices that are further than the set is
-	workerOf [pipeline.Shards]uint16 // who visits a virtual shard; nobody: notMine
+	slices []setSlice
+	behind int                   // slices that are further than the set is
+	visits [pipeline.Shards]bool // virtual shards that are visited
+	whole  bool                  // they all are
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -103,6 +105,8 @@ type worker struct {
 	obs   pipeline.Observation
 	sc    scope
 	hot   map[uint16]int // shards with changed cases → how many
+	salt  uint64         // what the key of the principal at hand differs by from it
+	spare families       // that are not asked about the visit at hand
 	arena arena
 	warm  uint64 // keeps what was read ahead from being optimized away
 }
@@ -117,13 +121,17 @@ type placed struct {
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
 func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
-	s := &Set{cfg: cfg, places: pipeline.NewPlaces(), floor: pipeline.NoTime, truth: truthBook{through: pipeline.NoTime}}
+	s := &Set{
+		cfg: cfg, places: pipeline.NewPlaces(), silences: pipeline.NewSilences(cfg.Labels, suppressedFamilies),
+		floor: pipeline.NoTime, truth: truthBook{through: pipeline.NoTime},
+	}
 	for name := range cfg.Modes {
 		if !slices.Contains(Names(), name) {
 			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
 		}
 	}
 	for _, e := range catalog() {
+		e.family = familyBit(e.name)
 		s.entries = append(s.entries, e)
 		s.detectors = append(s.detectors, e.new())
 	}
@@ -153,6 +161,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 		w.sc.b, w.sc.v = b, w.v
 	}
 	s.learn(true)
+	s.silences.Forget()
 	return nil
 }
 
@@ -248,10 +257,15 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
+	n, whole, quiet := uint16(len(s.workers)), s.whole, s.silences.None()
 	give := func(i int, owner uint64, as role) {
-		if n := s.workerOf[pipeline.Shard(owner)]; n != notMine {
-			w := s.workers[n]
-			w.mine = append(w.mine, visit{int32(i), as, owner})
+		if !quiet {
+			s.give(i, &batch[i], owner, as)
+			return
+		}
+		if shard := pipeline.Shard(owner); whole || s.visits[shard] {
+			w := s.workers[shard%n]
+			w.mine = append(w.mine, visit{i: int32(i), as: as, owner: owner})
 		}
 	}
 	for i := range batch {

@@ -20,23 +20,19 @@ type setSlice struct {
 	done  pipeline.Place // how far, then
 }
 
-// notMine says that nobody visits a virtual shard.
-const notMine = 1<<16 - 1
-
-// deal gives the virtual shards that are visited to the workers.
+// deal decides which virtual shards are visited.
 func (s *Set) deal() {
-	s.behind = 0
+	s.behind, s.whole = 0, true
 	for i := range s.slices {
 		sl := &s.slices[i]
 		if sl.ahead {
 			s.behind++
 		}
+		here := sl.mine && !sl.ahead
+		s.whole = s.whole && here
 		from, to := pipeline.SliceShards(i, len(s.slices))
 		for n := from; n < to; n++ {
-			s.workerOf[n] = notMine
-			if sl.mine && !sl.ahead {
-				s.workerOf[n] = uint16(n % len(s.workers))
-			}
+			s.visits[n] = here
 		}
 	}
 }
@@ -47,7 +43,12 @@ func (s *Set) sliceOf(owner uint64) int {
 }
 
 // SliceOf is the slice that a signal of Signals comes from.
-func (s *Set) SliceOf(sig *pipeline.Signal) int { return s.sliceOf(sig.Sender) }
+func (s *Set) SliceOf(sig *pipeline.Signal) int {
+	if sig.Aside {
+		return s.sliceOf(sig.Sender ^ asideSalt)
+	}
+	return s.sliceOf(sig.Sender)
+}
 
 // Reached is the place up to which the set has taken everything.
 func (s *Set) Reached() pipeline.Place { return s.reached }

@@ -102,7 +102,7 @@ func (c *Correlator) gatherTruth(at pipeline.Time) {
 		if x == nil {
 			continue
 		}
-		for _, table := range x.tables {
+		for _, table := range x.tables[:len(c.junctions)] {
 			if tt, ok := table.(*truthTable); ok {
 				for _, a := range tt.endpoints {
 					if len(a.Learned) > 0 {

@@ -13,6 +13,8 @@ import (
 type visit struct {
 	i     int32
 	as    role
+	aside bool     // a suppression set it aside: owner is the key of that
+	spare families // that are not asked
 	owner uint64
 }
 
@@ -42,6 +44,10 @@ func (w *worker) take(batch []pipeline.Ordered) {
 		}
 		w.warm = sum
 		for _, v := range mine {
+			w.salt, w.spare = 0, v.spare
+			if v.aside {
+				w.salt = asideSalt
+			}
 			w.visit(int(v.i), &batch[v.i], v.owner, v.as)
 		}
 	}
@@ -54,6 +60,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		return
 	}
 	w.index = uint16(as&asLender) << 7
+	if w.salt != 0 {
+		w.index += 1 << 7
+	}
 	n := pipeline.Shard(owner)
 	sh := w.set.shards[n]
 	if sh == nil {
@@ -75,7 +84,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		if r.Status != 0 {
 			st.hits++
 		}
-		if as != asLender && sampledClient(owner) {
+		if as != asLender && sampledClient(owner^w.salt) {
 			w.glimpse(i, st, r)
 		}
 		return
@@ -85,7 +94,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	o := &w.obs
 	endpoint := w.v.observe(o, r.Request)
-	o.Owner = owner
+	o.Owner = owner ^ w.salt
 	var p *Profile
 	if st.full == 0 {
 		p = sh.promote(st, &w.arena)
@@ -102,7 +111,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	} else {
 		p = sh.profile(st.full - 1)
 	}
-	if day := p.touch(o.Time, o.Agent); day != 0 {
+	if day := p.touch(o.Time, o.Agent); day != 0 && w.salt == 0 {
 		sh.endDay(p, day, w.sc.b)
 	}
 	if as == asLender {
@@ -132,17 +141,17 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			sc.freshPath = p.seen.add(path, now)
 		}
 	}
-	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 {
+	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 && w.spare&familyAuth == 0 {
 		w.account(sh, p, r, as)
 	}
-	entries, trace := w.set.entries, w.set.cfg.Trace
+	entries, trace, spare := w.set.entries, w.set.cfg.Trace, w.spare
 	for k, d := range w.set.detectors {
-		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 {
+		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 || spare&e.family != 0 {
 			continue
 		}
 		score, counted := d.observe(p, o, sc)
 		if trace != nil {
-			trace(Traced{Detector: entries[k].name, Owner: owner, Request: r, Facts: o, Score: score, Counted: counted})
+			trace(Traced{Detector: entries[k].name, Owner: o.Owner, Request: r, Facts: o, Score: score, Counted: counted})
 		}
 		if counted && score >= dossierAt {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
@@ -164,7 +173,7 @@ func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
 		!w.v.factsOf(r.Request).asset() {
 		return false
 	}
-	if day := p.touch(r.Effective, r.AgentKey); day != 0 {
+	if day := p.touch(r.Effective, r.AgentKey); day != 0 && w.salt == 0 {
 		sh.endDay(p, day, w.sc.b)
 	}
 	if p.Requests < 64 && w.v.declares(r.Request) {
@@ -191,6 +200,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	if d == nil {
 		return
 	}
+	d.Aside = w.salt != 0
 	if s.cfg.Labels != nil && r.Block != nil {
 		d.label(s.cfg.Labels[r.Block.Source])
 	}
@@ -234,7 +244,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		Objects: slices.Clone(c.Objects), Truncated: c.Truncated, Supersedes: c.Supersedes,
 		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
 		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
-		Edition: s.hash, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
+		Edition: s.hash, Aside: d.Aside, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
 	}
 	if len(d.Addresses) < maxAddresses {
 		f.AddressesTotal = len(d.Addresses)

@@ -36,7 +36,7 @@ const (
 	sigShared   // bytes that the place shares with the one before, then how many others follow
 	sigPlace    // these
 	sigHashes   // indexes, ten a signal
-	sigWeight   //
+	sigWeight   // what a suppression sets aside above it
 	sigValue    //
 	sigScore    //
 	sigTime     // against Effective
@@ -151,7 +151,7 @@ func (c *signalColumns) signal(s *Signal, before *Place, hashes map[uint64]uint6
 		}
 		c.uint(sigHashes, n)
 	}
-	c.uint(sigWeight, uint64(s.Weight))
+	c.uint(sigWeight, uint64(s.Weight)|pickUint(s.Aside, 1<<32, 0)|uint64(s.Spare)<<33)
 	c.uint(sigValue, s.Value)
 	c.int(sigScore, int64(s.Score))
 	c.int(sigTime, int64(o.Time-r.Effective))
@@ -369,7 +369,8 @@ func (d *signalReader) signal(s *Signal, hashes []byte) {
 			*h = binary.LittleEndian.Uint64(hashes[8*n-8:])
 		}
 	}
-	s.Weight = uint32(d.uint(sigWeight, 1<<32-1))
+	weight := d.uint(sigWeight, 1<<49-1)
+	s.Weight, s.Aside, s.Spare = uint32(weight), weight>>32&1 == 1, uint16(weight>>33)
 	s.Value = d.uint(sigValue, 1<<64-1)
 	s.Score = Nats(d.int(sigScore))
 	o.Time = r.Effective + Time(d.int(sigTime))

@@ -35,7 +35,7 @@ func randomSignals(seed uint64, n int) *Bundle[Signal] {
 			p = p.Sent(r.IntN(4))
 		}
 		b.Add(Signal{
-			Meeting: Meeting(r.IntN(int(Meetings))), Key: hash(), Sender: hash(), Weight: r.Uint32(), Kind: uint8(r.Uint32()), Value: hash(), Score: Nats(number()),
+			Meeting: Meeting(r.IntN(int(Meetings))), Key: hash(), Sender: hash(), Weight: r.Uint32(), Kind: uint8(r.Uint32()), Aside: r.IntN(2) == 0, Spare: uint16(r.Uint32()), Value: hash(), Score: Nats(number()),
 			Request: o, Place: p,
 			Facts: Observation{
 				Time: Time(number()), Owner: hash(), Endpoint: hash(), Template: hash(), Path: hash(), Object: hash(), User: hash(), Agent: hash(), Number: number(),

@@ -176,8 +176,21 @@ type Block struct {
 	// older than it, beyond the source's lateness. NoTime makes no promise.
 	Watermark Time
 	Rejects   Rejects
+	// Receipt is stored in the commit of this block; nil for most.
+	Receipt *Receipt
+	// More says that the next block of this source is to be committed together
+	// with this one.
+	More bool
 
 	held int // requests that a Merge has not given out yet
+}
+
+// Receipt is what a sender is told when it sends lines again that are kept.
+type Receipt struct {
+	Key    [32]byte // names the delivery
+	Lines  [32]byte // SHA-256 of what was sent
+	Answer []byte
+	Time   Time // wall clock
 }
 
 // CauseRange is the half-open range [From, To) of a producer's own positions.

@@ -93,18 +93,21 @@ func (r *Resolver) Resolve(req *Request, c *Clear) {
 			req.LoginUser = req.Account
 		}
 	}
-	r.own(req, subject)
+	if !own(req, subject, r.sender) {
+		r.counts.NoPrincipal++
+	}
 	r.reduce(req)
 }
 
-// own decides the principal.
-func (r *Resolver) own(req *Request, subject bool) {
+// own decides the principal; sender is Address.Owner. It is false if nobody can
+// be named.
+func own(req *Request, subject bool, sender uint64) bool {
 	login := req.Flags&(FlagLogin|FlagAsks) != 0
 	status := req.Answer()
 	accepted := status >= 200 && status < 400
 	if !req.Address.IsZero() && (login || !accepted) {
-		req.Kind, req.Owner = PrincipalIP, r.sender
-		return
+		req.Kind, req.Owner = PrincipalIP, sender
+		return true
 	}
 	// Without an address an attempt falls to the session it was made in before
 	// the account: that one may be the victim.
@@ -118,13 +121,14 @@ func (r *Resolver) own(req *Request, subject bool) {
 	case req.Session != "":
 		req.Kind, req.Owner = PrincipalSession, HashPrincipal(PrincipalSession, req.Session)
 	case !req.Address.IsZero():
-		req.Kind, req.Owner = PrincipalIP, r.sender
+		req.Kind, req.Owner = PrincipalIP, sender
 	case req.Account != "":
 		req.Kind, req.Owner = PrincipalAccount, HashPrincipal(PrincipalAccount, req.Account)
 	default:
 		req.Kind, req.Owner = PrincipalNone, 0
-		r.counts.NoPrincipal++
+		return false
 	}
+	return true
 }
 
 // address sets Address and Forwarded, and sender where that is cheap.

@@ -63,7 +63,7 @@ func NewKafkaCluster(dir string, n int) ([]*Kafka, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find java: %w: install a JDK or JRE, 17 or newer", ErrAbsent)
 	}
-	jars, err := fetchKafka()
+	jars, err := fetch("kafka-"+kafkaVersion, kafkaJars)
 	if err != nil {
 		return nil, err
 	}
@@ -150,17 +150,17 @@ type jar struct{ group, artifact, version, sum string }
 
 func (j jar) file() string { return j.artifact + "-" + j.version + ".jar" }
 
-// fetchKafka returns the directory with the broker's jars; those that it lacks are
+// fetch returns the directory with the jars of a list; those that it lacks are
 // fetched by Maven, from where it is set up to.
-func fetchKafka() (dir string, err error) {
-	if dir, err = cacheDir("kafka-" + kafkaVersion); err != nil {
+func fetch(name, list string) (dir string, err error) {
+	if dir, err = cacheDir(name); err != nil {
 		return "", err
 	}
 	var missing []jar
-	for line := range strings.Lines(kafkaJars) {
+	for line := range strings.Lines(list) {
 		f := strings.Fields(line)
 		if len(f) != 4 {
-			return "", fmt.Errorf("read kafka.jars: %q is no jar", line)
+			return "", fmt.Errorf("read the jars of %s: %q is no jar", name, line)
 		}
 		j := jar{f[0], f[1], f[2], f[3]}
 		if data, err := os.ReadFile(filepath.Join(dir, j.file())); err != nil || hashOf(data) != j.sum {
@@ -177,7 +177,7 @@ func fetchKafka() (dir string, err error) {
 func fetchJars(dir string, jars []jar) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
-		return fmt.Errorf("find mvn: %w: install Maven, which fetches the broker", ErrAbsent)
+		return fmt.Errorf("find mvn: %w: install Maven, which fetches what services are made of", ErrAbsent)
 	}
 	work, err := os.MkdirTemp(dir, "fetch")
 	if err != nil {
@@ -185,7 +185,7 @@ func fetchJars(dir string, jars []jar) error {
 	}
 	defer os.RemoveAll(work)
 	var pom strings.Builder
-	pom.WriteString("<project><modelVersion>4.0.0</modelVersion><groupId>weir</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>\n")
+	pom.WriteString("<project><modelVersion>4.0.0</modelVersion><groupId>weir</groupId><artifactId>services</artifactId><version>1</version><dependencies>\n")
 	for _, j := range jars {
 		fmt.Fprintf(&pom, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", j.group, j.artifact, j.version)
 	}
@@ -196,7 +196,7 @@ func fetchJars(dir string, jars []jar) error {
 	}
 	cmd := exec.Command(mvn, "-B", "-q", "-f", file, "dependency:copy-dependencies", "-DexcludeTransitive=true", "-DoutputDirectory="+work)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("fetch the broker's jars: %w: %w\n%s", ErrAbsent, err, out)
+		return fmt.Errorf("fetch jars: %w: %w\n%s", ErrAbsent, err, out)
 	}
 	for _, j := range jars {
 		from := filepath.Join(work, j.file())

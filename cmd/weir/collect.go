@@ -382,19 +382,10 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 	// A batch in hand is finished when ctx ends: it is read already.
 	work := context.WithoutCancel(ctx)
 	said := map[string]time.Time{}
-	for first := range blocks {
-		batch := []read{first}
-	more:
-		for len(batch) < 32 {
-			select {
-			case next, ok := <-blocks:
-				if !ok {
-					break more
-				}
-				batch = append(batch, next)
-			default:
-				break more
-			}
+	for {
+		batch := nextBatch(blocks)
+		if len(batch) == 0 {
+			return nil
 		}
 		list := make([]*pipeline.Block, len(batch))
 		for i, r := range batch {
@@ -416,7 +407,44 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 			r.src.release(r.block)
 		}
 	}
-	return nil
+}
+
+// batchBlocks is how many blocks one transaction takes that do not ask for more.
+const batchBlocks = 32
+
+// nextBatch waits for blocks and returns those of one transaction; none once they
+// have ended. What has to be committed together is, or is not there at all: blocks
+// that wait for others when the readers end are left out.
+func nextBatch(blocks <-chan read) (batch []read) {
+	whole := map[*source]int{} // where blocks begin that need more
+	for len(batch) < batchBlocks || len(whole) > 0 {
+		r, ok := read{}, true
+		if len(batch) == 0 || len(whole) > 0 {
+			r, ok = <-blocks
+		} else {
+			select {
+			case r, ok = <-blocks:
+			default:
+				return batch
+			}
+		}
+		if !ok {
+			break
+		}
+		batch = append(batch, r)
+		if _, begun := whole[r.src]; r.block.More && !begun {
+			whole[r.src] = len(batch) - 1
+		} else if !r.block.More {
+			delete(whole, r.src)
+		}
+	}
+	kept := batch[:0]
+	for i, r := range batch {
+		if from, cut := whole[r.src]; !cut || i < from {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // whileFull does f, and makes room and does it again while the disk is full:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"weir/alerts"
 	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
@@ -14,19 +15,35 @@ import (
 // The feeds, tokens and the audit of the embedded store, as the console wants
 // them.
 
-func (s consoleStore) FeedPage(ctx context.Context, feed string, seq int64, severities []string, limit int) ([]console.Alert, int64, error) {
-	if feed == "audit" {
+func (s consoleStore) FeedPage(ctx context.Context, f console.FeedFilter, seq int64, limit int) ([]console.Alert, int64, error) {
+	if f.Feed == "audit" {
 		rows, err := s.db.AuditAfter(ctx, seq, limit)
-		list := make([]console.Alert, len(rows))
+		list := make([]console.Alert, 0, len(rows))
 		for i := range rows {
-			list[i] = console.Alert{Seq: rows[i].Seq, JSON: auditRow(&rows[i])}
+			if rows[i].Seq > f.Until {
+				break
+			}
+			list = append(list, console.Alert{Seq: rows[i].Seq, JSON: auditRow(&rows[i])})
 			seq = rows[i].Seq
 		}
 		return list, seq, err
 	}
-	stored, through, err := s.db.FeedPage(ctx, seq, severities, limit)
-	list, err := s.alerts(ctx, stored, err)
+	stored, through, err := s.db.FeedPage(ctx, seq, f.Until, f.Severity, limit)
+	write := alerts.AppendCIM
+	if f.Format != "cim" {
+		write = func(dst []byte, a *pipeline.Alert) []byte {
+			return alerts.AppendFormat(dst, a, alerts.Format(f.Format), "")
+		}
+	}
+	list, err := s.write(ctx, stored, err, write)
 	return list, through, err
+}
+
+func (s consoleStore) FeedAt(ctx context.Context, feed string, t pipeline.Time) (seq int64, ok bool, err error) {
+	if feed == "audit" {
+		return s.db.AuditAt(ctx, t)
+	}
+	return s.db.FeedAt(ctx, t)
 }
 
 // auditRow is a row of the audit as its feed has it: the entry is the text that
@@ -70,26 +87,52 @@ func (s consoleStore) HasTokens(ctx context.Context) (bool, error) { return s.db
 
 func (s consoleStore) Token(ctx context.Context, id string) (console.Token, bool, error) {
 	k, ok, err := s.db.Token(ctx, id)
-	return console.Token{ID: k.ID, Name: k.Name, MAC: k.MAC, Roles: k.Roles, Expires: k.Expires, Revoked: k.Revoked}, ok, err
+	return console.Token(k), ok, err
+}
+
+func (s consoleStore) Tokens(ctx context.Context) ([]console.Token, error) {
+	stored, err := s.db.Tokens(ctx)
+	list := make([]console.Token, len(stored))
+	for i, k := range stored {
+		list[i] = console.Token(k)
+	}
+	return list, err
+}
+
+func (s consoleStore) CreateToken(ctx context.Context, k console.Token, at pipeline.Time, audit []byte) error {
+	return s.db.CreateToken(ctx, storage.Token(k), storage.AuditEntry{Time: at, Body: audit})
+}
+
+func (s consoleStore) RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error {
+	err := s.db.RevokeToken(ctx, id, at, storage.AuditEntry{Time: at, Body: audit})
+	if errors.Is(err, storage.ErrNoToken) {
+		return fmt.Errorf("%w: %w", console.ErrNoToken, err)
+	}
+	return err
 }
 
 func (s consoleStore) UseToken(ctx context.Context, id string, at pipeline.Time) error {
 	return s.db.UseToken(ctx, id, at)
 }
 
-func (s consoleStore) Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error) {
-	t, ok, err := s.db.TriageOf(ctx, id)
-	return t.Body, t.Revision, ok, err
-}
-
-func (s consoleStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
-	err := s.db.SaveTriage(ctx, storage.Triage{ID: id, Revision: revision, Body: body}, storage.AuditEntry{Time: at, Body: audit})
-	if errors.Is(err, storage.ErrStale) {
-		return fmt.Errorf("%w: %w", console.ErrStale, err)
-	}
-	return err
-}
-
 func (s consoleStore) AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error {
 	return s.db.AppendAudit(ctx, storage.AuditEntry{Time: at, Body: body})
+}
+
+func (s consoleStore) Suppressions(ctx context.Context, limit int) ([]console.Suppression, error) {
+	stored, err := s.db.Suppressions(ctx, limit)
+	list := make([]console.Suppression, len(stored))
+	for i := range stored {
+		list[i] = console.Suppression(stored[i])
+	}
+	return list, err
+}
+
+func (s consoleStore) Suppression(ctx context.Context, id string) (console.Suppression, bool, error) {
+	stored, ok, err := s.db.Suppression(ctx, id)
+	return console.Suppression(stored), ok, err
+}
+
+func (s consoleStore) PutSuppression(ctx context.Context, x pipeline.Suppression, at pipeline.Time, audit []byte) error {
+	return s.db.PutSuppression(ctx, x, storage.AuditEntry{Time: at, Body: audit})
 }

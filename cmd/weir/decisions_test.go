@@ -157,6 +157,19 @@ func TestDecisionsSpareOthers(t *testing.T) {
 	d.stop(t)
 }
 
+// gateway finds a server that is often outside of users' paths, "" without one.
+func gateway(name string) string {
+	if program, err := exec.LookPath(name); err == nil {
+		return program
+	}
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if program := filepath.Join(dir, name); exists(program) {
+			return program
+		}
+	}
+	return ""
+}
+
 // TestGatewaysLoadDecisions: nginx and HAProxy take the files, full and empty.
 func TestGatewaysLoadDecisions(t *testing.T) {
 	s := consoleService(t)
@@ -180,14 +193,7 @@ func TestGatewaysLoadDecisions(t *testing.T) {
 	}
 	check := func(name, config string, args ...string) {
 		t.Helper()
-		program, err := exec.LookPath(name)
-		if err != nil {
-			for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
-				if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-					program = filepath.Join(dir, name)
-				}
-			}
-		}
+		program := gateway(name)
 		if program == "" {
 			t.Logf("no %s here: that it loads the file is not tried", name)
 			return

@@ -20,6 +20,9 @@ type engine struct {
 	keys  *pipeline.PrivacyKeys
 	// logins are the configured endpoints.
 	logins *pipeline.LoginRules
+	// What the log says of the configuration; nil nothing.
+	configBody []byte
+	bookConfig alerts.Config
 	// What the log says of sources.
 	facts     sourceFacts
 	factsBody []byte
@@ -35,6 +38,9 @@ type engine struct {
 	first    pipeline.Time
 	last     pipeline.Time
 	onBatch  func([]pipeline.Ordered) // told of every batch before detection; may be nil
+	// onFinding is told of every finding, and whether an alert came of it or went
+	// on; may be nil.
+	onFinding func(f *pipeline.Finding, fate fate)
 }
 
 // engineBatch is how many requests are detected at a time.
@@ -66,7 +72,7 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	e := &engine{
 		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys, logins: logins,
-		book: alerts.NewBook(cfg.Alerts, versions), versions: versions,
+		book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
 	}
 	e.book.Weigh(logins)
@@ -74,14 +80,25 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 }
 
 // restoreBook takes the open incidents from a checkpoint.
-func (e *engine) restoreBook(cfg alerts.Config, data []byte) error {
-	book, err := alerts.Restore(cfg, e.versions, data)
+func (e *engine) restoreBook(data []byte) error {
+	book, err := alerts.Restore(e.bookConfig, e.versions, data)
 	if err != nil {
 		return err
 	}
 	book.Weigh(e.logins)
+	if e.set != nil { // of a fleet's alert stage it is elsewhere
+		for _, s := range e.set.Suppressions() {
+			book.Suppress(s)
+		}
+	}
 	e.book = book
 	return nil
+}
+
+// suppress takes a suppression, or news of one, from here on.
+func (e *engine) suppress(s pipeline.Suppression) {
+	e.set.Suppress(s)
+	e.book.Suppress(s)
 }
 
 // setEdition makes edition the one in force.
@@ -134,12 +151,32 @@ func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 		}
 		if f.Shadow {
 			e.shadow = append(e.shadow, *f)
-		} else {
-			dst = e.book.Take(dst, f)
+			if e.onFinding != nil {
+				e.onFinding(f, fateShadow)
+			}
+			continue
+		}
+		ignored := e.book.Stats().Ignored
+		dst = e.book.Take(dst, f)
+		if e.onFinding != nil {
+			fate := fateTold
+			if e.book.Stats().Ignored > ignored {
+				fate = fateExcused
+			}
+			e.onFinding(f, fate)
 		}
 	}
 	return dst
 }
+
+// fate is what becomes of a finding.
+type fate uint8
+
+const (
+	fateTold    fate = iota // an alert, or one that was there
+	fateShadow              // of a detector in shadow mode
+	fateExcused             // too little, once what everybody was refused is taken out
+)
 
 // limitMemory keeps Go's heap from doubling: state is bounded by design, and
 // the collector runs a little more often instead.

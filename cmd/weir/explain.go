@@ -29,8 +29,9 @@ LINE     How weir reads a log line: fields, whose request it is and why, endpoin
 --alert  Why an alert fired. ID is that of the alert, or its first characters;
          --events lists every request that carries evidence, and checks that
          without them the alert does not fire.
---client Why one did not: how near each detector came, what was missing, and what
-         hid it. KIND is ip, account, subject, key or session.
+--client Why one did not: what hid its case, or how many more of what would have
+         made one, which is tried out; and how near each detector came. KIND is ip,
+         account, subject, key or session.
 
   weir explain '203.0.113.7 - - [22/Nov/2026:08:00:00 +0000] "GET /.env HTTP/1.1" 404 0'
   weir explain --alert 7f3c9a --events --edition e.json access.log
@@ -54,7 +55,7 @@ Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
 `
 
 func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	var f replayFlags
+	f := replayFlags{asStored: true}
 	var alert, client, since, until string
 	var events bool
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
@@ -391,119 +392,6 @@ func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, 
 
 func short(v float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
-}
-
-// nearest is how close a detector came to a principal.
-type nearest struct {
-	detector string
-	counted  int64
-	best     pipeline.Nats
-	when     pipeline.Time
-	what     string
-}
-
-func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, inputs []string, stdin io.Reader) error {
-	var between [2]pipeline.Time
-	between[1] = pipeline.MaxTime
-	for i, s := range span {
-		if s == "" {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, s)
-		if err != nil {
-			return fmt.Errorf("%s %s: want a time like 2026-11-22T08:00:00Z", [2]string{"--since", "--until"}[i], s)
-		}
-		between[i] = pipeline.TimeOf(t)
-	}
-	p, err := openReplay(ctx, f, inputs, stdin)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	who, err := p.principal(text)
-	if err != nil {
-		return err
-	}
-	owner := who.Hash()
-	var near []nearest
-	for _, name := range detectorNames() {
-		near = append(near, nearest{detector: name})
-	}
-	seen := int64(0)
-	trace := func(x detectors.Traced) {
-		if x.Owner != owner || span[0] != "" && x.Request.Effective < between[0] || x.Request.Effective > between[1] {
-			return
-		}
-		i := slices.IndexFunc(near, func(n nearest) bool { return n.detector == x.Detector })
-		if i == 0 {
-			seen++
-		}
-		if !x.Counted {
-			return
-		}
-		n := &near[i]
-		if n.counted++; x.Score > n.best || n.counted == 1 {
-			n.best, n.when = x.Score, x.Request.Effective
-			n.what = fmt.Sprintf("%s %s %d", x.Request.Method, x.Request.Path, x.Request.Status)
-			if x.Late {
-				n.what = "when it became known whose an object is that it had asked for"
-			}
-		}
-	}
-	latest := map[string]pipeline.Alert{}
-	var order []string
-	e, err := p.run(ctx, nil, trace, func(a *pipeline.Alert) {
-		if a.Principal != who && !slices.Contains(a.Members, who) {
-			return
-		}
-		if _, ok := latest[a.ID]; !ok {
-			order = append(order, a.ID)
-		}
-		latest[a.ID] = *a
-	})
-	if err != nil {
-		return err
-	}
-	c, ok := e.set.Client(owner)
-	shown := openText(who.Value, p.keys)
-	if !ok {
-		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", text, who.Kind, shown)
-	}
-	fmt.Fprintf(out, "%s %s: %d requests\n", who.Kind, printable(shown), c.Requests)
-	for _, id := range order {
-		a := latest[id]
-		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
-	}
-	if !c.Full {
-		fmt.Fprintf(out, "It showed too little to be looked at closely: a handful of requests that worked and no login.\n")
-		return nil
-	}
-	for _, h := range c.Hides {
-		fmt.Fprintf(out, "  note: %s\n", h)
-	}
-	fmt.Fprintf(out, "Looked at closely: %d requests. Review takes %.2f nats, a page %.2f.\n", seen, pipeline.ReviewAt.Float(), pipeline.PageAt.Float())
-	for i, n := range near {
-		mode := ""
-		if i < len(c.Standing) && c.Standing[i].Mode != detectors.ModeOn {
-			mode = fmt.Sprintf(" (detect.%s.mode: %s hides what it finds)", n.detector, c.Standing[i].Mode)
-		}
-		switch {
-		case n.counted == 0:
-			fmt.Fprintf(out, "  %-16s nothing counted%s\n", n.detector, mode)
-			continue
-		case n.best >= pipeline.ReviewAt:
-			fmt.Fprintf(out, "  %-16s %.2f nats, enough%s\n", n.detector, n.best.Float(), mode)
-		default:
-			fmt.Fprintf(out, "  %-16s %.2f nats at most, %.2f missing%s\n", n.detector, n.best.Float(), (pipeline.ReviewAt - n.best).Float(), mode)
-		}
-		fmt.Fprintf(out, "    %d requests counted; the most at %s, %s\n", n.counted, n.when.Std().Format(time.RFC3339), printable(n.what))
-		if i < len(c.Standing) {
-			for _, s := range c.Standing[i].Signals {
-				fmt.Fprintf(out, "    at the end %+.2f  %s: %s observed, %s expected\n", s.Nats.Float(), s.Name, short(s.Observed), short(s.Expected))
-			}
-		}
-	}
-	return nil
 }
 
 // cutKind splits KIND:VALUE; the value may hold colons.

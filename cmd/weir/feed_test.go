@@ -21,7 +21,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"weir/pipeline"
+	"weir/alerts/schemas"
 	"weir/storage"
 	"weir/storage/sqlite"
 )
@@ -124,7 +124,7 @@ func (p *feedPlace) after(ctx context.Context, generation int) (url string, now 
 	}
 }
 
-// TestFeedSurvivesKills: eight readers of every kind, four writers, a process
+// TestFeedSurvivesKills: eight readers of every kind and format, four writers, a process
 // that is killed again and again: each reader has every row once, in the order
 // of the commits.
 func TestFeedSurvivesKills(t *testing.T) {
@@ -227,7 +227,7 @@ func readWholeFeed(ctx context.Context, t *testing.T, place *feedPlace, i int) (
 		var rows []string
 		var err error
 		if i%4 == 3 {
-			rows, cursor, err = readFeedStream(ctx, where, cursor, min(11, feedWriters*feedRows-len(list)))
+			rows, cursor, err = readFeedStream(ctx, where, cursor, i, min(11, feedWriters*feedRows-len(list)))
 		} else {
 			rows, cursor, err = readFeedPage(ctx, where, cursor, i)
 		}
@@ -247,12 +247,47 @@ func readWholeFeed(ctx context.Context, t *testing.T, place *feedPlace, i int) (
 	return list
 }
 
+// feedFormat is the format that reader i asks for, and how it tells a row.
+func feedFormat(i int) (format string, id func(row []byte) (string, error)) {
+	member := func(path ...string) func(row []byte) (string, error) {
+		return func(row []byte) (id string, err error) {
+			for _, name := range path {
+				var o map[string]json.RawMessage
+				if err := json.Unmarshal(row, &o); err != nil {
+					return "", err
+				}
+				row = o[name]
+			}
+			return id, json.Unmarshal(row, &id)
+		}
+	}
+	switch i {
+	case 1:
+		return "ecs", member("event", "id")
+	case 2, 7:
+		return "ocsf", member("finding_info", "uid")
+	case 4:
+		return "cim", member("id")
+	case 5:
+		return "cef", func(row []byte) (string, error) {
+			e, err := schemas.ParseCEF(string(row))
+			if err != nil {
+				return "", err
+			}
+			return e.Extension["externalId"], nil
+		}
+	}
+	return "native", member("id")
+}
+
 // readFeedPage reads one page and returns the cursor behind it; with an error
 // nothing was read.
 func readFeedPage(ctx context.Context, where, cursor string, i int) (rows []string, next string, err error) {
 	lines := i%4 == 1
 	limit := []int{3, 50, 500}[i%3]
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/api/v1/feed/alerts?limit=%d&wait=5&start=oldest", where, limit), nil)
+	format, idOf := feedFormat(i)
+	start := []string{"start=oldest", "since=2026-03-02T09:00:00Z"}[i%2]
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/api/v1/feed/alerts?limit=%d&wait=5&%s&format=%s", where, limit, start, format), nil)
 	if err != nil {
 		return nil, cursor, err
 	}
@@ -260,7 +295,7 @@ func readFeedPage(ctx context.Context, where, cursor string, i int) (rows []stri
 		r.URL.RawQuery += "&cursor=" + cursor
 	}
 	if lines {
-		r.Header.Set("Accept", "application/x-ndjson")
+		r.Header.Set("Accept", map[bool]string{true: "text/plain", false: "application/x-ndjson"}[format == "cef"])
 	}
 	resp, err := http.DefaultClient.Do(r) // it takes gzip
 	if err != nil {
@@ -275,33 +310,34 @@ func readFeedPage(ctx context.Context, where, cursor string, i int) (rows []stri
 		return nil, cursor, fmt.Errorf("%s: %s", resp.Status, body)
 	}
 	var page struct {
-		Data []pipeline.Alert
+		Data []json.RawMessage
 		Next string `json:"next_cursor"`
 	}
 	if lines {
 		for line := range bytes.Lines(body) {
-			var a pipeline.Alert
-			if err := json.Unmarshal(line, &a); err != nil {
-				return nil, cursor, err
-			}
-			page.Data = append(page.Data, a)
+			page.Data = append(page.Data, bytes.TrimSuffix(line, []byte("\n")))
 		}
 		page.Next = resp.Header.Get("X-Next-Cursor")
 	} else if err := json.Unmarshal(body, &page); err != nil {
 		return nil, cursor, err
 	}
-	for _, a := range page.Data {
-		rows = append(rows, a.ID)
+	for _, row := range page.Data {
+		id, err := idOf(row)
+		if err != nil {
+			return nil, cursor, err
+		}
+		rows = append(rows, id)
 	}
 	return rows, page.Next, nil
 }
 
 // readFeedStream reads up to most events of a stream and returns the id of the
 // last one.
-func readFeedStream(ctx context.Context, where, last string, most int) (rows []string, id string, err error) {
+func readFeedStream(ctx context.Context, where, last string, i, most int) (rows []string, id string, err error) {
+	format, idOf := feedFormat(i)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, where+"/api/v1/feed/alerts/stream", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, where+"/api/v1/feed/alerts/stream?format="+format, nil)
 	if err != nil {
 		return nil, last, err
 	}
@@ -325,11 +361,11 @@ func readFeedStream(ctx context.Context, where, last string, most int) (rows []s
 		case name == "data":
 			data = value
 		case s.Text() == "" && data != "":
-			var a pipeline.Alert
-			if err := json.Unmarshal([]byte(data), &a); err != nil {
+			row, err := idOf([]byte(data))
+			if err != nil {
 				return rows, last, err
 			}
-			rows, last, data = append(rows, a.ID), eventID, ""
+			rows, last, data = append(rows, row), eventID, ""
 			if len(rows) == most {
 				return rows, last, nil
 			}

@@ -32,6 +32,7 @@ for collect, and the same privacy.key_file.
   detect       judges clients: several processes share them
   correlate    sees together what several clients did: several processes share it
   alert        makes alerts of what the others find: one works, others stand by
+  store        puts requests and alerts into ClickHouse: several processes share it
 
   weir collect -c /etc/weir/weir.yaml
   weir detect,correlate -c /etc/weir/weir.yaml
@@ -60,6 +61,7 @@ func roles() []role {
 		{"detect", "of a fleet: judge clients, shared by several processes", runDetect},
 		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
 		{"alert", "of a fleet: make alerts of what the others find", runAlert},
+		{"store", "of a fleet: put requests and alerts into ClickHouse", runStore},
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // runAlert keeps the incidents: one process of a fleet is active, the others wait to
 // take over.
 func runAlert(ctx context.Context, f *fleet) error {
-	return f.runUnits(ctx, "alert", f.topics.findings, func(int) unit {
+	return f.runUnits(ctx, "alert", f.topics.findings, func(int) roleSlice {
 		return &alertUnit{f: f, log: f.log.With(zap.String("role", "alert"))}
 	})
 }
@@ -57,10 +57,10 @@ type alertUnitHead struct {
 	Member json.RawMessage `json:"member"`
 }
 
-// open implements unit.
+// open implements roleSlice.
 func (u *alertUnit) open(ctx context.Context) error {
 	var err error
-	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition); err != nil {
+	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition, u.f.keys); err != nil {
 		return err
 	}
 	u.member.merge = pipeline.NewMerge(0, 0) // of no use but to take the facts about sources
@@ -76,7 +76,7 @@ func (u *alertUnit) open(ctx context.Context) error {
 		if err := json.Unmarshal(data, &head); err != nil {
 			return fmt.Errorf("read the state of alert: %w", err)
 		}
-		if u.next, err = u.member.restore(u.f.cfg.Alerts, head.Member); err != nil {
+		if u.next, err = u.member.restore(head.Member); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func readFeed(ctx context.Context, bus *kafka.Bus, topic string, from, to int64,
 	})
 }
 
-// close implements unit.
+// close implements roleSlice.
 func (u *alertUnit) close() {
 	if u.state != nil {
 		u.state.Close()
@@ -128,7 +128,7 @@ func (u *alertUnit) close() {
 	}
 }
 
-// run implements unit.
+// run implements roleSlice.
 func (u *alertUnit) run(ctx context.Context) error {
 	u.log.Info("alerts are made here")
 	for ctx.Err() == nil {

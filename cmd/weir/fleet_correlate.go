@@ -24,7 +24,7 @@ func runCorrelate(ctx context.Context, f *fleet) error {
 	var errs []error
 	for _, stage := range crossStages() {
 		running.Go(func() {
-			err := f.runUnits(failed, "correlate-"+stage.String(), f.topics.topic(stage), func(slice int) unit {
+			err := f.runUnits(failed, "correlate-"+stage.String(), f.topics.topic(stage), func(slice int) roleSlice {
 				return &crossUnit{f: f, of: pipeline.Producer{Stage: stage, Slice: uint16(slice)}, log: f.log.With(zap.String("role", "correlate"))}
 			})
 			if err = stopped(failed, err); err != nil {
@@ -50,7 +50,7 @@ type crossUnit struct {
 	labels map[string]map[string]string // of the sources that it met
 }
 
-// open implements unit.
+// open implements roleSlice.
 func (u *crossUnit) open(ctx context.Context) error {
 	var err error
 	u.labels = map[string]map[string]string{}
@@ -67,7 +67,7 @@ func (u *crossUnit) open(ctx context.Context) error {
 	return err
 }
 
-// close implements unit.
+// close implements roleSlice.
 func (u *crossUnit) close() {
 	if u.state != nil {
 		u.state.Close()
@@ -103,7 +103,7 @@ func readBundles[T any](ctx context.Context, f *fleet, topic string, partition i
 	}
 }
 
-// run implements unit.
+// run implements roleSlice.
 func (u *crossUnit) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := u.read(ctx); err != nil {

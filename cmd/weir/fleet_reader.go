@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -25,7 +26,8 @@ type sequencePosition struct {
 type sequenceItem struct {
 	block   *pipeline.Block
 	control *controlEntry
-	lost    int // requests of a block that is gone, or cannot be read
+	lost    int       // requests of a block that is gone, or cannot be read
+	time    time.Time // of the record
 }
 
 // sequenceReader takes blocks and controls in the order of the sequence. Blocks are
@@ -40,6 +42,7 @@ type sequenceReader struct {
 	tail   *kafka.Tail
 	offset int64
 	gate   *sequenceGate
+	only   int // the partition of requests whose blocks are wanted; -1: all
 	passed int // entries that did not count
 	// touched is the source whose part of the gate the last record moved; 0 none.
 	touched uint64
@@ -54,7 +57,7 @@ func newSequenceReader(ctx context.Context, bus *kafka.Bus, c *busConfig, from s
 	if log == nil {
 		log = zap.NewNop()
 	}
-	r := &sequenceReader{bus: bus, topics: c.topics(), codec: pipeline.NewCodec(), log: log, offset: from.Offset, gate: newSequenceGate(), ahead: map[int]*aheadPartition{}}
+	r := &sequenceReader{bus: bus, topics: c.topics(), only: -1, codec: pipeline.NewCodec(), log: log, offset: from.Offset, gate: newSequenceGate(), ahead: map[int]*aheadPartition{}}
 	for id, s := range from.Gate.Sources {
 		r.gate.Sources[id] = new(*s)
 	}
@@ -96,7 +99,7 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 	}
 	defer func() {
 		if err == nil {
-			r.offset = r.tail.Position()
+			item.time, r.offset = record.Time, r.tail.Position()
 		}
 	}()
 	r.touched = 0
@@ -130,6 +133,9 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 	}
 	if e.At == nil {
 		return sequenceItem{block: e.heartbeat()}, nil
+	}
+	if r.only >= 0 && e.At.Partition != r.only {
+		return item, nil
 	}
 	return r.block(ctx, e)
 }

@@ -8,9 +8,9 @@ import (
 	"weir/pipeline/kafka"
 )
 
-// unit is a slice of a role that runs by itself: its state, and who it is now. Its
+// roleSlice is a slice of a role that runs by itself: its state, and who it is now. Its
 // methods are called by one goroutine at a time.
-type unit interface {
+type roleSlice interface {
 	// open claims its state and makes it what was kept.
 	open(ctx context.Context) error
 	// run works until ctx ends, and keeps its state then, within a few seconds. It
@@ -21,8 +21,8 @@ type unit interface {
 
 // runUnits has the units of the slices that a group deals to this process run,
 // until ctx ends or one of them fails.
-func (f *fleet) runUnits(ctx context.Context, group, topic string, make func(slice int) unit) error {
-	units := map[int]unit{}
+func (f *fleet) runUnits(ctx context.Context, group, topic string, make func(slice int) roleSlice) error {
+	units := map[int]roleSlice{}
 	drop := func(i int) {
 		units[i].close()
 		delete(units, i)

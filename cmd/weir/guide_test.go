@@ -167,7 +167,7 @@ func TestGuideNamesEveryMetric(t *testing.T) {
 func TestGuideNamesEveryPath(t *testing.T) {
 	section := sectionOf(t, readPage(t, "docs/guide.md"), "HTTP API")
 	rows := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PATCH) [^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PATCH|DELETE) [^`]+)` \\|(.*)$").FindAllStringSubmatch(section, -1) {
 		rows[m[1]] = m[2]
 	}
 	var doc struct {
@@ -179,6 +179,11 @@ func TestGuideNamesEveryPath(t *testing.T) {
 				Ref  string `json:"$ref"`
 			} `json:"parameters"`
 		} `json:"paths"`
+		Components struct {
+			Parameters map[string]struct {
+				Name string `json:"name"`
+			} `json:"parameters"`
+		} `json:"components"`
 	}
 	if err := json.Unmarshal([]byte(readPage(t, "console/openapi.json")), &doc); err != nil {
 		t.Fatal(err)
@@ -199,7 +204,7 @@ func TestGuideNamesEveryPath(t *testing.T) {
 				}
 				parameters++
 				if q.Ref != "" {
-					q.Name = path.Base(q.Ref)
+					q.Name = doc.Components.Parameters[path.Base(q.Ref)].Name
 				}
 				if ok && !strings.Contains(answer, "`"+q.Name+"`") {
 					t.Errorf("the guide does not name the parameter %s of %s", q.Name, name)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/collector"
+	"weir/pipeline"
 )
 
 // pushLag is how many records may wait for detection before senders have to.
@@ -40,6 +41,9 @@ func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, er
 		Source: src.name, Formats: c.formatFor(opt), Default: given, Options: opt, NewIdentify: identify(s.id), Cursor: cursor, Cause: cause.To,
 		MaxBody: how.MaxBody.Bytes, MaxPending: how.MaxPending.Bytes, Log: s.log,
 		Trusted: how.TLS != nil && how.TLS.ClientCAFile != "",
+		Receipt: func(ctx context.Context, key [32]byte) (*pipeline.Receipt, error) {
+			return s.db.Receipt(ctx, src.id(), key)
+		},
 		Busy: func() bool {
 			return s.status.appended.Load()-s.status.detected.Load() > pushLag
 		},

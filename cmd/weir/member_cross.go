@@ -120,20 +120,32 @@ type alertMember struct {
 	engine // the book, facts
 	in     *pipeline.Gather[pipeline.Finding]
 	batch  []pipeline.Finding
+	silent []pipeline.Suppression // of the configuration
 }
 
-func newAlertMember(cfg *config, shape fleetShape, edition *pipeline.Edition) (*alertMember, error) {
+func newAlertMember(cfg *config, shape fleetShape, edition *pipeline.Edition, keys *pipeline.PrivacyKeys) (*alertMember, error) {
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
 		return nil, err
 	}
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	m := &alertMember{
-		engine: engine{book: alerts.NewBook(cfg.Alerts, versions), versions: versions, logins: logins, first: pipeline.NoTime, last: pipeline.NoTime},
+		engine: engine{book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions, logins: logins, first: pipeline.NoTime, last: pipeline.NoTime},
 		in:     pipeline.NewGather(placeOfFinding, shape.producers(0), 0),
 	}
 	m.book.Weigh(logins)
+	if m.silent, err = cfg.configured(keys); err != nil {
+		return nil, err
+	}
+	m.suppress()
 	return m, nil
+}
+
+// suppress tells the book what the configuration suppresses.
+func (m *alertMember) suppress() {
+	for _, s := range m.silent {
+		m.book.Suppress(s)
+	}
 }
 
 // push takes a bundle from its position in the log of findings, and appends to dst
@@ -175,7 +187,7 @@ func (m *alertMember) state() ([]byte, error) {
 
 // restore makes a new member go on from where data was written, and returns the
 // position from which the log is read.
-func (m *alertMember) restore(cfg alerts.Config, data []byte) (position int64, err error) {
+func (m *alertMember) restore(data []byte) (position int64, err error) {
 	var h alertHead
 	if err := json.Unmarshal(data, &h); err != nil {
 		return 0, fmt.Errorf("read the state of alert: %w", err)
@@ -185,8 +197,9 @@ func (m *alertMember) restore(cfg alerts.Config, data []byte) (position int64, e
 			return 0, err
 		}
 	}
-	if err := m.restoreBook(cfg, h.Book); err != nil {
+	if err := m.restoreBook(h.Book); err != nil {
 		return 0, err
 	}
+	m.suppress()
 	return h.In.Position, m.in.Restore(h.In)
 }

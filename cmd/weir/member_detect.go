@@ -43,7 +43,11 @@ func newDetectMember(cfg *config, shape fleetShape, edition *pipeline.Edition, k
 		out: newOutbox(shape, pipeline.StageDetect), sent: make([]pipeline.Place, shape.slices), index: make([]int, shape.slices),
 	}
 	m.truths = newTruthGather()
-	return m, nil
+	silent, err := cfg.configured(keys)
+	for _, s := range silent {
+		m.set.Suppress(s)
+	}
+	return m, err
 }
 
 func newTruthGather() *pipeline.Gather[detectors.Truth] {

@@ -94,7 +94,7 @@ type alertProcess struct {
 	said int // revisions
 }
 
-func must[T any](t *testing.T) func(v T, err error) T {
+func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -236,9 +236,9 @@ func (f *memoryFleet) keepCross(p *crossProcess) {
 
 func (f *memoryFleet) startAlert() *alertProcess {
 	p := &alertProcess{said: f.kept}
-	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition))
+	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition, f.keys))
 	if f.alertKept != nil {
-		p.at = must[int64](f.t)(p.m.restore(f.cfg.Alerts, f.alertKept))
+		p.at = must[int64](f.t)(p.m.restore(f.alertKept))
 	}
 	return p
 }
@@ -521,6 +521,22 @@ attacks:
   - {name: l, type: volume.flood, start: 11h, duration: 60s, rate: 40/s, sources: 2}
 `
 
+// simulated is the requests of fleetAttacks.
+func simulated(t testing.TB, lab *evalLab, login string, clients int) (all []pipeline.Request) {
+	t.Helper()
+	scenario := must[*simulate.Scenario](t)(simulate.Load(strings.NewReader(fmt.Sprintf(fleetAttacks, login, clients))))
+	r := lab.id.NewResolver()
+	if _, err := scenario.Run(1, func(e *simulate.Event) error {
+		var q pipeline.Request
+		lab.request(&q, r, e, int64(len(all)+1))
+		all = append(all, q)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // TestFleetGivesTheAlertsOfOneProcess on simulated traffic with every attack, where
 // logins show what they came to and where that has to be learned.
 func TestFleetGivesTheAlertsOfOneProcess(t *testing.T) {
@@ -529,19 +545,33 @@ func TestFleetGivesTheAlertsOfOneProcess(t *testing.T) {
 		t.Run(login, func(t *testing.T) {
 			t.Parallel()
 			lab := must[*evalLab](t)(newEvalLab(""))
-			scenario := must[*simulate.Scenario](t)(simulate.Load(strings.NewReader(fmt.Sprintf(fleetAttacks, login, *fleetClients))))
-			var all []pipeline.Request
-			r := lab.id.NewResolver()
-			if _, err := scenario.Run(1, func(e *simulate.Event) error {
-				var q pipeline.Request
-				lab.request(&q, r, e, int64(len(all)+1))
-				all = append(all, q)
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
+			all := simulated(t, lab, login, *fleetClients)
 			sameAlerts(t, &memoryFleet{t: t, cfg: lab.cfg, shape: fleetShape{12}, edition: pipeline.ShippedEdition(), keys: lab.keys}, all)
 		})
+	}
+}
+
+// logged is the requests of a log, and the edition fitted to it.
+func logged(t testing.TB, lab *evalLab, path string) (all []pipeline.Request, edition *pipeline.Edition) {
+	t.Helper()
+	ins, _, problems, cleanup := openInputs([]string{path}, lab.cfg, collectConfig{}, nil)
+	defer cleanup()
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	ctx := context.Background()
+	edition = must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil, nil))
+	r := ins[0].open(lab.id, 1, nil)
+	defer r.Close()
+	for {
+		b, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return all, edition
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b.Requests...)
 	}
 }
 
@@ -554,25 +584,6 @@ func TestFleetGivesTheAlertsOfOneProcessOnToolsShop(t *testing.T) {
 		t.Skipf("the data is not here: %v", err)
 	}
 	lab := must[*evalLab](t)(newEvalLab(""))
-	ins, _, problems, cleanup := openInputs([]string{path}, lab.cfg, collectConfig{}, nil)
-	defer cleanup()
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	ctx := context.Background()
-	edition := must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil))
-	var all []pipeline.Request
-	r := ins[0].open(lab.id, 1, nil)
-	defer r.Close()
-	for {
-		b, err := r.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, b.Requests...)
-	}
+	all, edition := logged(t, lab, path)
 	sameAlerts(t, &memoryFleet{t: t, cfg: lab.cfg, shape: fleetShape{12}, edition: edition, keys: lab.keys, labels: map[string]map[string]string{"source1": {"env": "shop"}}}, all)
 }

@@ -29,13 +29,17 @@ func (d *daemon) pushURL() string {
 	return ""
 }
 
-// push sends a body, and returns the status, 0 for no answer.
-func push(url, token string, body []byte) (status int, answer string) {
+// push sends a body under a key, "" for none, and returns the status, 0 for no
+// answer.
+func push(url, token, key string, body []byte) (status int, answer string) {
 	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return 0, err.Error()
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	client := http.Client{Timeout: 20 * time.Second}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -67,8 +71,14 @@ func storedSizes(t *testing.T, store string) map[int64]int {
 }
 
 // TestPushAcrossKills: senders push while weir is killed again and again. What
-// was acknowledged is kept, whatever the moment; what repeats had no answer.
+// was acknowledged is kept, whatever the moment; what repeats had no answer, and
+// with keys nothing repeats.
 func TestPushAcrossKills(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { pushAcrossKills(t, false) })
+	t.Run("keys", func(t *testing.T) { pushAcrossKills(t, true) })
+}
+
+func pushAcrossKills(t *testing.T, keys bool) {
 	t.Parallel()
 	dir := t.TempDir()
 	store := filepath.Join(dir, "weir.db")
@@ -116,7 +126,7 @@ func TestPushAcrossKills(t *testing.T) {
 					mu.Lock()
 					url := current.pushURL()
 					mu.Unlock()
-					status, answer := push(url+"auto", "s3cret", body)
+					status, answer := push(url+"auto", "s3cret", map[bool]string{true: fmt.Sprint("batch-", from)}[keys], body)
 					if status == http.StatusOK {
 						if want := fmt.Sprintf(`"requests":%d,"rejected":{"format":1}`, len(part)); !strings.Contains(answer, want) {
 							t.Errorf("answer %s, want %s", answer, want)
@@ -165,7 +175,7 @@ func TestPushAcrossKills(t *testing.T) {
 	if n := d.metric("weir_push_answers_total"); n < 1 {
 		t.Errorf("weir_push_answers_total %v", n)
 	}
-	if status, _ := push(d.pushURL()+"auto", "guess", text(log[:1])); status != http.StatusUnauthorized {
+	if status, _ := push(d.pushURL()+"auto", "guess", "", text(log[:1])); status != http.StatusUnauthorized {
 		t.Errorf("a wrong token is answered %d", status)
 	}
 	d.stop(t)
@@ -180,8 +190,52 @@ func TestPushAcrossKills(t *testing.T) {
 	if lost > 0 || len(acked) != len(log) || len(have) != len(log) {
 		t.Errorf("%d acknowledged lines of %d are lost; %d are stored of %d", lost, len(acked), len(have), len(log))
 	}
-	if repeated > unsure*batch {
-		t.Errorf("%d lines are stored again, and only %d bodies had no answer", repeated, unsure)
+	if most := map[bool]int{true: 0, false: unsure * batch}[keys]; repeated > most {
+		t.Errorf("%d lines are stored again, and only %d bodies had no answer; keys: %t", repeated, unsure, keys)
 	}
 	t.Logf("%d kills, %d lines acknowledged, %d bodies without an answer, %d lines kept again", killed, len(acked), unsure, repeated)
+}
+
+// TestBatchesKeepDeliveriesWhole: blocks that belong together are in one
+// transaction, however many, and in none when the rest does not come.
+func TestBatchesKeepDeliveriesWhole(t *testing.T) {
+	push, file := &source{}, &source{}
+	f := func(want string, sent ...string) {
+		t.Helper()
+		blocks := make(chan read, len(sent))
+		for _, s := range sent {
+			src := push
+			if s[0] == 'f' {
+				src = file
+			}
+			blocks <- read{&pipeline.Block{Source: s, More: strings.HasSuffix(s, "+")}, src}
+		}
+		close(blocks)
+		var got []string
+		for {
+			batch := nextBatch(blocks)
+			if len(batch) == 0 {
+				break
+			}
+			var names []string
+			for _, r := range batch {
+				names = append(names, r.block.Source)
+			}
+			got = append(got, strings.Join(names, " "))
+		}
+		if strings.Join(got, " | ") != want {
+			t.Errorf("%v: %q, want %s", sent, got, want)
+		}
+	}
+	f("")
+	f("p1 f1 p2", "p1", "f1", "p2")
+	f("p1+ p2+ p3", "p1+", "p2+", "p3")
+	f("p0 f1 f2", "p0", "p1+", "f1", "p2+", "f2")
+	f("f1", "p1+", "f1")
+	var many, more []string
+	for range batchBlocks {
+		many, more = append(many, "f"), append(more, "p+")
+	}
+	f(strings.Join(many, " ")+" | f", append(many, "f")...)
+	f(strings.Join(more, " ")+" p | f", append(more, "p", "f")...)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"weir/detectors"
@@ -21,6 +22,8 @@ type replayFlags struct {
 	config  string
 	edition string
 	store   string
+
+	asStored bool // under the configuration that the store's log has, where it has one
 }
 
 func (f *replayFlags) add(fs *flag.FlagSet) {
@@ -39,11 +42,21 @@ type replay struct {
 	keys *pipeline.PrivacyKeys
 	id   *pipeline.Identity
 
+	asStored bool
+
 	ins     []input
 	edition *pipeline.Edition // of files
 	cleanup func()
 
 	db *sqlite.DB // nil for files
+
+	workers  int                             // 0: one
+	again    *pipeline.Reidentify            // what amend does under another configuration; may be nil
+	onBatch  func([]pipeline.Ordered)        // told of every batch before it is detected; may be nil
+	finding  func(*pipeline.Finding, fate)   // told of every finding; may be nil
+	amend    func(*pipeline.Block)           // told of every block before it is detected; may be nil
+	until    pipeline.Time                   // of the store: event time at which to stop; 0 none
+	progress func(done float64, lines int64) // told now and then; may be nil
 }
 
 // spot is the place of a request in its source, and its time: a followed file
@@ -71,7 +84,7 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	if err != nil {
 		return nil, err
 	}
-	p := &replay{cfg: cfg, cleanup: func() {}}
+	p := &replay{cfg: cfg, asStored: f.asStored, cleanup: func() {}}
 	keyFile := cfg.Privacy.KeyFile
 	if f.store != "" && keyFile == "" {
 		keyFile = storeKeyFile(f.store)
@@ -102,7 +115,10 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	if f.edition != "" {
 		p.edition, err = pipeline.ReadEdition(f.edition)
 	} else {
-		p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, nil)
+		var skip *unlearned
+		if skip, err = cfg.unlearnedFiles(p.keys, inputLabels(p.ins)); err == nil {
+			p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, skip, nil)
+		}
 	}
 	if err != nil {
 		p.cleanup()
@@ -124,13 +140,24 @@ func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detecto
 	if p.db != nil {
 		return p.runStore(ctx, drop, trace, each)
 	}
-	e, err := newTracedEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), 1, trace)
+	e, err := newConfiguredEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), max(1, p.workers), trace)
 	if err != nil {
 		return nil, err
 	}
+	e.onBatch, e.onFinding = p.onBatch, p.finding
 	a := &analysis{cfg: p.cfg, keys: p.keys, engine: e, latest: map[string]pipeline.Alert{}, bar: newProgress(io.Discard, true), onAlert: each}
-	a.o.workers = 1
-	a.onBlock = func(b *pipeline.Block) { without(b, drop) }
+	a.o.workers = max(1, p.workers)
+	read, size := int64(0), p.size()
+	a.onBlock = func(b *pipeline.Block) {
+		without(b, drop)
+		if p.amend != nil {
+			p.amend(b)
+		}
+		if p.progress != nil {
+			read += b.Cause.To - b.Cause.From
+			p.progress(min(1, float64(read)/float64(max(1, size))), b.Rejects.Lines)
+		}
+	}
 	if err := a.detect(ctx, p.ins, p.id); err != nil {
 		return nil, err
 	}
@@ -158,11 +185,19 @@ func without(b *pipeline.Block, drop map[spot]bool) {
 // runStore detects what the store holds under the editions in its log, as the
 // service did.
 func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(detectors.Traced), each func(*pipeline.Alert)) (*engine, error) {
-	d := &detect{s: &service{cfg: p.cfg, keys: p.keys, id: p.id, labels: p.cfg.sourceLabels(), workers: 1, trace: trace}, codec: pipeline.NewCodec()}
+	d := &detect{asked: !p.asStored, s: &service{cfg: p.cfg, keys: p.keys, id: p.id, labels: p.cfg.sourceLabels(), workers: max(1, p.workers), trace: trace}, codec: pipeline.NewCodec()}
 	if err := d.start(pipeline.ShippedEdition()); err != nil {
 		return nil, err
 	}
 	if err := p.sources(ctx, d.e); err != nil {
+		return nil, err
+	}
+	d.e.onFinding = p.finding
+	if p.onBatch != nil {
+		d.e.onBatch = p.onBatch
+	}
+	last, err := p.db.Last(ctx)
+	if err != nil {
 		return nil, err
 	}
 	for {
@@ -170,13 +205,21 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 		if err != nil {
 			return nil, err
 		}
-		if len(records) == 0 {
+		if records = before(records, last); len(records) == 0 || p.until != 0 && d.e.last > p.until {
 			return d.e, ctx.Err()
 		}
+		lines := int64(0)
 		for i := range records {
 			if b := records[i].Block; b != nil {
 				without(b, drop)
+				if p.amend != nil {
+					p.amend(b)
+				}
+				lines += int64(len(b.Requests))
 			}
+		}
+		if p.progress != nil {
+			p.progress(float64(records[len(records)-1].Position)/float64(max(1, last)), lines)
 		}
 		out, err := d.take(records)
 		if err != nil {
@@ -186,6 +229,29 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 			each(&out[i])
 		}
 	}
+}
+
+// before cuts records at last, where the log ended when the run began.
+func before(records []pipeline.Record, last int64) []pipeline.Record {
+	for i := range records {
+		if records[i].Position > last {
+			return records[:i]
+		}
+	}
+	return records
+}
+
+// size is about how many bytes the files hold, unpacked.
+func (p *replay) size() (n int64) {
+	for _, in := range p.ins {
+		if st, err := os.Stat(in.path); err == nil {
+			n += st.Size()
+			if compressed(in.path) {
+				n += 9 * st.Size()
+			}
+		}
+	}
+	return n
 }
 
 // sources makes the merge wait for every source, as the service does: those of
@@ -198,27 +264,13 @@ func (p *replay) sources(ctx context.Context, e *engine) error {
 			e.merge.AddSource(id)
 		}
 	}
-	var found []uint64
-	stored := map[uint64]bool{}
-	for from := int64(1); ; {
-		records, err := p.db.ReadRecords(ctx, from, detectRecords)
-		if err != nil {
-			return err
-		}
-		if len(records) == 0 {
-			break
-		}
-		for _, r := range records {
-			from = r.Position + 1
-			if r.Block != nil && !stored[r.Block.SourceID] {
-				stored[r.Block.SourceID] = true
-				found = append(found, r.Block.SourceID)
-			}
-		}
+	found, err := p.db.LogSources(ctx)
+	if err != nil {
+		return err
 	}
 	for i := range p.cfg.Collect {
 		src := source{input: input{name: p.cfg.Collect[i].sourceName()}, listens: p.cfg.Collect[i].File == ""}
-		if stored[src.id()] {
+		if slices.Contains(found, src.id()) {
 			add(src.id())
 		}
 	}

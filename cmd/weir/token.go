@@ -89,15 +89,12 @@ func runToken(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 	return exitOK
 }
 
-// maxTokenName bounds what people call a token, in bytes.
-const maxTokenName = 64
-
 // newToken reads the flags; text is the token.
 func (f *tokenFlags) newToken(now time.Time) (k storage.Token, text string, err error) {
 	roles, err := console.ParseRoles(f.roles)
 	errs := []error{err}
-	if f.name == "" || len(f.name) > maxTokenName || strings.ContainsFunc(f.name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		errs = append(errs, fmt.Errorf("--name: give it a name of at most %d characters", maxTokenName))
+	if err := console.CheckTokenName(f.name); err != nil {
+		errs = append(errs, fmt.Errorf("--name: %w", err))
 	}
 	if f.expires != "never" {
 		var d alerts.Duration
@@ -124,7 +121,7 @@ func createToken(ctx context.Context, cfg *config, f tokenFlags, stdout, stderr 
 			return err
 		}
 		k.MAC = pepper.MAC(text)
-		by, err := shellEntry("token.create", tokenTarget(k.ID), nil, viewOfToken(k))
+		by, err := shellEntry("token.create", tokenTarget(k.ID), nil, auditedToken(k))
 		if err != nil {
 			return err
 		}
@@ -156,7 +153,7 @@ func revokeToken(ctx context.Context, cfg *config, id string, stderr io.Writer) 
 		now := timeOf(time.Now())
 		after := k
 		after.Revoked = now
-		by, err := shellEntry("token.revoke", tokenTarget(id), viewOfToken(k), viewOfToken(after))
+		by, err := shellEntry("token.revoke", tokenTarget(id), auditedToken(k), auditedToken(after))
 		if err == nil {
 			err = db.RevokeToken(ctx, id, now, by)
 		}
@@ -204,16 +201,9 @@ func tokenTarget(id string) *console.AuditTarget {
 	return &console.AuditTarget{Kind: "token", IDs: []string{id}}
 }
 
-// tokenView is a token as the audit has it.
-type tokenView struct {
-	Name    string        `json:"name"`
-	Roles   []string      `json:"roles"`
-	Expires pipeline.Time `json:"expires"`
-	Revoked bool          `json:"revoked"`
-}
-
-func viewOfToken(k storage.Token) tokenView {
-	return tokenView{k.Name, k.Roles, k.Expires, k.Revoked != 0}
+func auditedToken(k storage.Token) console.TokenAudit {
+	c := console.Token(k)
+	return c.Audited()
 }
 
 func dateOf(t pipeline.Time, none string) string {

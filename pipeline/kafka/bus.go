@@ -60,6 +60,9 @@ type Record struct {
 	// Epoch is the offset of the claim that the writer holds on Key, NoEpoch
 	// without one.
 	Epoch int64
+	// Time is when it was written, by its writer's clock; the broker keeps it with
+	// the record.
+	Time time.Time
 	// Claim makes this record one: its offset is the epoch of what its writer
 	// appends from then on, and lower ones do not count behind it.
 	Claim bool
@@ -77,7 +80,7 @@ const (
 
 // message is r, or a part of it, as kafka-go has it.
 func (r *Record) message(value []byte, part, parts int) kafka.Message {
-	m := kafka.Message{Key: r.Key, Value: value}
+	m := kafka.Message{Key: r.Key, Value: value, Time: time.Now()}
 	if r.Epoch >= 0 {
 		m.Headers = append(m.Headers, kafka.Header{Key: headerEpoch, Value: binary.BigEndian.AppendUint64(nil, uint64(r.Epoch))})
 	}
@@ -93,7 +96,7 @@ func (r *Record) message(value []byte, part, parts int) kafka.Message {
 
 // recordOf reads a message; parts is 0 for one that is whole.
 func recordOf(m *kafka.Message) (r Record, part, parts int) {
-	r = Record{First: m.Offset, Offset: m.Offset, Key: m.Key, Value: m.Value, Epoch: NoEpoch}
+	r = Record{First: m.Offset, Offset: m.Offset, Key: m.Key, Value: m.Value, Epoch: NoEpoch, Time: m.Time}
 	for _, h := range m.Headers {
 		switch {
 		case h.Key == headerEpoch && len(h.Value) == 8:

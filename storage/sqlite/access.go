@@ -91,17 +91,19 @@ func (db *DB) FeedReaders(ctx context.Context) ([]storage.FeedReader, error) {
 	}, "SELECT feed, reader, seq, time FROM feed_readers ORDER BY feed, reader")
 }
 
-// FeedPage returns up to limit revisions behind seq, in the order of their
-// commits, of the given severities (none: all), and through: everything behind
-// seq and through it is in the page, or of another severity. Who goes on from
-// through gets each revision once, whatever is committed meanwhile.
-func (db *DB) FeedPage(ctx context.Context, seq int64, severities []string, limit int) (list []storage.StoredAlert, through int64, err error) {
+// FeedPage returns up to limit revisions behind seq and through until, in the
+// order of their commits, of the given severities (none: all), and through:
+// everything behind seq and through it is in the page, or of another severity.
+// Who goes on from through gets each revision once, whatever is committed
+// meanwhile.
+func (db *DB) FeedPage(ctx context.Context, seq, until int64, severities []string, limit int) (list []storage.StoredAlert, through int64, err error) {
 	// What is committed later stands behind last: seqs are given in the
 	// transactions that commit them, and there is one at a time.
 	_, last, err := db.FeedBounds(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
+	last = min(last, until)
 	query, args := "SELECT seq, body, backfill FROM alerts WHERE seq > ? AND seq <= ?", []any{seq, last}
 	if len(severities) > 0 {
 		query += " AND severity IN (?" + strings.Repeat(", ?", len(severities)-1) + ")"
@@ -117,6 +119,24 @@ func (db *DB) FeedPage(ctx context.Context, seq int64, severities []string, limi
 		through = list[limit-1].Seq
 	}
 	return list, through, nil
+}
+
+// By itself SQLite would walk along the feed to the first row that is late enough.
+const feedAtQuery = "SELECT min(seq) FROM alerts INDEXED BY alerts_changed WHERE max(time, detected_at) >= ?"
+
+// FeedAt returns the place in front of the first stored revision that was made
+// at t or later, in event time; ok is false while there is none.
+func (db *DB) FeedAt(ctx context.Context, t pipeline.Time) (seq int64, ok bool, err error) {
+	return db.placeAt(ctx, feedAtQuery, t)
+}
+
+// placeAt is the place in front of the seq that query gives for t.
+func (db *DB) placeAt(ctx context.Context, query string, t pipeline.Time) (seq int64, ok bool, err error) {
+	var first sql.NullInt64
+	if err := db.readers.QueryRowContext(ctx, query, int64(t)).Scan(&first); err != nil {
+		return 0, false, fmt.Errorf("find a time in a feed: %w", db.wrap(err))
+	}
+	return max(0, first.Int64-1), first.Valid, nil
 }
 
 // FeedBounds returns the highest seq that was removed from the alerts' feed and

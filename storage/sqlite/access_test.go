@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -238,7 +239,7 @@ func TestFeedPages(t *testing.T) {
 					put(fmt.Sprint(limit, only, turn), 1, severities[turn], testStart)
 					total++
 				}
-				list, through, err := db.FeedPage(ctx, seq, only, limit)
+				list, through, err := db.FeedPage(ctx, seq, math.MaxInt64, only, limit)
 				if err != nil || len(list) > limit || through < seq {
 					t.Fatalf("%d rows through %d, %v", len(list), through, err)
 				}
@@ -274,7 +275,7 @@ func TestFeedPages(t *testing.T) {
 	if removed, _, err := db.FeedBounds(ctx); removed != int64(total) || err != nil {
 		t.Errorf("removed through %d, want %d, %v", removed, total, err)
 	}
-	if list, _, err := db.FeedPage(ctx, 0, nil, 100); len(list) != 2 || err != nil {
+	if list, _, err := db.FeedPage(ctx, 0, math.MaxInt64, nil, 100); len(list) != 2 || err != nil {
 		t.Errorf("%d rows left, %v", len(list), err)
 	}
 }
@@ -289,5 +290,52 @@ func TestFeedReaders(t *testing.T) {
 	got, err := db.FeedReaders(t.Context())
 	if want := []storage.FeedReader{{Feed: "alerts", Reader: "a", Seq: 5, Time: 3}}; !slices.Equal(got, want) || err != nil {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A time's place is in front of the first revision that was made as late, by the
+// later of its ends, whatever stands behind it; the index finds it.
+func TestFeedAt(t *testing.T) {
+	db := openTest(t)
+	ctx := t.Context()
+	f := func(at pipeline.Time, want int64, ok bool) {
+		t.Helper()
+		if seq, found, err := db.FeedAt(ctx, testStart+at); err != nil || seq != want || found != ok {
+			t.Errorf("%d: %d %t %v, want %d %t", at, seq, found, err, want, ok)
+		}
+	}
+	f(0, 0, false)
+	for i, at := range []pipeline.AlertWindow{{Last: 5, DetectedAt: 9}, {Last: 7, DetectedAt: 3}, {Last: 20, DetectedAt: 20}, {Last: 12, DetectedAt: 2}} {
+		at.First, at.Last, at.DetectedAt = testStart, at.Last+testStart, at.DetectedAt+testStart
+		a := pipeline.Alert{Schema: pipeline.AlertSchema, ID: fmt.Sprint(i), Revision: 1, Window: at}
+		if err := db.Commit(ctx, storage.Output{Stage: "detect", Alerts: []storage.AlertRevision{{Alert: a}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f(0, 0, true)
+	f(9, 0, true)
+	f(10, 2, true)
+	f(20, 2, true)
+	f(21, 0, false)
+	list, through, err := db.FeedPage(ctx, 0, 2, nil, 10)
+	if err != nil || len(list) != 2 || through != 2 {
+		t.Errorf("%d rows through %d: %v", len(list), through, err)
+	}
+	rows, err := db.readers.QueryContext(ctx, "EXPLAIN QUERY PLAN "+feedAtQuery, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	plan := ""
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		plan += detail
+	}
+	if !strings.Contains(plan, "COVERING INDEX alerts_changed") {
+		t.Errorf("a time is sought with %s", plan)
 	}
 }

@@ -158,7 +158,17 @@ func (t *tx) putAlert(r *storage.AlertRevision, e encodedAlert) (seq int64, diff
 		VALUES (?1, ?2, NOT EXISTS (SELECT 1 FROM alerts WHERE id = ?1 AND revision > ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`,
 		a.ID, a.Revision, int64(a.Window.First), int64(a.Window.Last), int64(a.Window.DetectedAt), a.Severity, a.Tier, a.Detector,
 		a.Principal.Kind.String(), a.Principal.Value, a.Status, r.Backfill, e.digest, e.body)
-	return seq, false, err
+	if err == nil {
+		err = t.noteSilence(a)
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	var later int64
+	if newer, err := t.row("SELECT 1 FROM alerts WHERE id = ? AND revision > ? LIMIT 1", []any{a.ID, a.Revision}, &later); err != nil || newer {
+		return seq, false, err
+	}
+	return seq, false, t.list(r, seq)
 }
 
 // putFinding keeps the latest finding of an id.

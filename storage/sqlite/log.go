@@ -130,6 +130,9 @@ func (t *tx) appendBlock(b *pipeline.Block, payload []byte) (position int64, fre
 		ON CONFLICT DO UPDATE SET source = excluded.source, cause_to = excluded.cause_to, cursor = excluded.cursor,
 		requests = requests + excluded.requests, lines = lines + excluded.lines, rejected = rejected + excluded.rejected`,
 		id, b.Source, b.Cause.From, b.Cause.To, b.Cursor, len(b.Requests), b.Rejects.Lines, rejected)
+	if err == nil && b.Receipt != nil {
+		err = t.putReceipt(id, b.Receipt)
+	}
 	return position, true, err
 }
 
@@ -250,6 +253,42 @@ func (db *DB) ReadRecords(ctx context.Context, from int64, max int) (records []p
 		records = append(records, r)
 	}
 	return records, rows.Err()
+}
+
+// RecentFrom returns the position from which on the log holds the newest blocks
+// with requests, of since at the soonest, and not many more than so many requests;
+// 0 for none.
+func (db *DB) RecentFrom(ctx context.Context, since pipeline.Time, requests int64) (position int64, err error) {
+	rows, err := db.readers.QueryContext(ctx, `SELECT position, rows FROM request_blocks INDEXED BY request_blocks_time
+		WHERE rows > 0 AND max_time >= ? ORDER BY max_time DESC, position DESC`, int64(since))
+	if err != nil {
+		return 0, fmt.Errorf("find recent requests: %w", db.wrap(err))
+	}
+	defer rows.Close()
+	for n := int64(0); n < requests && rows.Next(); {
+		var at, held int64
+		if err := rows.Scan(&at, &held); err != nil {
+			return 0, fmt.Errorf("find recent requests: %w", db.wrap(err))
+		}
+		if n += held; position == 0 || at < position {
+			position = at
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("find recent requests: %w", db.wrap(err))
+	}
+	return position, nil
+}
+
+// LogSources returns the ids of the sources in the log, in the order in which
+// their first blocks there came.
+func (db *DB) LogSources(ctx context.Context) ([]uint64, error) {
+	return readAll(ctx, db, "read the log's sources", func(rows *sql.Rows, id *uint64) error {
+		var n int64
+		err := rows.Scan(&n)
+		*id = uint64(n)
+		return err
+	}, "SELECT source_id FROM request_blocks WHERE control IS NULL GROUP BY source_id ORDER BY min(position)")
 }
 
 // Last returns the position of the last record ever appended, 0 before the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"weir/pipeline"
 	"weir/storage"
@@ -175,4 +176,88 @@ func TestMinutes(t *testing.T) {
 	if d := cmp.Diff(want, got, byKey); d != "" {
 		t.Errorf("minutes (-want +got):\n%s", d)
 	}
+}
+
+// A receipt is there with the block that carries it, once, and goes when it is
+// old or many came after it.
+func TestReceipts(t *testing.T) {
+	db := openTest(t)
+	ctx := t.Context()
+	at, blocks := int64(0), 0
+	put := func(key byte, when pipeline.Time) *pipeline.Block {
+		t.Helper()
+		b := &pipeline.Block{Source: "push", SourceID: 7, Cause: pipeline.CauseRange{From: at, To: at + 10}, Watermark: pipeline.NoTime}
+		b.Receipt = &pipeline.Receipt{Key: [32]byte{key}, Lines: [32]byte{key, 1}, Answer: []byte("ok"), Time: when}
+		if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{b}); err != nil {
+			t.Fatal(err)
+		}
+		at += 10
+		blocks++
+		return b
+	}
+	f := func(source uint64, key byte, want bool) {
+		t.Helper()
+		r, err := db.Receipt(ctx, source, [32]byte{key})
+		if err != nil || (r != nil) != want || r != nil && (r.Lines != [32]byte{key, 1} || string(r.Answer) != "ok" || r.Time == 0) {
+			t.Errorf("%d of %d: %+v %v", key, source, r, err)
+		}
+	}
+	f(7, 1, false)
+	b := put(1, testStart)
+	f(7, 1, true)
+	f(8, 1, false)
+	b.Receipt.Key[0] = 9 // of a block that is there already
+	if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{b}); err != nil {
+		t.Fatal(err)
+	}
+	f(7, 9, false)
+	put(2, testStart.Add(receiptsFor))
+	f(7, 1, true)
+	put(3, testStart.Add(receiptsFor+time.Second))
+	f(7, 1, false)
+	f(7, 2, true)
+	if _, err := db.conn.ExecContext(ctx, "UPDATE sqlite_sequence SET seq = ? WHERE name = 'receipts'", maxReceipts+1); err != nil {
+		t.Fatal(err)
+	}
+	put(4, testStart.Add(receiptsFor+time.Second))
+	f(7, 2, false)
+	f(7, 3, true)
+	f(7, 4, true)
+	// With a block that does not fit nothing of the call is stored.
+	gap := &pipeline.Block{Source: "push", SourceID: 7, Cause: pipeline.CauseRange{From: at + 99, To: at + 100}, Watermark: pipeline.NoTime}
+	good := &pipeline.Block{Source: "push", SourceID: 7, Cause: pipeline.CauseRange{From: at, To: at + 10}, Watermark: pipeline.NoTime, Receipt: &pipeline.Receipt{Key: [32]byte{5}}}
+	if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{good, gap}); err == nil {
+		t.Error("a gap is taken")
+	}
+	f(7, 5, false)
+}
+
+// RecentFrom finds where the newest requests begin, by time and by number.
+func TestRecentFrom(t *testing.T) {
+	db := openTest(t)
+	ctx := t.Context()
+	f := func(since pipeline.Time, requests, want int64) {
+		t.Helper()
+		if got, err := db.RecentFrom(ctx, since, requests); err != nil || got != want {
+			t.Errorf("since %d, %d requests: %d %v, want %d", since-testStart, requests, got, err, want)
+		}
+	}
+	f(testStart, 10, 0)
+	for i := range int64(6) {
+		b := &pipeline.Block{Source: "x", SourceID: 7, Cause: pipeline.CauseRange{From: i * 10, To: i*10 + 10}, Watermark: testStart}
+		if i != 4 { // a heartbeat
+			b.Requests = make([]pipeline.Request, 3)
+			for k := range b.Requests {
+				b.Requests[k].Time = testStart.Add(time.Duration(i) * time.Hour)
+			}
+		}
+		if _, _, err := db.AppendBlocks(ctx, []*pipeline.Block{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f(testStart, 100, 1)
+	f(testStart.Add(2*time.Hour), 100, 3)
+	f(testStart, 4, 4)
+	f(testStart, 3, 6)
+	f(testStart.Add(9*time.Hour), 3, 0)
 }

@@ -1,7 +1,7 @@
 // Run starts services for as long as it is not interrupted, and prints where
 // they listen:
 //
-//	go run ./bench/services/run kafka clickhouse
+//	go run ./bench/services/run kafka clickhouse opensearch
 package main
 
 import (
@@ -35,13 +35,15 @@ func start(name, dir string) (service, error) {
 		return services.NewKafka(dir)
 	case "clickhouse":
 		return services.NewClickHouse(dir)
+	case "opensearch":
+		return services.NewOpenSearch(dir)
 	}
-	return nil, fmt.Errorf("there is no service %q; there are kafka and clickhouse", name)
+	return nil, fmt.Errorf("there is no service %q; there are kafka, clickhouse and opensearch", name)
 }
 
 func run(names []string, stdout io.Writer) (err error) {
 	if len(names) == 0 {
-		return errors.New("which services? there are kafka and clickhouse")
+		return errors.New("which services? there are kafka, clickhouse and opensearch")
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)

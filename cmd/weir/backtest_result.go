@@ -1,0 +1,358 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"weir/pipeline"
+)
+
+// backtestResult is what weir backtest tells: its JSON form.
+type backtestResult struct {
+	Config   both[string]   `json:"config"` // hashes, as alerts carry them
+	Changes  []configChange `json:"changes"`
+	Requests int64          `json:"requests"`
+	First    *pipeline.Time `json:"first"` // event time of the input; null without requests
+	Last     *pipeline.Time `json:"last"`
+	Days     float64        `json:"days"` // that rates are over: at least 1
+
+	Gained      []backtestAlert `json:"gained"`
+	Lost        []backtestAlert `json:"lost"`
+	Moved       []backtestAlert `json:"moved"`
+	GainedTotal int             `json:"gained_total"`
+	LostTotal   int             `json:"lost_total"`
+	MovedTotal  int             `json:"moved_total"`
+	Same        int             `json:"same"`
+
+	Alerts     both[int]      `json:"alerts"`
+	Pages      both[int]      `json:"pages"` // alerts that were high or critical at some time
+	AlertsADay both[float64]  `json:"alerts_a_day"`
+	PagesADay  both[float64]  `json:"pages_a_day"`
+	Precision  both[*float64] `json:"precision"` // null: nothing to judge by
+	Recall     both[*float64] `json:"recall"`
+	Basis      string         `json:"basis"` // labels, verdicts, or empty
+	Verdicts   both[verdicts] `json:"verdicts"`
+	// Delay is the median from an alert's onset to when it was told, in seconds of
+	// event time; with labels from the episode's start.
+	Delay    both[*float64]         `json:"delay"`
+	Episodes []episodeChange        `json:"episodes"` // that one side alone detects
+	Shadow   both[map[string]int64] `json:"shadow"`   // findings of detectors in shadow mode
+	Notes    []string               `json:"notes"`
+}
+
+// both is a value under the old and under the new configuration.
+type both[T any] struct {
+	Old T `json:"old"`
+	New T `json:"new"`
+}
+
+// verdicts counts what people said of a side's alerts.
+type verdicts struct {
+	True   int `json:"true"`
+	Benign int `json:"benign"`
+	False  int `json:"false"`
+}
+
+// backtestAlert is an alert that one side has, or both differently.
+type backtestAlert struct {
+	ID        string             `json:"id"`
+	Detector  string             `json:"detector"`
+	Severity  string             `json:"severity"`
+	Tier      string             `json:"tier"`
+	Level     string             `json:"level"`
+	Title     string             `json:"title"`
+	Principal pipeline.Principal `json:"principal"`
+	Detected  pipeline.Time      `json:"detected_at"`
+	Paged     bool               `json:"paged"`
+	Verdict   string             `json:"verdict"` // of people, "" for none
+	Why       string             `json:"why"`
+
+	Changed []string   `json:"changed,omitempty"` // of a moved one
+	Was     *alertSide `json:"was,omitempty"`
+}
+
+// alertSide is what of a moved alert was otherwise.
+type alertSide struct {
+	ID       string        `json:"id"`
+	Detector string        `json:"detector"`
+	Severity string        `json:"severity"`
+	Tier     string        `json:"tier"`
+	Detected pipeline.Time `json:"detected_at"`
+}
+
+// episodeChange is a labelled episode that one configuration misses.
+type episodeChange struct {
+	Episode string `json:"episode"`
+	Type    string `json:"type"`
+	Change  string `json:"change"` // gained, lost
+}
+
+func (b *comparison) view(t *told) backtestAlert {
+	a := &t.a
+	open := func(s string) string { return openText(s, b.now.replay.keys) }
+	return backtestAlert{
+		ID: a.ID, Detector: a.Detector, Severity: a.Severity, Tier: a.Tier, Level: a.Level, Title: open(a.Title),
+		Principal: pipeline.Principal{Kind: a.Principal.Kind, Value: open(a.Principal.Value)},
+		Detected:  t.at, Paged: t.paged, Verdict: b.verdicts[a.ID],
+	}
+}
+
+// moved is n with what was otherwise, false if nothing was.
+func (b *comparison) moved(o, n *told) (backtestAlert, bool) {
+	v := b.view(n)
+	v.Was = &alertSide{o.a.ID, o.a.Detector, o.a.Severity, o.a.Tier, o.at}
+	for _, c := range []struct {
+		name    string
+		differs bool
+	}{
+		{"severity", o.a.Severity != n.a.Severity}, {"tier", o.a.Tier != n.a.Tier}, {"detector", o.a.Detector != n.a.Detector},
+		{"time", o.at != n.at}, {"id", o.a.ID != n.a.ID}, {"paged", o.paged != n.paged},
+	} {
+		if c.differs {
+			v.Changed = append(v.Changed, c.name)
+		}
+	}
+	v.Verdict = cmp.Or(v.Verdict, b.verdicts[o.a.ID])
+	return v, len(v.Changed) > 0
+}
+
+// result compares.
+func (b *comparison) result() *backtestResult {
+	r := &backtestResult{
+		Config:  both[string]{b.was.replay.cfg.hash(), b.now.replay.cfg.hash()},
+		Changes: b.changes, Requests: b.now.requests, Days: 1,
+		Gained: []backtestAlert{}, Lost: []backtestAlert{}, Moved: []backtestAlert{}, Episodes: []episodeChange{},
+		Shadow: both[map[string]int64]{b.was.shadow, b.now.shadow},
+	}
+	if r.Changes == nil {
+		r.Changes = []configChange{}
+	}
+	if b.was.first != pipeline.NoTime {
+		first, last := max(b.was.first, b.since), b.was.last
+		if b.until != 0 {
+			last = min(last, b.until)
+		}
+		r.First, r.Last = &first, &last
+		r.Days = max(1, last.Sub(first).Hours()/24)
+	}
+	pairs, gained, lost := b.match()
+	for _, t := range gained {
+		v := b.view(t)
+		v.Why = b.why(&t.a)
+		r.Gained = append(r.Gained, v)
+	}
+	for _, t := range lost {
+		v := b.view(t)
+		v.Why = b.why(&t.a)
+		r.Lost = append(r.Lost, v)
+	}
+	for _, p := range pairs {
+		v, ok := b.moved(p[0], p[1])
+		if !ok {
+			r.Same++
+			continue
+		}
+		v.Why = b.why(&p[0].a, &p[1].a)
+		r.Moved = append(r.Moved, v)
+	}
+	r.GainedTotal, r.LostTotal, r.MovedTotal = len(r.Gained), len(r.Lost), len(r.Moved)
+	r.Alerts, r.Pages = both[int]{len(b.was.told), len(b.now.told)}, both[int]{b.was.pages(), b.now.pages()}
+	r.AlertsADay = both[float64]{float64(r.Alerts.Old) / r.Days, float64(r.Alerts.New) / r.Days}
+	r.PagesADay = both[float64]{float64(r.Pages.Old) / r.Days, float64(r.Pages.New) / r.Days}
+	r.Delay = both[*float64]{b.was.delay(), b.now.delay()}
+	b.judge(r, pairs)
+	if b.was.dropped+b.now.dropped > 0 {
+		b.note("there are over %d alerts: those beyond are not compared", maxTold)
+	}
+	if x := b.now.replay.again; x != nil && x.Unnamed > 0 {
+		b.note("%d stored requests are logins, resets or lookups under the new configuration and do not say whose account they tried: that is read when they are collected", x.Unnamed)
+	}
+	if b.now.traffic != nil && b.now.labels != nil && len(b.now.labels.Episodes) == 0 {
+		b.note("the labels hold no episode: recall is unknown")
+	}
+	r.Notes = b.notes
+	if r.Notes == nil {
+		r.Notes = []string{}
+	}
+	return r
+}
+
+func (s *side) pages() (n int) {
+	for _, t := range s.told {
+		if t.paged {
+			n++
+		}
+	}
+	return n
+}
+
+// delay is the median from onset to telling, in seconds; nil without alerts.
+func (s *side) delay() *float64 {
+	var all []float64
+	for _, t := range s.told {
+		if !strings.HasPrefix(t.a.Detector, "health.") {
+			all = append(all, max(0, t.at.Sub(t.a.Window.Onset).Seconds()))
+		}
+	}
+	return quantile(all, 50)
+}
+
+// judge fills precision and recall: by labels, else by the verdicts that people
+// gave. A verdict of a lost alert counts against the new side's recall; one of an
+// alert that moved goes along with it.
+func (b *comparison) judge(r *backtestResult, pairs [][2]*told) {
+	if b.was.labels != nil {
+		r.Basis = "labels"
+		old, now := Evaluate(b.was.labels, b.was.revisions, b.was.traffic), Evaluate(b.now.labels, b.now.revisions, b.now.traffic)
+		r.Precision, r.Recall = both[*float64]{old.Precision, now.Precision}, both[*float64]{old.Recall, now.Recall}
+		r.Delay = both[*float64]{old.SecondsMedian, now.SecondsMedian}
+		for i := range old.Results {
+			o, n := &old.Results[i], &now.Results[i]
+			switch {
+			case o.Detector == "" && n.Detector != "":
+				r.Episodes = append(r.Episodes, episodeChange{n.Episode, n.Type, "gained"})
+			case o.Detector != "" && n.Detector == "":
+				r.Episodes = append(r.Episodes, episodeChange{o.Episode, o.Type, "lost"})
+			}
+		}
+		return
+	}
+	if len(b.verdicts) == 0 {
+		return
+	}
+	r.Basis = "verdicts"
+	said := map[string]string{} // by id, along with what moved
+	for id, v := range b.verdicts {
+		said[id] = v
+	}
+	for _, p := range pairs {
+		said[p[1].a.ID] = cmp.Or(said[p[1].a.ID], said[p[0].a.ID])
+		said[p[0].a.ID] = cmp.Or(said[p[0].a.ID], said[p[1].a.ID])
+	}
+	all := 0 // true positives of either side
+	count := func(s *side) (v verdicts) {
+		for id := range s.told {
+			switch said[id] {
+			case "true_positive":
+				v.True++
+			case "benign_positive":
+				v.Benign++
+			case "false_positive_logic", "false_positive_data":
+				v.False++
+			}
+		}
+		return v
+	}
+	r.Verdicts = both[verdicts]{count(&b.was), count(&b.now)}
+	all = r.Verdicts.Old.True
+	for _, n := range b.now.sorted() {
+		if !n.paired && said[n.a.ID] == "true_positive" {
+			all++
+		}
+	}
+	precision := func(v verdicts) *float64 { return ratioOf(v.True, float64(v.True+v.Benign+v.False)) }
+	r.Precision = both[*float64]{precision(r.Verdicts.Old), precision(r.Verdicts.New)}
+	r.Recall = both[*float64]{ratioOf(r.Verdicts.Old.True, float64(all)), ratioOf(r.Verdicts.New.True, float64(all))}
+}
+
+// cut shortens the lists to n each, 0 not at all; the totals stay.
+func (r *backtestResult) cut(n int) {
+	if n == 0 {
+		return
+	}
+	for _, list := range []*[]backtestAlert{&r.Gained, &r.Lost, &r.Moved} {
+		*list = slices.Clip((*list)[:min(n, len(*list))])
+	}
+}
+
+// defaultListed bounds the lists of the text form.
+const defaultListed = 20
+
+// writeText prints r for people.
+func (r *backtestResult) writeText(w io.Writer, list int) error {
+	list = cmp.Or(list, defaultListed)
+	for _, c := range r.Changes {
+		fmt.Fprintf(w, "  %s: %s → %s\n", printable(c.Path), printable(cmp.Or(c.Old, "unset")), printable(cmp.Or(c.New, "unset")))
+	}
+	fmt.Fprintf(w, "%d alerts gained, %d lost, %d moved, %d the same\n", r.GainedTotal, r.LostTotal, r.MovedTotal, r.Same)
+	r.listText(w, "gained", "+", r.Gained, list)
+	r.listText(w, "lost", "-", r.Lost, list)
+	r.listText(w, "moved", "~", r.Moved, list)
+	for _, e := range r.Episodes {
+		fmt.Fprintf(w, "episode %s (%s): %s\n", showText(e.Episode), showText(e.Type), map[string]string{"gained": "detected now", "lost": "missed now"}[e.Change])
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\n\told\tnew\n")
+	fmt.Fprintf(t, "alerts\t%d\t%d\n", r.Alerts.Old, r.Alerts.New)
+	fmt.Fprintf(t, "alerts a day\t%.1f\t%.1f\n", r.AlertsADay.Old, r.AlertsADay.New)
+	fmt.Fprintf(t, "pages a day\t%.1f\t%.1f\n", r.PagesADay.Old, r.PagesADay.New)
+	if r.Basis != "" {
+		fmt.Fprintf(t, "precision by %s\t%s\t%s\n", r.Basis, showPercent(r.Precision.Old), showPercent(r.Precision.New))
+		fmt.Fprintf(t, "recall by %s\t%s\t%s\n", r.Basis, showPercent(r.Recall.Old), showPercent(r.Recall.New))
+	}
+	fmt.Fprintf(t, "median delay\t%s s\t%s s\n", showFloat(r.Delay.Old, 1), showFloat(r.Delay.New, 1))
+	if n, o := sum(r.Shadow.New), sum(r.Shadow.Old); n+o > 0 {
+		fmt.Fprintf(t, "cases in shadow mode\t%d\t%d\n", o, n)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if r.First != nil {
+		fmt.Fprintf(w, "\n%d requests from %s to %s\n", r.Requests, r.First.Std().Format(time.RFC3339), r.Last.Std().Format(time.RFC3339))
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", printable(n))
+	}
+	return nil
+}
+
+func sum(m map[string]int64) (n int64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+func (r *backtestResult) listText(w io.Writer, name, mark string, all []backtestAlert, list int) {
+	for i, a := range all {
+		if i == list {
+			fmt.Fprintf(w, "%s and %d more %s; --list N or --output json\n", mark, len(all)-list, name)
+			return
+		}
+		fmt.Fprintf(w, "%s %s  %s %s  %s  %s%s\n", mark, a.ID, strings.ToUpper(a.Severity), a.Detector, a.Detected.Std().Format(time.RFC3339), printable(a.Title),
+			map[bool]string{true: "  (" + a.Verdict + ")"}[a.Verdict != ""])
+		if a.Was != nil {
+			var parts []string
+			for _, c := range a.Changed {
+				switch c {
+				case "severity":
+					parts = append(parts, "severity "+a.Was.Severity+" → "+a.Severity)
+				case "tier":
+					parts = append(parts, "tier "+a.Was.Tier+" → "+a.Tier)
+				case "detector":
+					parts = append(parts, "detector "+a.Was.Detector+" → "+a.Detector)
+				case "time":
+					parts = append(parts, fmt.Sprintf("told %s", signedSeconds(a.Detected.Sub(a.Was.Detected))))
+				case "id":
+					parts = append(parts, "id was "+a.Was.ID)
+				}
+			}
+			if len(parts) > 0 {
+				fmt.Fprintf(w, "    %s\n", strings.Join(parts, ", "))
+			}
+		}
+		fmt.Fprintf(w, "    %s\n", printable(a.Why))
+	}
+}
+
+func signedSeconds(d time.Duration) string {
+	if d < 0 {
+		return (-d).String() + " earlier"
+	}
+	return d.String() + " later"
+}

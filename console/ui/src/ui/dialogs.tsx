@@ -1,0 +1,48 @@
+// Dialogs that anything can open, a key as well as a button.
+import { useSyncExternalStore, type ReactNode } from "react";
+import { Dialog, Heading, Modal, ModalOverlay } from "react-aria-components";
+
+type Content = (close: () => void) => ReactNode;
+interface Open {
+  title: string;
+  content: Content;
+  wide: boolean;
+}
+
+let open: Open | null = null;
+const changed = new Set<() => void>();
+
+function set(o: Open | null) {
+  open = o;
+  for (const f of changed) f();
+}
+
+export function showDialog(title: string, content: Content, options: { wide?: boolean } = {}) {
+  set({ title, content, wide: options.wide ?? false });
+}
+
+export const closeDialog = () => set(null);
+
+export function Dialogs() {
+  const o = useSyncExternalStore(
+    (f) => {
+      changed.add(f);
+      return () => void changed.delete(f);
+    },
+    () => open,
+  );
+  return (
+    <ModalOverlay className="overlay" isDismissable isOpen={o !== null} onOpenChange={(is) => !is && set(null)}>
+      <Modal className={o?.wide ? "modal wide" : "modal"}>
+        <Dialog className="dialog">
+          {o && (
+            <>
+              <Heading slot="title">{o.title}</Heading>
+              {o.content(closeDialog)}
+            </>
+          )}
+        </Dialog>
+      </Modal>
+    </ModalOverlay>
+  );
+}
