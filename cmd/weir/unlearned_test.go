@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
 )
@@ -77,8 +78,9 @@ func TestUnlearned(t *testing.T) {
 	a := alerts[0].Alert
 	verdict := func(word string, revision int64) {
 		t.Helper()
-		if err := (consoleStore{s.db}).SaveTriage(t.Context(), a.ID, revision, []byte(`{"verdict":"`+word+`"}`), 1, []byte(`{}`)); err != nil {
-			t.Fatal(err)
+		save := console.TriageSave{ID: a.ID, Revision: revision, Body: []byte(`{"verdict":"` + word + `"}`), Audit: console.AuditEntry{Action: "alert.triage"}}
+		if errs, err := (consoleStore{s.db}).SaveTriages(t.Context(), []console.TriageSave{save}); err != nil || len(errs) > 0 && errs[0] != nil {
+			t.Fatal(err, errs)
 		}
 	}
 	verdict("benign_positive", 1)
