@@ -24,7 +24,9 @@ func TestUnlearned(t *testing.T) {
 	store := filepath.Join(dir, "weir.db")
 	d := startDaemon(t, "run", "-c", config, "--store", store, "--listen", "127.0.0.1:0", "--edition", shippedEdition(t, dir), file)
 	d.waitReady(t)
-	eventually(t, "everything is detected", d, func() bool { return d.metric("weir_requests_total") == float64(len(log)) && d.metric("weir_detect_lag_records") == 0 })
+	eventually(t, "everything is detected", d, func() bool {
+		return d.metric("weir_requests_total") == float64(len(log)) && d.metric("weir_detect_lag_records") == 0
+	})
 	d.stop(t)
 
 	cfg, err := loadConfig(config)
