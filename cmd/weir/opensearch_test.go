@@ -263,6 +263,7 @@ func exists(path string) bool {
 // TestOpenSearchAcrossAKill: the node is killed while alerts go to it; in the end it
 // has each once.
 func TestOpenSearchAcrossAKill(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("WEIR_E2E") == "" {
 		t.Skip("runs with make e2e: a node takes some ten seconds to come back")
 	}
