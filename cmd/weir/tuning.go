@@ -35,6 +35,7 @@ type tuning struct {
 
 	mu      sync.Mutex
 	running string // the configuration in force, as the file had it
+	config  string // its hash in alerts
 	jobs    []*backtestJob
 }
 
@@ -47,7 +48,7 @@ const apiListed = 1000
 // newTuning returns what tunes s, which was started with the file at path; stop ends
 // what it runs.
 func newTuning(stop context.Context, s *service) *tuning {
-	return &tuning{s: s, stop: stop, running: string(s.text)}
+	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash()}
 }
 
 func hashOfText(text string) string {
@@ -61,6 +62,19 @@ func (t *tuning) text() string {
 	return t.running
 }
 
+func (t *tuning) configHash() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.config
+}
+
+// applied notes that text is in force.
+func (t *tuning) applied(text, config string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running, t.config = text, config
+}
+
 // Config returns the running configuration, without secrets.
 func (t *tuning) Config() (console.RunningConfig, error) {
 	text := t.text()
@@ -68,7 +82,7 @@ func (t *tuning) Config() (console.RunningConfig, error) {
 	if err != nil {
 		return console.RunningConfig{}, &console.ConfigError{Status: http.StatusUnprocessableEntity, Text: err.Error()}
 	}
-	c := console.RunningConfig{YAML: shown, Hash: hashOfText(text), Path: t.s.path, Config: t.s.cfg.hash()}
+	c := console.RunningConfig{YAML: shown, Hash: hashOfText(text), Path: t.s.path, Config: t.configHash()}
 	if t.s.path != "" {
 		now, err := os.ReadFile(t.s.path)
 		c.Changed = err != nil || string(now) != text
@@ -136,7 +150,7 @@ func tryable(changes []console.ConfigChange) error {
 }
 
 // Apply writes text over the configuration's file, after a copy of what it was.
-func (t *tuning) Apply(_ context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
+func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
 	full, err := t.whole(text)
 	if err != nil {
 		return now, "", err
@@ -163,14 +177,25 @@ func (t *tuning) Apply(_ context.Context, text, hash string, audit func([]consol
 	if err := replaceFile(t.s.path, full); err != nil {
 		return now, "", err
 	}
-	return t.reload(full)
+	return t.reload(ctx, running)
 }
 
-// reload makes the file's new text the one in force.
-func (t *tuning) reload(full string) (console.RunningConfig, string, error) {
-	_ = full
-	now, err := t.Config()
-	return now, "the file is written; weir reads it at its next start", err
+// reload makes the file's new text the one in force; when that cannot be, the file is
+// as before again.
+func (t *tuning) reload(ctx context.Context, before string) (now console.RunningConfig, restart string, err error) {
+	if t.s.reloads == nil {
+		now, err = t.Config()
+		return now, "the file is written; weir reads it at its next start", err
+	}
+	waits, err := t.s.reloads.ask(ctx)
+	if err != nil {
+		return now, "", errors.Join(refusedConfig(fmt.Errorf("the old one stays in force: %w", err)), replaceFile(t.s.path, before))
+	}
+	if len(waits) > 0 {
+		restart = "in force but for what takes a restart: " + strings.Join(waits, ", ")
+	}
+	now, err = t.Config()
+	return now, restart, err
 }
 
 // replaceFile writes text to path in one step, and what was there to path.bak.

@@ -138,6 +138,19 @@ func TestTuningOverTheAPI(t *testing.T) {
 	if st, err := os.Stat(config); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v (%v)", st.Mode(), err)
 	}
+	// It is in force, without a restart.
+	after := decoded[console.RunningConfig](t, c.do("GET", "/api/v1/config", nil, 200))
+	if after.Changed || after.Hash == now.Hash || after.Config == now.Config || !strings.Contains(after.YAML, "probe.path: {mode: off}") {
+		t.Errorf("after it was applied it is %+v", after)
+	}
+	if text := string(c.do("GET", "/metrics", nil, 200)); !strings.Contains(text, "weir_config_reloads_total{result=\"ok\"} 1\n") {
+		t.Error("no reload is counted")
+	}
+	// What cannot be put into force leaves everything as it was.
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": strings.Replace(after.YAML, key, filepath.Join(dir, "none"), 1), "if_hash": after.Hash}, 422)
+	if now, err := os.ReadFile(config); err != nil || string(now) != string(written) {
+		t.Errorf("after one that is bad the file is %q (%v)", now, err)
+	}
 	audit := string(c.do("GET", "/api/v1/feed/audit", nil, 200))
 	if !strings.Contains(audit, `"action":"config.apply"`) || !strings.Contains(audit, "detect.probe.path.mode") || !strings.Contains(audit, id) || strings.Contains(audit, "verysecret") {
 		t.Errorf("the audit has %s", audit)
