@@ -158,8 +158,8 @@ async function bulk(page, base, least) {
   await page.locator(".rows .row").nth(3).waitFor();
   const count = Number((await page.locator(".count").textContent()).replace(/\D/g, ""));
   assert(count >= least, `${count} alerts of medium severity, at least ${least}`);
-  await page.locator(".rows .row input").nth(0).click();
-  await page.locator(".rows .row input").nth(2).click({ modifiers: ["Shift"] });
+  await page.locator(".rows .row [role=checkbox]").nth(0).click();
+  await page.locator(".rows .row [role=checkbox]").nth(2).click({ modifiers: ["Shift"] });
   await page.getByText("3 selected").waitFor();
   await page.getByRole("button", { name: /^Select all/ }).click();
   await page.getByText("that match").waitFor();

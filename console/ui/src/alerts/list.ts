@@ -7,7 +7,9 @@ import { askRows } from "../api/rows";
 import type { AnyTriage, Row } from "../api/types";
 import { apiQuery } from "./filters";
 
-const pageSize = 200;
+// The first page is there soon; those behind it come in larger pieces.
+const firstPage = 200;
+const laterPages = 500;
 
 export interface Shown {
   rows: readonly Row[];
@@ -56,7 +58,7 @@ export class AlertList {
     const running = (this.running = new AbortController());
     this.show({ loading: true, error: null });
     try {
-      const query = { ...apiQuery(this.search, Date.now()), limit: String(pageSize), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
+      const query = { ...apiQuery(this.search, Date.now()), limit: String(first ? firstPage : laterPages), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
       const page = await askRows(query, running.signal);
       for (const row of page.data) {
         this.top = Math.max(this.top, row.seq);
