@@ -57,6 +57,22 @@ func Text(w io.Writer, a *pipeline.Alert, o TextOptions) error {
 	return err
 }
 
+// Fact is one of the lines that Text writes.
+type Fact struct{ Label, Text string }
+
+// Facts is what Text says of a below its title and without what to do, uncut.
+// Like there, nothing in it is obeyed or hidden by what shows it.
+func Facts(a *pipeline.Alert) []Fact {
+	list := []Fact{{"who", printable(who(a))}, {"active", printable(activity(a))}}
+	if a.Severity != "info" && !isHealth(a.Detector) {
+		list = append(list, Fact{"success", printable(success(a))}, Fact{"odds", printable(odds(a))})
+	}
+	return list
+}
+
+// Printable writes what a terminal or a page would obey or hide as an escape.
+func Printable(s string) string { return printable(s) }
+
 // page collects what is to be written, then the lines of it.
 type page struct {
 	opt     TextOptions

@@ -33,9 +33,10 @@ type fakeStore struct {
 	err      error
 	wait     chan struct{} // not nil: answers come when it is closed
 	holding  int           // answers that wait
-	alertsBy AlertFilter   // last asked
+	alertsBy AlertQuery    // last asked
 	sought   RequestFilter
 	access
+	accounts
 }
 
 func (s *fakeStore) hold(ctx context.Context) error {
@@ -80,7 +81,6 @@ func (s *fakeStore) Alerts(ctx context.Context, f AlertFilter) (list []Alert, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.alertsBy = f
 	seen := map[string]bool{}
 	for i := len(s.feed) - 1; i >= 0 && len(list) < f.Limit; i-- {
 		seq, id := int64(i+1), s.feed[i].ID
@@ -132,6 +132,7 @@ func options(s *fakeStore) Options {
 		},
 		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
 		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
+		Tuning: &fakeTuning{},
 	}
 }
 
@@ -244,7 +245,7 @@ func TestAnswers(t *testing.T) {
 		switch {
 		case r.noLocal:
 			f("HEAD", path, 403, problems, "")
-		case !strings.HasSuffix(path, "/stream"):
+		case !strings.HasSuffix(path, "/stream") && !strings.HasPrefix(path, oidcPath): // without a provider
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
@@ -296,6 +297,10 @@ func TestReadySaysWhatItWaitsFor(t *testing.T) {
 	h := newHandler(o)
 	if w := ask(h, "GET", "/readyz"); w.Code != 200 {
 		t.Errorf("%d", w.Code)
+	}
+	o.Notes = func() []string { return []string{"look at the log"} }
+	if w := ask(newHandler(o), "GET", "/readyz"); w.Code != 200 || w.Body.String() != "ready\nnote: look at the log\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	waits = []string{"detection, which is 1001 records behind", "the store"}
 	p := wantProblem(t, ask(h, "GET", "/readyz"), 503, "weir waits for detection, which is 1001 records behind; the store")
@@ -464,7 +469,7 @@ func TestPaging(t *testing.T) {
 
 func TestEmptyPage(t *testing.T) {
 	h := newHandler(options(&fakeStore{}))
-	if got, want := ask(h, "GET", "/api/v1/alerts").Body.String(), "{\"data\":[\n],\"more\":false,\"before\":null,\"after\":null}\n"; got != want {
+	if got, want := ask(h, "GET", "/api/v1/alerts").Body.String(), "{\"data\":[\n],\"more\":false,\"before\":null,\"after\":null,\"next\":null,\"total\":null}\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

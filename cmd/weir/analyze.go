@@ -37,7 +37,8 @@ to standard error.
 Flags:
   --format NAME        auto (default), combined, json, haproxy, ...; the guide lists them
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
-  --output FORMAT      text (default); one alert revision a line: json, ocsf, ecs, cef
+  --output FORMAT      text (default); one alert revision a line: json, ocsf, ecs, cef;
+                       html, one page to read, send or print
   -c FILE              configuration (identity, endpoints, detectors; and how inputs
                        that are its sources are read)
   --keylog FILE        TLS secrets (NSS key log) that open sealed connections of a
@@ -116,8 +117,8 @@ func runAnalyze(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if len(inputs) == 0 {
 		return usage("no input; give a log file, or - for standard input (weir analyze --help)")
 	}
-	if o.output != "text" && o.format() == "" {
-		return usage("--output %s: there are text, json, ocsf, ecs and cef", o.output)
+	if o.output != "text" && o.output != "html" && o.format() == "" {
+		return usage("--output %s: there are text, json, ocsf, ecs, cef and html", o.output)
 	}
 	if o.failOn != "" && severityRank(o.failOn) < 0 {
 		return usage("--fail-on %s: there are info, low, medium, high, critical", o.failOn)
@@ -251,7 +252,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 	if err := a.writeBlind(); err != nil {
 		return a.fail(err)
 	}
-	code := a.report()
+	code := a.report(ctx, ins, id)
 	if code == exitOK && len(problems) > 0 {
 		code = exitFailed
 	}
@@ -384,8 +385,13 @@ func severityRank(s string) int {
 }
 
 // report prints what analysis came to and returns the exit code.
-func (a *analysis) report() int {
+func (a *analysis) report(ctx context.Context, ins []input, id *pipeline.Identity) int {
 	final := a.final()
+	if a.o.output == "html" {
+		if err := a.writeReport(ctx, ins, id, final); err != nil {
+			return a.fail(err)
+		}
+	}
 	if a.o.output == "text" {
 		for i := range final {
 			a.open(&final[i])
@@ -401,7 +407,7 @@ func (a *analysis) report() int {
 	if a.labels != nil {
 		ev := Evaluate(a.labels, a.all, a.traffic)
 		w := io.Writer(a.stdout)
-		if a.o.format() != "" {
+		if a.o.output != "text" {
 			w = a.stderr
 		}
 		if err := ev.WriteText(w); err != nil {

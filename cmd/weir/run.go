@@ -34,7 +34,8 @@ everything it keeps in one file. INPUTs are added to the configuration's.
 
 What an input holds at the first start is read as history: weir learns from it,
 and what it finds there is stored but not sent anywhere. Stop it with Ctrl-C or
-SIGTERM; it goes on where it stopped, also after a crash.
+SIGTERM; it goes on where it stopped, also after a crash. SIGHUP, or a change of the
+configuration file, reloads detectors' modes, endpoints' weights, sinks and routes.
 
   curl http://127.0.0.1:7380/api/v1/alerts
 
@@ -66,28 +67,44 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if done {
 		return code
 	}
-	cfg, err := loadConfig(path)
+	load := func() (*config, error) {
+		cfg, err := loadConfig(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range inputs {
+			src := how
+			src.File = name
+			cfg.Collect = append(cfg.Collect, src)
+		}
+		if store != "" {
+			cfg.Store.Path = store
+		}
+		if listen != "" {
+			cfg.Console.Listen = listen
+		}
+		return cfg, nil
+	}
+	hup, ignore := hangups()
+	defer ignore()
+	text, err := readSmall(path) // before it is read to be used: a change in between is noticed
 	if err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
 		return exitFailed
 	}
-	for _, name := range inputs {
-		src := how
-		src.File = name
-		cfg.Collect = append(cfg.Collect, src)
+	cfg, err := load()
+	if err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
 	}
 	if len(cfg.Collect) == 0 {
 		fmt.Fprintln(stderr, "weir run: nothing to read; give a log file, or a configuration with collect (weir run --help)")
 		return exitUsage
 	}
-	if store != "" {
-		cfg.Store.Path = store
-	}
-	if listen != "" {
-		cfg.Console.Listen = listen
-	}
 	limitService()
-	s := &service{cfg: cfg, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
+	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sumOf(text), asks: make(chan chan reloadAnswer)}
+	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
@@ -100,10 +117,14 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 // share.
 type service struct {
 	cfg     *config
+	path    string // of the configuration, "" without one
+	text    []byte // as the file had it
+	tuning  *tuning
 	log     *zap.Logger
 	edition string
 	workers int
 	stdin   io.Reader
+	stderr  io.Writer // for what is no business of the log's; may be nil
 
 	db       *sqlite.DB
 	keys     *pipeline.PrivacyKeys
@@ -118,6 +139,8 @@ type service struct {
 	limits   atomic.Pointer[console.Limits] // nil before they are known
 	blind    atomic.Pointer[blindLive]
 	listen   func() (net.Listener, error) // for the console; nil as configured
+	reloads  *reloader                    // nil is never
+	hup      <-chan os.Signal
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -141,6 +164,9 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.recordService(ctx, "service.start"); err != nil {
 		return err
 	}
+	tuningCtx, stopTuning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTuning()
+	s.tuning = newTuning(tuningCtx, s)
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var late, collecting, detecting sync.WaitGroup
@@ -171,7 +197,14 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
 		return err
 	}
-	if err := s.publishSuppressions(ctx); err != nil {
+	configBody, err := s.publishConfig(ctx, s.cfg, detect.e.configBody)
+	if err != nil {
+		return err
+	}
+	if s.reloads != nil {
+		s.reloads.deliverer, s.reloads.body = deliverer, configBody
+	}
+	if err := s.publishSuppressions(ctx, s.cfg); err != nil {
 		return err
 	}
 
@@ -183,6 +216,9 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
+	if s.reloads != nil {
+		late.Go(func() { s.reloads.run(failed, s.hup) })
+	}
 	if s.never != nil {
 		late.Go(func() { s.keepLimits(lateCtx) })
 	}
@@ -207,6 +243,7 @@ func (s *service) run(ctx context.Context) error {
 
 	<-failed.Done()
 	s.log.Info("stopping")
+	stopTuning()
 	s.status.do("its next start: it is stopping")
 	timer := time.AfterFunc(stopGrace, func() {
 		s.log.Error("stages did not stop in time; what they held is read again at the next start")
@@ -320,6 +357,8 @@ type metrics struct {
 	lost     *prometheus.GaugeVec
 	packets  *packetMetrics
 	blind    *prometheus.GaugeVec
+	reloads  *prometheus.CounterVec
+	reloadOK prometheus.Gauge
 }
 
 func newMetrics(s *service) *metrics {
@@ -339,11 +378,12 @@ func newMetrics(s *service) *metrics {
 		blind:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
+	m.reloads, m.reloadOK = reloadMetrics()
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets, m.reloads, m.reloadOK,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),
