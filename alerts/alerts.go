@@ -90,13 +90,14 @@ type kind struct {
 	format   Format // when none is configured; "" has a form of its own
 	batch    int    // alerts in one attempt, when not configured
 	perMin   int    // attempts a minute, when not configured; 0 any number
+	people   bool   // it opens a GroupSink; the others take every revision
 }
 
 // catalog lists the kinds of sink.
 func catalog() []kind {
 	return []kind{
 		{
-			name: "webhook", format: FormatNative, batch: 1,
+			name: "webhook", format: FormatNative, batch: 1, people: true,
 			used:     func(c *SinkConfig) bool { return c.Webhook != nil },
 			validate: func(c *SinkConfig) []error { return c.Webhook.validate() },
 			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newWebhook(*c.Webhook, c.writer(), o) },
@@ -140,13 +141,13 @@ func catalog() []kind {
 			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newKafka(*c.Kafka, c.writer(), o) },
 		},
 		{
-			name: "pagerduty", batch: 1, perMin: 120,
+			name: "pagerduty", batch: 1, perMin: 120, people: true,
 			used:     func(c *SinkConfig) bool { return c.PagerDuty != nil },
 			validate: func(c *SinkConfig) []error { return c.PagerDuty.validate() },
 			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newPagerDuty(*c.PagerDuty, o) },
 		},
 		{
-			name: "slack", batch: 1, perMin: 60,
+			name: "slack", batch: 1, perMin: 60, people: true,
 			used:     func(c *SinkConfig) bool { return c.Slack != nil },
 			validate: func(c *SinkConfig) []error { return c.Slack.validate() },
 			open:     func(c *SinkConfig, o SinkOptions) (Sink, error) { return newSlack(*c.Slack, o) },

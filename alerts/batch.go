@@ -252,7 +252,7 @@ func (c *courier) retry(ctx context.Context, row *Row, h *head) (ended bool, err
 		// Sent again by hand while an earlier revision waits: behind it.
 		return false, c.store.SaveRetry(ctx, c.name, Retry{Seq: row.Seq, Attempts: h.attempts, Next: time.Now().Add(parkedFor)})
 	}
-	res, why := c.try(ctx, row)
+	res, why := c.try(ctx, row, nil)
 	save := context.WithoutCancel(ctx)
 	switch res {
 	case cancelled, gone:

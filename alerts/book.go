@@ -32,9 +32,13 @@ type Book struct {
 	// more: a case that began before it may have had its id in use.
 	forgotten pipeline.Time
 	actors    map[pipeline.Principal]*actor
-	scan      *scan // today's background scanning, nil none
-	more      *more // today's overflow, nil none
+	scan      *scan             // today's background scanning, nil none
+	more      *more             // today's overflow, nil none
+	surges    map[string]*surge // what is over the budget, by detector
+	grouped   map[place]*folded
+	spent     spending
 	excuses   []excuse
+	silences  *pipeline.Silences
 	stats     Stats
 }
 
@@ -54,6 +58,7 @@ type memory struct {
 	// reopened every three hours.
 	Gaps    []time.Duration `json:"gaps"`
 	NextGap int             `json:"next_gap"`
+	Hush    hush            `json:"hush,omitzero"`
 }
 
 // reopenWithin is how long a resolved incident may reopen.
@@ -66,6 +71,7 @@ type Stats struct {
 	Ignored                     int64 // findings below review level without an incident
 	Excused                     int64 // incidents that a notice explained
 	Folded                      int64 // incidents not followed because of MaxOpen
+	Grouped                     int   // members of surges now
 	Forgotten                   int64 // resolved incidents dropped because of MaxResolved
 }
 
@@ -83,6 +89,8 @@ func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
 		cfg: cfg, versions: versions, now: firstTime, forgotten: firstTime,
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
 		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
+		silences: pipeline.NewSilences(nil, nil),
+		surges:   map[string]*surge{}, grouped: map[place]*folded{},
 	}
 }
 
@@ -119,12 +127,15 @@ func (b *Book) Take(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Alert 
 	if inc := b.open[p]; inc != nil {
 		return b.update(dst, inc, &g)
 	}
+	if m := b.grouped[p]; m != nil {
+		return b.regroup(dst, m, &g)
+	}
 	if g.Score < pipeline.ReviewAt && !g.Facts.Notice {
 		b.stats.Ignored++
 		return dst
 	}
 	old := b.recall(p)
-	if old == nil && p.Family == "probe" && background(&g) && !b.elsewhere(p) {
+	if old == nil && p.Family == "probe" && !p.Aside && background(&g) && !b.elsewhere(p) {
 		return b.takeScan(dst, &g)
 	}
 	return b.begin(dst, p, &g, old)
@@ -159,6 +170,9 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 		if b.more != nil {
 			earliest(b.more.end(), b.more.ID, b.endMore)
 		}
+		if s := b.earliestSurge(); s != nil {
+			earliest(s.end(), s.ID, func(dst []pipeline.Alert) []pipeline.Alert { return b.endSurge(dst, s) })
+		}
 		if end == nil {
 			break
 		}
@@ -173,18 +187,21 @@ func (b *Book) Advance(dst []pipeline.Alert, now pipeline.Time) []pipeline.Alert
 // begin opens an incident for f, or reopens old.
 func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *memory) []pipeline.Alert {
 	inc := newIncident(p, f, b.parent(p, f), b.worth(&f.Endpoint))
+	if !b.afford(inc) {
+		return b.overBudget(dst, inc, old)
+	}
 	full := len(b.open) >= b.cfg.MaxOpen
 	if full && b.weak.list[0].weight() >= inc.weight() {
 		return b.fold(dst, p, f.Backfill)
 	}
-	a := b.actor(f.Who)
+	a := b.actor(p.actor())
 	a.Holds++
 	kind, text := "opened", numbers(nil, tallyOf(f), f.Detector)
 	if old != nil {
 		kind = "reopened"
 		text = "back after " + duration(f.Time.Sub(old.Last)) + " of silence; " + text
 		inc.ID, inc.Revision, inc.Sent, inc.Prior = old.ID, old.Revision, old.Sent, old.Prior
-		inc.Gaps, inc.NextGap = old.Gaps, old.NextGap
+		inc.Gaps, inc.NextGap, inc.Hush = old.Gaps, old.NextGap, old.Hush
 		inc.pace(inc.Last.Sub(old.Last))
 		inc.Onset, inc.First, inc.Opened = min(old.Onset, inc.Onset), min(old.First, inc.First), old.Opened
 		b.drop(b.resolved[p])
@@ -200,7 +217,7 @@ func (b *Book) begin(dst []pipeline.Alert, p place, f *pipeline.Finding, old *me
 		dst = b.resolve(dst, w, fmt.Sprintf("followed no more: over %d incidents are open and this is the weakest", b.cfg.MaxOpen))
 		dst = b.fold(dst, w.Place, f.Backfill)
 	}
-	if p.Family == "probe" && b.leaveScan(f.Who) {
+	if p.Family == "probe" && !p.Aside && b.leaveScan(f.Who) {
 		text = brokeOut + "; " + text
 	}
 	a.enter(p, f, inc.Severity > info)
@@ -219,8 +236,13 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 	first := inc.absorb(f, b.worth(&f.Endpoint))
 	heap.Fix(&b.due, inc.due)
 	heap.Fix(&b.weak, inc.weak)
-	b.actor(f.Who).enter(inc.Place, f, inc.Severity > info)
+	b.actor(inc.Place.actor()).enter(inc.Place, f, inc.Severity > info)
 	kind := inc.news(f, b.now, first)
+	if kind == "" && inc.Hush.ID != "" {
+		if b.hushed(inc); inc.pierces() != "" {
+			kind = "grew"
+		}
+	}
 	if kind == "" {
 		return dst
 	}
@@ -233,6 +255,7 @@ func (b *Book) update(dst []pipeline.Alert, inc *incident, f *pipeline.Finding) 
 
 // say appends the next revision of inc.
 func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backfill bool) []pipeline.Alert {
+	b.decide(inc, kind)
 	inc.Revision++
 	inc.Sent = inc.Sent || !backfill
 	was, t := inc.Said, tallyOf(&inc.Finding)
@@ -240,6 +263,7 @@ func (b *Book) say(dst []pipeline.Alert, inc *incident, kind, text string, backf
 		Time: b.now, Last: inc.Last, Tally: t, News: t, Severity: inc.Severity,
 		Endpoint: inc.Finding.Endpoint, Change: pipeline.AlertChange{Kind: kind, Text: text},
 		Detector: inc.Finding.Detector, Backfill: backfill, FindingID: inc.Finding.ID, Members: inc.Finding.MembersTotal,
+		Succeeded: inc.Succeeded,
 	}
 	if kind == "still_active" && was.Time > 0 {
 		// That it goes on is no news to measure the next by.
@@ -267,7 +291,7 @@ func (b *Book) resolve(dst []pipeline.Alert, inc *incident, text string) []pipel
 	b.resolved[inc.Place] = b.order.PushBack(&memory{
 		Place: inc.Place, ID: inc.ID, Revision: inc.Revision, Onset: inc.Onset, First: inc.First,
 		Last: inc.Last, Opened: inc.Opened, At: at, Sent: inc.Sent, Prior: inc.Prior,
-		Gaps: inc.Gaps, NextGap: inc.NextGap,
+		Gaps: inc.Gaps, NextGap: inc.NextGap, Hush: inc.Hush,
 	})
 	return dst
 }
@@ -292,9 +316,9 @@ func (b *Book) drop(e *list.Element) {
 	m := e.Value.(*memory)
 	b.order.Remove(e)
 	delete(b.resolved, m.Place)
-	if a := b.actors[m.Place.Who]; a != nil {
+	if a := b.actors[m.Place.actor()]; a != nil {
 		if a.Holds--; a.Holds <= 0 {
-			delete(b.actors, m.Place.Who)
+			delete(b.actors, m.Place.actor())
 		}
 	}
 }
@@ -313,6 +337,9 @@ func (b *Book) Open() []pipeline.Alert {
 	if b.more != nil {
 		out = append(out, b.moreAlert("open"))
 	}
+	for _, s := range b.surges { // in no order; sorted below
+		out = append(out, b.surgeAlert(s, true))
+	}
 	words := severities()
 	slices.SortFunc(out, func(x, y pipeline.Alert) int {
 		return cmp.Or(
@@ -326,7 +353,7 @@ func (b *Book) Open() []pipeline.Alert {
 // Stats returns counts and sizes.
 func (b *Book) Stats() Stats {
 	s := b.stats
-	s.Open, s.Resolved = len(b.open), b.order.Len()
+	s.Open, s.Resolved, s.Grouped = len(b.open), b.order.Len(), len(b.grouped)
 	if b.scan != nil {
 		s.ScanMembers = len(b.scan.members)
 	}

@@ -583,6 +583,9 @@ func TestSameFindingsSameRevisions(t *testing.T) {
 	for seed := range uint64(5) {
 		cfg := DefaultConfig()
 		cfg.MaxOpen, cfg.MaxResolved = 12, 9
+		if seed%2 == 1 {
+			cfg.Budget = Budget{Alerts: 2, Pages: 2}
+		}
 		findings := random(seed, 600)
 		end := findings[len(findings)-1].Time.Add(40 * 24 * time.Hour)
 

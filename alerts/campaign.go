@@ -68,16 +68,16 @@ func (a *actor) enter(p place, f *pipeline.Finding, attack bool) {
 // campaign is the id that links the families of one principal, "" while there
 // is one only.
 func (b *Book) campaign(p place) string {
-	a := b.actors[p.Who]
+	a := b.actors[p.actor()]
 	if a == nil || len(a.Families) < 2 || !slices.Contains(a.Families, p.Family) {
 		return ""
 	}
-	return idOf("campaign", p.Who, dayOf(a.Since), "", 0)
+	return idOf("campaign", p.actor(), dayOf(a.Since), "", 0)
 }
 
 // elsewhere reports whether another family has a case against p's principal.
 func (b *Book) elsewhere(p place) bool {
-	a := b.actors[p.Who]
+	a := b.actors[p.actor()]
 	return a != nil && b.now.Sub(a.Last) <= linkWithin &&
 		slices.ContainsFunc(a.Families, func(f string) bool { return f != p.Family })
 }
@@ -122,7 +122,7 @@ func (b *Book) parent(p place, f *pipeline.Finding) string {
 // the campaign's, where it has something in common at all.
 func (c *incident) includes(p place, f *pipeline.Finding) bool {
 	g := &c.Finding
-	if f.Level == "campaign" || p.Family != c.Place.Family || f.Endpoint != g.Endpoint || f.Facts.Notice ||
+	if f.Level == "campaign" || p.Family != c.Place.Family || p.Aside != c.Place.Aside || f.Endpoint != g.Endpoint || f.Facts.Notice ||
 		f.Last < c.Onset.Add(-childWithin) || f.First > c.Last.Add(childWithin) {
 		return false
 	}
@@ -239,7 +239,7 @@ func (s *scan) add(f *pipeline.Finding) {
 	s.members[h] = sum
 	s.Sum.add(old, -1)
 	s.Sum.add(sum, 1)
-	s.show(f.Who, sum.Attempted)
+	s.Shown = show(s.Shown, f.Who, sum.Attempted)
 	for _, a := range f.Addresses {
 		if len(s.addresses) < maxMembers {
 			s.addresses[pipeline.Hash64(a)] = struct{}{}
@@ -257,28 +257,28 @@ func (s *scan) add(f *pipeline.Finding) {
 }
 
 // show keeps the busiest members, sorted by who.
-func (s *scan) show(who pipeline.Principal, attempted int64) {
-	i, ok := slices.BinarySearchFunc(s.Shown, who, func(m shownMember, w pipeline.Principal) int { return compareWho(m.Who, w) })
+func show(list []shownMember, who pipeline.Principal, attempted int64) []shownMember {
+	i, ok := slices.BinarySearchFunc(list, who, func(m shownMember, w pipeline.Principal) int { return compareWho(m.Who, w) })
 	if ok {
-		s.Shown[i].Attempted = attempted
-		return
+		list[i].Attempted = attempted
+		return list
 	}
-	if len(s.Shown) >= maxShown {
+	if len(list) >= maxShown {
 		least := 0
-		for j := range s.Shown {
-			if s.Shown[j].Attempted < s.Shown[least].Attempted {
+		for j := range list {
+			if list[j].Attempted < list[least].Attempted {
 				least = j
 			}
 		}
-		if attempted <= s.Shown[least].Attempted {
-			return
+		if attempted <= list[least].Attempted {
+			return list
 		}
-		s.Shown = slices.Delete(s.Shown, least, least+1)
+		list = slices.Delete(list, least, least+1)
 		if least < i {
 			i--
 		}
 	}
-	s.Shown = slices.Insert(s.Shown, i, shownMember{who, attempted})
+	return slices.Insert(list, i, shownMember{who, attempted})
 }
 
 // memberHash is a member's identity: of all of its name, so that the count is

@@ -54,6 +54,13 @@ func (m *mortal) SetSinkCursor(ctx context.Context, sink string, seq int64) erro
 	return m.memoryStore.SetSinkCursor(ctx, sink, seq)
 }
 
+func (m *mortal) SaveTold(ctx context.Context, sink string, c ToldChange) error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.memoryStore.SaveTold(ctx, sink, c)
+}
+
 func (m *mortal) SaveRetry(ctx context.Context, sink string, r Retry) error {
 	if err := m.alive(); err != nil {
 		return err

@@ -19,17 +19,24 @@ import (
 type Config struct {
 	Sinks  map[string]SinkConfig `yaml:"sinks"`
 	Routes []Route               `yaml:"routes"`
+	// Suppressions and Maintenance are alerts that wake nobody for a while; of a
+	// maintenance only a success does.
+	Suppressions []SuppressionConfig `yaml:"suppressions"`
+	Maintenance  []SuppressionConfig `yaml:"maintenance"`
 	// AllowNetworks are private networks that names of sinks may lead into; see
 	// guard.
 	AllowNetworks []string `yaml:"allow_networks"`
 	// MaxOpen bounds the open incidents; the weakest beyond it are counted in
 	// one notice. MaxResolved bounds the resolved ones that may reopen.
-	MaxOpen     int `yaml:"max_open"`
-	MaxResolved int `yaml:"max_resolved"`
+	MaxOpen     int    `yaml:"max_open"`
+	MaxResolved int    `yaml:"max_resolved"`
+	Budget      Budget `yaml:"budget"`
 }
 
 // DefaultConfig has no sinks; alerts are kept and shown all the same.
-func DefaultConfig() Config { return Config{MaxOpen: 100_000, MaxResolved: 65_536} }
+func DefaultConfig() Config {
+	return Config{MaxOpen: 100_000, MaxResolved: 65_536, Budget: Budget{Alerts: 200, Pages: 60}}
+}
 
 // SinkConfig configures one sink: exactly one of its kinds is set.
 type SinkConfig struct {
@@ -51,7 +58,18 @@ type SinkConfig struct {
 	// minute; 0 is what suits the kind.
 	Batch        int `yaml:"batch"`
 	MaxPerMinute int `yaml:"max_per_minute"`
+	// Identity is IdentityToken (the default) or IdentityClear; see showNames.
+	Identity string `yaml:"identity"`
 }
+
+// What a sink is shown of names.
+const (
+	IdentityToken = "token"
+	IdentityClear = "clear"
+)
+
+// Clear reports whether the sink is shown names.
+func (c *SinkConfig) Clear() bool { return c.Identity == IdentityClear }
 
 const maxBatch = window
 
@@ -135,6 +153,9 @@ func (c *SinkConfig) validate(k *kind) []error {
 	if c.Batch > 1 && k.batch == 1 {
 		bad("batch: %s takes one alert at a time", k.name)
 	}
+	if c.Identity != "" && c.Identity != IdentityToken && c.Identity != IdentityClear {
+		bad("identity: %q is neither %s nor %s", c.Identity, IdentityToken, IdentityClear)
+	}
 	if c.MaxPerMinute < 0 || c.MaxPerMinute > 60_000 {
 		bad("max_per_minute: %d is not within 1 to 60000", c.MaxPerMinute)
 	}
@@ -180,6 +201,12 @@ func (c *Config) Validate() []error {
 	}
 	if c.MaxResolved < 1 || c.MaxResolved > 1_000_000 {
 		bad("max_resolved", "%d is not within 1 to 1000000", c.MaxResolved)
+	}
+	if n := c.Budget.Alerts; n < 0 || n > maxBudget {
+		bad("budget.alerts", "%d is not within 0 to %d", n, maxBudget)
+	}
+	if n := c.Budget.Pages; n < 0 || n > maxBudget {
+		bad("budget.pages", "%d is not within 0 to %d", n, maxBudget)
 	}
 	names := make([]string, 0, len(c.Sinks))
 	for name := range c.Sinks {

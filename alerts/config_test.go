@@ -81,6 +81,14 @@ func TestValidateTellsAll(t *testing.T) {
 		"alerts.routes[1].match.change", "alerts.routes[1].match.tier", "alerts.routes[1].match.level", `alerts.routes[1].match.endpoint: "login"`,
 		`alerts.routes[1].match.endpoint: "GET /a["`, "alerts.routes[1].group_wait: 2h0m0s is longer than 1h0m0s", "alerts.routes[1].to: names no sink")
 	bad := DefaultConfig()
+	bad.Sinks = map[string]SinkConfig{
+		"a": {Webhook: &WebhookConfig{URL: "https://h/x", SecretFile: "x", TemplateFile: "t"}, Identity: "plain"},
+		"b": {Slack: &SlackConfig{TokenFile: "t"}}, "c": {Slack: &SlackConfig{URLFile: "t", Channel: "C1"}}, "d": {Slack: &SlackConfig{URLFile: "t", TokenFile: "t"}},
+	}
+	bad.Routes = []Route{{To: []string{"a"}, GroupBy: []string{"detector", "label.team", "label.", "client"}, Repeat: Duration(time.Minute)}}
+	f(bad, "alerts.sinks.a.identity: ", "alerts.sinks.b.slack.channel: is missing", "alerts.sinks.c.slack.channel: and url", "alerts.sinks.d.slack.url_file: there is",
+		`alerts.routes[0].group_by: "label."`, `alerts.routes[0].group_by: "client"`, "alerts.routes[0].repeat: 1m0s", `alerts.routes[0].group_by: sink "a" writes a template`)
+	bad = DefaultConfig()
 	bad.Sinks = map[string]SinkConfig{"a b": hook("https://h/x")}
 	f(bad, `alerts.sinks: name "a b"`)
 }

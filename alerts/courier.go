@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,11 +30,8 @@ const (
 // is the sink: the circuit is open, and all wait in order, for as long as it takes.
 // There is never more than one attempt at a sink at a time.
 type courier struct {
+	turn    // what it is configured to do; mu guards writing it
 	name    string
-	sink    Sink
-	batch   int           // alerts in one attempt, at most
-	pace    time.Duration // between the beginnings of attempts, at least
-	cfg     *Config
 	store   Store
 	log     *zap.Logger
 	metrics *metrics
@@ -43,10 +41,11 @@ type courier struct {
 	head          head
 	ahead         map[int64]bool       // sent though behind the head
 	pending       map[string][]int64   // retries by alert, in order
-	waits         bool                 // some route lets revisions wait; see group
 	barrier       int64                // the oldest that waits, 0 none
 	since         map[string]time.Time // alerts that wait
 	replaced      map[int64]bool       // by later revisions
+	ledger        *ledger              // of a sink for people whose messages depend on those before; else nil
+	ready         []Row                // that are being sent, from the first open one
 	alone         int                  // so many to come are sent one by one
 	down          bool                 // nothing gets through
 	disabled      bool
@@ -54,8 +53,10 @@ type courier struct {
 	pacedUntil    time.Time
 	said          string // the error that was logged last
 
-	mu     sync.Mutex
-	status SinkStatus
+	mu      sync.Mutex
+	status  SinkStatus
+	next    *turn       // to be taken on before the next attempt; nil none
+	retired atomic.Bool // it is to end
 }
 
 // head is the oldest alert that is not taken.
@@ -86,13 +87,15 @@ const (
 
 func (c *courier) run(ctx context.Context) {
 	started := false
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !c.retired.Load() {
 		var wait time.Duration
-		var err error
-		if !started {
+		err := c.adopt(ctx)
+		switch {
+		case err != nil:
+		case !started:
 			err = c.start(ctx)
 			started = err == nil
-		} else {
+		default:
 			wait, err = c.step(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
@@ -113,6 +116,7 @@ func (c *courier) run(ctx context.Context) {
 	if c.cursor != c.saved { // skipped ones; sent ones are saved at once
 		_ = c.save(ctx)
 	}
+	c.unused()
 	if closer, ok := c.sink.(io.Closer); ok {
 		_ = closer.Close() // what was sent is taken
 	}
@@ -138,6 +142,16 @@ func (c *courier) start(ctx context.Context) error {
 
 // save stores the cursor, even while ctx ends: what was sent is not sent again.
 func (c *courier) save(ctx context.Context) error {
+	if c.ledger != nil {
+		if change, ok := c.ledger.take(); ok {
+			change.Cursor = c.cursor
+			if err := c.store.SaveTold(context.WithoutCancel(ctx), c.name, change); err != nil {
+				return err
+			}
+			c.ledger.stored()
+			c.saved = c.cursor
+		}
+	}
 	if c.cursor == c.saved {
 		return nil
 	}
@@ -171,6 +185,9 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 		if err := c.retries(ctx); err != nil {
 			return 0, err
 		}
+		if err := c.repeats(ctx); err != nil {
+			return 0, err
+		}
 	}
 	rows, err := c.store.AlertsAfter(ctx, c.cursor, window)
 	if err != nil {
@@ -178,6 +195,7 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 	}
 	ready, next := c.group(rows)
 	for i := 0; i < len(ready) && ctx.Err() == nil && !c.halted(); {
+		c.ready = ready[i:]
 		n, err := c.some(ctx, ready[i:])
 		if err != nil {
 			return 0, err
@@ -208,15 +226,18 @@ func (c *courier) step(ctx context.Context) (time.Duration, error) {
 
 // halted reports whether nothing may be sent now.
 func (c *courier) halted() bool {
-	return c.disabled || time.Until(c.pausedUntil) > 0 || time.Until(c.pacedUntil) > 0
+	return c.disabled || c.retired.Load() || c.handed() || time.Until(c.pausedUntil) > 0 || time.Until(c.pacedUntil) > 0
 }
 
 // row takes care of rows[0], the oldest open one; false when it has to wait.
 func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) {
 	row := &rows[0]
+	if row.Seq <= c.cursor {
+		return true, nil // told of with one before it
+	}
 	if c.skip(row) {
 		if !c.behind(row.Seq) {
-			c.metrics.total.WithLabelValues(c.name, "skipped").Inc()
+			c.skipped(row)
 			c.cursor = row.Seq
 		}
 		return true, nil
@@ -239,7 +260,7 @@ func (c *courier) row(ctx context.Context, rows []Row) (passed bool, err error) 
 		c.head = head{seq: row.Seq}
 	}
 	if h := &c.head; time.Until(h.next) <= 0 {
-		r, why := c.try(ctx, row)
+		r, why := c.try(ctx, row, c.mates(rows))
 		switch r {
 		case cancelled, gone:
 			return false, nil
@@ -275,7 +296,7 @@ func (c *courier) probe(ctx context.Context, rows []Row) (passed bool, err error
 	}
 	other := others[h.probes%len(others)]
 	h.probes = h.attempts - quickTries + 1
-	r, why := c.try(ctx, other)
+	r, why := c.try(ctx, other, nil)
 	switch r {
 	case cancelled, gone:
 		return false, nil
@@ -319,14 +340,23 @@ func (c *courier) others(rows []Row) []*Row {
 	return others
 }
 
-// try sends one alert once and keeps the sink's status.
-func (c *courier) try(ctx context.Context, row *Row) (result, error) {
-	err := c.send(ctx, []pipeline.Alert{row.Alert})
+// try sends one alert once, with its mates where there are any, and keeps the sink's
+// status.
+func (c *courier) try(ctx context.Context, row *Row, mates []*Row) (result, error) {
+	var err error
+	if c.ledger != nil {
+		mates, err = c.tell(ctx, row, mates)
+	} else {
+		err = c.send(ctx, []pipeline.Alert{row.Alert})
+	}
 	if items, ok := errors.AsType[*ItemErrors](err); ok && len(items.Errs) == 1 {
 		err = items.Errs[0]
 	}
 	if err == nil {
-		c.metrics.total.WithLabelValues(c.name, "sent").Inc()
+		for _, m := range mates {
+			c.ahead[m.Seq] = true
+		}
+		c.metrics.total.WithLabelValues(c.name, "sent").Add(float64(1 + len(mates)))
 		c.content()
 		return taken, nil
 	}
@@ -341,6 +371,13 @@ func (c *courier) try(ctx context.Context, row *Row) (result, error) {
 func (c *courier) send(ctx context.Context, batch []pipeline.Alert) error {
 	if c.pace > 0 {
 		c.pacedUntil = time.Now().Add(c.pace)
+	}
+	if c.open != nil {
+		shown := make([]pipeline.Alert, len(batch))
+		for i := range batch {
+			shown[i] = *c.shown(&batch[i])
+		}
+		batch = shown
 	}
 	err := c.sink.Send(ctx, batch)
 	if err == nil {
@@ -378,6 +415,9 @@ func (c *courier) later(n int, why error) time.Time {
 // pass moves the cursor behind seq.
 func (c *courier) pass(ctx context.Context, seq int64) error {
 	c.reach(seq)
+	if c.ledger != nil {
+		c.sweep(c.ready)
+	}
 	c.head = head{}
 	c.alone = max(c.alone-1, 0)
 	return c.save(ctx)

@@ -1,11 +1,11 @@
 package alerts
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -48,6 +48,12 @@ type Store interface {
 	// DeadLetter keeps a revision that sink will not get, and drops its retry.
 	// attempts is a JSON list of the last tries.
 	DeadLetter(ctx context.Context, sink string, seq int64, reason string, attempts []byte) error
+	// Told and SinkGroups return what a sink knows of open alerts; SaveTold stores what
+	// changed together with the cursor. LatestAlert returns an alert's last revision.
+	Told(ctx context.Context, sink string) ([]Told, error)
+	SinkGroups(ctx context.Context, sink string) ([]SinkGroup, error)
+	SaveTold(ctx context.Context, sink string, c ToldChange) error
+	LatestAlert(ctx context.Context, id string) (r Row, ok bool, err error)
 }
 
 // DelivererOptions are what NewDeliverer needs. Config has passed Validate.
@@ -61,14 +67,25 @@ type DelivererOptions struct {
 	Metrics prometheus.Registerer
 	// Heartbeat returns what heartbeats say, a JSON object; nil sends none.
 	Heartbeat func() []byte
+	// Open returns the name behind an account's token, for sinks that are shown names.
+	Open func(token string) (name string, ok bool)
+
+	dial func(sink string) func(ctx context.Context, network, address string) (net.Conn, error) // of tests
 }
 
 // Deliverer brings stored alerts to sinks, one goroutine a sink, in the order of
 // the feed, at least once: after a crash the last attempt may come again, under the
 // same ids. The revisions of one alert come in their order.
 type Deliverer struct {
-	couriers []*courier
-	beats    []*heartbeat
+	o       DelivererOptions
+	metrics *metrics
+
+	mu       sync.Mutex
+	ctx      context.Context // of Run; nil before
+	ended    bool
+	wg       sync.WaitGroup
+	couriers map[string]*courier
+	beats    context.CancelFunc // ends the heartbeats
 }
 
 // heartbeat tells one webhook that weir lives.
@@ -106,74 +123,130 @@ type SinkStatus struct {
 
 // NewDeliverer opens the sinks. A new sink starts with what comes from now on.
 func NewDeliverer(o DelivererOptions) (*Deliverer, error) {
-	m := newMetrics(o.Metrics)
+	d := &Deliverer{o: o, metrics: newMetrics(o.Metrics), couriers: map[string]*courier{}}
 	sinks := o.Sinks
 	if sinks == nil {
-		networks, err := o.Config.Networks()
-		if err != nil {
-			return nil, fmt.Errorf("alerts.allow_networks: %w", err)
-		}
-		sinks = map[string]Sink{}
-		for _, name := range sortedKeys(o.Config.Sinks) {
-			s, err := OpenSink(o.Config.Sinks[name], SinkOptions{Version: o.Version, Networks: networks, Kafka: o.Kafka})
-			if err != nil {
-				return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
-			}
-			sinks[name] = s
+		var err error
+		if sinks, err = d.open(&o.Config); err != nil {
+			return nil, err
 		}
 	}
-	d := &Deliverer{}
+	cfg := o.Config
 	for _, name := range sortedKeys(sinks) {
-		c := o.Config.Sinks[name]
-		batch, pace := c.limits()
-		d.couriers = append(d.couriers, &courier{
-			name: name, sink: sinks[name], batch: batch, pace: pace, pending: map[string][]int64{}, cfg: &o.Config, store: o.Store, log: o.Log.With(zap.String("sink", name)),
-			metrics: m, wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{},
-			waits: o.Config.waits(name), replaced: map[int64]bool{},
-		})
-		if hook, ok := sinks[name].(*webhook); ok && hook.every > 0 && o.Heartbeat != nil {
-			d.beats = append(d.beats, &heartbeat{hook: hook, data: o.Heartbeat, log: o.Log.With(zap.String("sink", name))})
-		}
-		for _, r := range []string{"sent", "failed", "dead", "skipped"} {
-			m.total.WithLabelValues(name, r)
-		}
-		m.dead.WithLabelValues(name)
+		d.couriers[name] = d.courier(name, d.turn(&cfg, name, sinks[name]))
 	}
 	return d, nil
 }
 
+// open opens every sink of c, or none.
+func (d *Deliverer) open(c *Config) (map[string]Sink, error) {
+	networks, err := c.Networks()
+	if err != nil {
+		return nil, fmt.Errorf("alerts.allow_networks: %w", err)
+	}
+	sinks := map[string]Sink{}
+	for _, name := range sortedKeys(c.Sinks) {
+		o := SinkOptions{Version: d.o.Version, Networks: networks, Kafka: d.o.Kafka}
+		if d.o.dial != nil {
+			o.dial = d.o.dial(name)
+		}
+		s, err := OpenSink(c.Sinks[name], o)
+		if err != nil {
+			closeSinks(sinks)
+			return nil, fmt.Errorf("alerts.sinks.%s: %w", name, err)
+		}
+		sinks[name] = s
+	}
+	return sinks, nil
+}
+
+func closeSinks(sinks map[string]Sink) {
+	for _, s := range sinks {
+		if c, ok := s.(io.Closer); ok {
+			_ = c.Close()
+		}
+	}
+}
+
+func (d *Deliverer) turn(c *Config, name string, sink Sink) *turn {
+	s := c.Sinks[name]
+	t := &turn{cfg: c, sink: sink, waits: c.waits(name)}
+	t.batch, t.pace = s.limits()
+	if s.Clear() {
+		t.open = d.o.Open
+	}
+	return t
+}
+
+func (d *Deliverer) courier(name string, t *turn) *courier {
+	for _, r := range []string{"sent", "failed", "dead", "skipped", "repeated"} {
+		d.metrics.total.WithLabelValues(name, r)
+	}
+	d.metrics.dead.WithLabelValues(name)
+	return &courier{
+		name: name, next: t, pending: map[string][]int64{}, store: d.o.Store, log: d.o.Log.With(zap.String("sink", name)), metrics: d.metrics,
+		wake: make(chan struct{}, 1), status: SinkStatus{Name: name, State: "ok"}, ahead: map[int64]bool{}, replaced: map[int64]bool{},
+	}
+}
+
 // Run delivers until ctx ends, and returns when every sink's goroutine has.
 func (d *Deliverer) Run(ctx context.Context) {
-	var wg sync.WaitGroup
-	for _, c := range d.couriers {
-		wg.Go(func() { c.run(ctx) })
+	d.mu.Lock()
+	d.ctx = ctx
+	for _, name := range sortedKeys(d.couriers) {
+		d.start(d.couriers[name])
 	}
-	for _, b := range d.beats {
-		wg.Go(func() { b.run(ctx) })
+	d.beat()
+	d.mu.Unlock()
+	<-ctx.Done()
+	d.mu.Lock()
+	d.ended = true // no reload starts another
+	d.mu.Unlock()
+	d.wg.Wait()
+}
+
+// start runs c; mu is held.
+func (d *Deliverer) start(c *courier) {
+	ctx := d.ctx
+	d.wg.Go(func() { c.run(ctx) })
+}
+
+// beat starts the heartbeats of the webhooks anew; mu is held.
+func (d *Deliverer) beat() {
+	if d.beats != nil {
+		d.beats()
 	}
-	wg.Wait()
+	ctx, stop := context.WithCancel(d.ctx)
+	d.beats = stop
+	for _, name := range sortedKeys(d.couriers) {
+		if hook, ok := d.couriers[name].sinkNow().(*webhook); ok && hook.every > 0 && d.o.Heartbeat != nil {
+			b := &heartbeat{hook: hook, data: d.o.Heartbeat, log: d.o.Log.With(zap.String("sink", name))}
+			d.wg.Go(func() { b.run(ctx) })
+		}
+	}
 }
 
 // Wake says that there are new alerts; without it they are seen within five
 // seconds. It never blocks and may be called from any goroutine.
 func (d *Deliverer) Wake() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, c := range d.couriers {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.rouse()
 	}
 }
 
 // Status returns how the sinks do, by name. Any goroutine may call it.
 func (d *Deliverer) Status() []SinkStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	out := make([]SinkStatus, 0, len(d.couriers))
-	for _, c := range d.couriers {
+	for _, name := range sortedKeys(d.couriers) {
+		c := d.couriers[name]
 		c.mu.Lock()
 		out = append(out, c.status)
 		c.mu.Unlock()
 	}
-	slices.SortFunc(out, func(a, b SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -185,7 +258,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_delivery_total", Help: "Tries to deliver an alert revision to a sink, by result: sent, failed, dead, skipped.",
+			Name: "weir_delivery_total", Help: "Tries to deliver an alert revision to a sink, by result: sent, failed, dead, skipped, repeated.",
 		}, []string{"sink", "result"}),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_dead_letters_total", Help: "Alert revisions that a sink will not get.",

@@ -28,6 +28,9 @@ type memoryStore struct {
 	retries map[int64]Retry
 	dead    []string
 	fail    error
+
+	told   map[string]map[string]Told
+	groups map[string]map[string]SinkGroup
 }
 
 func newStore(n int) *memoryStore {
@@ -108,6 +111,65 @@ func (s *memoryStore) DeadLetter(_ context.Context, _ string, seq int64, reason 
 	delete(s.retries, seq)
 	s.dead = append(s.dead, fmt.Sprintf("%d %s %d", seq, reason, strings.Count(string(attempts), `"error"`)))
 	return s.fail
+}
+
+func (s *memoryStore) Told(_ context.Context, sink string) ([]Told, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Told
+	for _, id := range sortedKeys(s.told[sink]) {
+		out = append(out, s.told[sink][id])
+	}
+	return out, s.fail
+}
+
+func (s *memoryStore) SinkGroups(_ context.Context, sink string) ([]SinkGroup, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []SinkGroup
+	for _, key := range sortedKeys(s.groups[sink]) {
+		out = append(out, s.groups[sink][key])
+	}
+	return out, s.fail
+}
+
+func (s *memoryStore) SaveTold(_ context.Context, sink string, c ToldChange) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		return s.fail
+	}
+	if s.told == nil {
+		s.told, s.groups = map[string]map[string]Told{}, map[string]map[string]SinkGroup{}
+	}
+	if s.told[sink] == nil {
+		s.told[sink], s.groups[sink] = map[string]Told{}, map[string]SinkGroup{}
+	}
+	s.cursor[sink] = c.Cursor
+	for _, id := range c.Over {
+		delete(s.told[sink], id)
+	}
+	for _, t := range c.Told {
+		s.told[sink][t.Alert] = t
+	}
+	for _, key := range c.Closed {
+		delete(s.groups[sink], key)
+	}
+	for _, g := range c.Groups {
+		s.groups[sink][g.Group] = g
+	}
+	return nil
+}
+
+func (s *memoryStore) LatestAlert(_ context.Context, id string) (r Row, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.rows {
+		if s.rows[i].Alert.ID == id && (!ok || s.rows[i].Alert.Revision > r.Alert.Revision) {
+			r, ok = s.rows[i], true
+		}
+	}
+	return r, ok, s.fail
 }
 
 // sinkFunc is a sink made of a rule: what to answer for the n-th try of an alert.

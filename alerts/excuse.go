@@ -11,6 +11,7 @@ import (
 // excuse is a time in which an endpoint refused everybody, as a notice says.
 type excuse struct {
 	ID       string            `json:"id"` // of the notice
+	Aside    bool              `json:"aside,omitempty"`
 	Endpoint pipeline.Endpoint `json:"endpoint"`
 	From     pipeline.Time     `json:"from"`
 	To       pipeline.Time     `json:"to"`
@@ -32,13 +33,13 @@ func (b *Book) pardon(dst []pipeline.Alert, f *pipeline.Finding) []pipeline.Aler
 		return dst
 	}
 	b.excuses = slices.DeleteFunc(b.excuses, func(e excuse) bool { return e.To.Add(excuseFor) < b.now })
-	i := slices.IndexFunc(b.excuses, func(e excuse) bool { return e.ID == f.ID })
+	i := slices.IndexFunc(b.excuses, func(e excuse) bool { return e.ID == f.ID && e.Aside == f.Aside })
 	if i < 0 {
 		if len(b.excuses) >= maxExcuses {
 			b.excuses = slices.Delete(b.excuses, 0, 1)
 		}
 		i = len(b.excuses)
-		b.excuses = append(b.excuses, excuse{ID: f.ID, Endpoint: f.Endpoint, From: f.Onset})
+		b.excuses = append(b.excuses, excuse{ID: f.ID, Aside: f.Aside, Endpoint: f.Endpoint, From: f.Onset})
 	}
 	e := &b.excuses[i]
 	e.From, e.To = min(e.From, f.Onset), max(e.To, f.Last)
@@ -71,7 +72,7 @@ func (b *Book) excused(f *pipeline.Finding) (taken pipeline.Nats) {
 	for i := range f.Shares {
 		s := &f.Shares[i]
 		if slices.ContainsFunc(b.excuses, func(e excuse) bool {
-			return e.Endpoint.Host == s.Endpoint.Host && e.Endpoint.Template == s.Endpoint.Template &&
+			return e.Aside == f.Aside && e.Endpoint.Host == s.Endpoint.Host && e.Endpoint.Template == s.Endpoint.Template &&
 				s.Last >= e.From.Add(-excuseSlack) && s.Since <= e.To.Add(excuseSlack)
 		}) {
 			taken += s.Nats

@@ -27,15 +27,25 @@ const (
 type place struct {
 	Who    pipeline.Principal `json:"who"`
 	Family string             `json:"family"`
+	Aside  bool               `json:"aside,omitempty"` // of what a suppression set aside
+}
+
+// actor is who the place's incidents have in common: what is set aside has nothing
+// in common with the rest.
+func (p place) actor() pipeline.Principal {
+	if p.Aside {
+		return pipeline.Principal{Kind: p.Who.Kind, Value: "aside " + p.Who.Value}
+	}
+	return p.Who
 }
 
 // placeOf is the principal and the family of the detector. Health has no
 // family: a silent source and rejects of the same source are two jobs.
 func placeOf(f *pipeline.Finding) place {
 	if isHealth(f.Detector) {
-		return place{f.Who, f.Detector}
+		return place{f.Who, f.Detector, f.Aside}
 	}
-	return place{f.Who, family(f.Detector)}
+	return place{f.Who, family(f.Detector), f.Aside}
 }
 
 func isHealth(detector string) bool { return family(detector) == "health" }
@@ -76,6 +86,9 @@ type incident struct {
 	Sent       bool          `json:"sent"`        // some revision was not history
 	Prior      int           `json:"prior"`
 	Parent     string        `json:"parent"` // id of the campaign it is part of, "" none
+	Hush       hush          `json:"hush,omitzero"`
+	Quiet      bool          `json:"quiet,omitempty"` // the last revision was kept from sinks
+	Mute       bool          `json:"mute,omitempty"`  // and so was every other since it began
 
 	due, weak int // positions in the book's heaps
 }
@@ -99,6 +112,7 @@ type said struct {
 	Backfill  bool                 `json:"backfill"`
 	FindingID string               `json:"finding_id"`
 	Members   int                  `json:"members,omitempty"` // of a campaign
+	Succeeded bool                 `json:"succeeded,omitempty"`
 }
 
 // news is News, in the state of a weir that had none too.

@@ -33,7 +33,8 @@ func (b *Book) fold(dst []pipeline.Alert, p place, backfill bool) []pipeline.Ale
 		m.ID = idOf("health", moreWho(m.Day), m.Day, "", 0)
 		b.more = m
 	}
-	h := pipeline.Hash64(p.Family + " " + p.Who.Kind.String() + ":" + p.Who.Value)
+	who := p.actor()
+	h := pipeline.Hash64(p.Family + " " + who.Kind.String() + ":" + who.Value)
 	_, known := m.places[h]
 	switch {
 	case known:
@@ -101,7 +102,7 @@ func (b *Book) moreAlert(status string) pipeline.Alert {
 		Sampled:        1,
 	}
 	inc := incident{
-		Place: place{f.Who, "health"}, ID: m.ID, Revision: m.Revision, Finding: f, Severity: low, Tier: tierReview,
+		Place: place{Who: f.Who, Family: "health"}, ID: m.ID, Revision: m.Revision, Finding: f, Severity: low, Tier: tierReview,
 		Onset: m.Opened, First: m.Opened, Last: m.Last, Opened: m.Opened, Said: said{Change: m.Change},
 	}
 	return b.alert(&inc, status == "open")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"weir/pipeline"
 )
@@ -14,8 +15,9 @@ import (
 //	POST /v2/enqueue
 //	{"routing_key":"…","event_action":"trigger","dedup_key":"7f3c9a…","payload":{"summary":"…","source":"203.0.113.7","severity":"error",…}}
 //
-// dedup_key is the alert's id, so that an incident is one page however many
-// revisions it has, and its end resolves it.
+// dedup_key is the alert's id, or the group's where a route groups, so that an
+// incident or a group is one page however many revisions it has; the end of the last
+// one resolves it.
 type PagerDutyConfig struct {
 	RoutingKeyFile string   `yaml:"routing_key_file"`
 	URL            URL      `yaml:"url"` // https://events.pagerduty.com/v2/enqueue when empty
@@ -62,36 +64,47 @@ func newPagerDuty(c PagerDutyConfig, o SinkOptions) (*pagerDuty, error) {
 	return &pagerDuty{cfg: c, call: call}, nil
 }
 
-// Send enqueues an event for each alert; that one is still active is no news.
+// Send enqueues an event for each alert by itself.
 func (s *pagerDuty) Send(ctx context.Context, batch []pipeline.Alert) error {
-	for i := range batch {
-		a := &batch[i]
-		if a.Change.Kind == "still_active" && a.Status != "resolved" {
-			continue
-		}
-		key, err := readSecret(s.cfg.RoutingKeyFile)
-		if err != nil {
-			return err
-		}
-		h := http.Header{}
-		h.Set("Content-Type", "application/json")
-		ans, err := s.call.post(ctx, s.call.url.String(), h, appendObject(nil, pagerDutyEvent(a, key)), answerRest)
-		if err == nil {
-			err = ans.verdict()
-		}
-		if err != nil {
-			return fmt.Errorf("send alert to %s: %w", s.call.host(), err)
-		}
+	return oneByOne(ctx, s, batch)
+}
+
+// SendGroup enqueues one event for the group: a trigger with its news, or a resolve
+// when none of it is open any more. That some of it ended is no news.
+func (s *pagerDuty) SendGroup(ctx context.Context, g *Group) error {
+	list := slices.DeleteFunc(g.news(), func(a *pipeline.Alert) bool { return a.Status == "resolved" && !isEnd(a) })
+	if g.Open > 0 {
+		list = slices.DeleteFunc(list, func(a *pipeline.Alert) bool { return a.Status == "resolved" })
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	key, err := readSecret(s.cfg.RoutingKeyFile)
+	if err != nil {
+		return err
+	}
+	h := http.Header{}
+	h.Set("Content-Type", "application/json")
+	ans, err := s.call.post(ctx, s.call.url.String(), h, appendObject(nil, pagerDutyEvent(g, list, key)), answerRest)
+	if err == nil {
+		err = ans.verdict()
+	}
+	if err != nil {
+		return fmt.Errorf("send alert to %s: %w", s.call.host(), err)
 	}
 	return nil
 }
 
-func pagerDutyEvent(a *pipeline.Alert, key string) object {
-	o := object{"routing_key": key, "event_action": "trigger", "dedup_key": cut(a.ID, 255), "client": "weir"}
-	if a.Status == "resolved" {
+// maxNamed is how many alerts of a group people are shown by name.
+const maxNamed = 20
+
+func pagerDutyEvent(g *Group, list []*pipeline.Alert, key string) object {
+	o := object{"routing_key": key, "event_action": "trigger", "dedup_key": cut(g.Key, 255), "client": "weir"}
+	if g.Open == 0 {
 		o["event_action"] = "resolve"
 		return o
 	}
+	a := gravest(list)
 	source := a.Principal.Value
 	if source == "" {
 		source = "weir"
@@ -106,7 +119,16 @@ func pagerDutyEvent(a *pipeline.Alert, key string) object {
 	details.put("attack", a.Attack)
 	details.put("campaign", a.Campaign)
 	details.putNumber("succeeded", a.Outcome.Succeeded)
-	p := object{"summary": cut(a.Title+": "+a.Reason, 1024), "source": cut(source, 255), "severity": severityOf(a.Severity).pagerDuty, "class": a.Detector, "custom_details": details}
+	summary := a.Title + ": " + a.Reason
+	if g.By != nil {
+		summary = g.headline() + "; " + summary
+		details.put("alerts", listed(list, maxNamed))
+		details["open"] = g.Open
+		for _, c := range g.By {
+			details.put("by "+c.Name, c.Value)
+		}
+	}
+	p := object{"summary": cut(summary, 1024), "source": cut(source, 255), "severity": severityOf(a.Severity).pagerDuty, "class": a.Detector, "custom_details": details}
 	p.putStamp("timestamp", changedAt(a))
 	p.put("component", operation(a.Endpoint))
 	p.put("group", a.Labels["service"])

@@ -55,7 +55,7 @@ func (b *Book) alert(inc *incident, open bool) pipeline.Alert {
 		OAT:      copied(f.OAT),
 		Campaign: cmp.Or(inc.Parent, b.campaign(inc.Place)),
 		Versions: b.versions,
-		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: map[string]any{}},
+		Envelope: pipeline.AlertEnvelope{Triage: map[string]any{}, Links: map[string]any{}, Silence: inc.silence()},
 	}
 	if len(inc.Owned) > 0 && !f.Wide {
 		a.Affected.Objects, a.Affected.Truncated = copied(inc.Owned), inc.OwnedMore || f.Truncated && len(f.Accounts) > 0
@@ -117,7 +117,7 @@ func (b *Book) scanAlert(status string) pipeline.Alert {
 	}
 	f.AddressesTotal = max(len(s.addresses), len(f.Addresses))
 	inc := incident{
-		Place: place{f.Who, "probe"}, ID: s.ID, Revision: s.Revision, Finding: f, Severity: low, Tier: tierReview,
+		Place: place{Who: f.Who, Family: "probe"}, ID: s.ID, Revision: s.Revision, Finding: f, Severity: low, Tier: tierReview,
 		Onset: s.Onset, First: s.First, Last: s.Last, Opened: s.Opened, Said: said{Change: s.Change},
 	}
 	a := b.alert(&inc, status == "open")

@@ -18,9 +18,17 @@ type Route struct {
 	To    []string `yaml:"to"`
 	// Continue lets the routes behind this one be looked at too.
 	Continue bool `yaml:"continue"`
+	// GroupBy puts alerts together that are the same in all of these: detector,
+	// principal, endpoint, campaign, severity, tier, level, label.NAME. Sinks for
+	// people show such a group as one thing; without it each alert is by itself.
+	GroupBy []string `yaml:"group_by"`
 	// GroupWait is how long a revision waits, from the first that waits, for later
-	// ones of its alert: the latest is sent in place of all. At most maxGroupWait.
+	// ones of its alert or group: the latest of each alert is sent in place of all.
+	// At most maxGroupWait.
 	GroupWait Duration `yaml:"group_wait"`
+	// Repeat is after how long without news sinks for people are told again of an
+	// alert that is still open; 0 never, at least minRepeat.
+	Repeat Duration `yaml:"repeat"`
 	// SendResolved, true when absent, also sends the end of an incident.
 	SendResolved *bool `yaml:"send_resolved"`
 }
@@ -38,6 +46,12 @@ type Match struct {
 
 // maxGroupWait keeps what waits in the memory of one courier meaningful.
 const maxGroupWait = time.Hour
+
+// minRepeat and maxRepeat bound how often an open alert is told again.
+const (
+	minRepeat = 5 * time.Minute
+	maxRepeat = 7 * 24 * time.Hour
+)
 
 // levels are the words of an alert's level.
 func levels() []string {
@@ -82,6 +96,14 @@ func (r *Route) validate(sinks map[string]SinkConfig) []error {
 	if r.GroupWait > Duration(maxGroupWait) {
 		bad("group_wait", "%v is longer than %v", time.Duration(r.GroupWait), maxGroupWait)
 	}
+	for _, name := range r.GroupBy {
+		if !slices.Contains(groupings(), name) && (!strings.HasPrefix(name, labelPrefix) || len(name) == len(labelPrefix)) {
+			bad("group_by", "%q is none of %s, label.NAME", name, strings.Join(groupings(), ", "))
+		}
+	}
+	if d := time.Duration(r.Repeat); d != 0 && (d < minRepeat || d > maxRepeat) {
+		bad("repeat", "%v is not within %v to %v", d, minRepeat, maxRepeat)
+	}
 	if len(r.To) == 0 {
 		bad("to", "names no sink")
 	}
@@ -89,16 +111,18 @@ func (r *Route) validate(sinks map[string]SinkConfig) []error {
 		if _, ok := sinks[to]; !ok {
 			bad("to", "no sink is named %q", to)
 		}
+		if w := sinks[to].Webhook; len(r.GroupBy) > 0 && w != nil && w.TemplateFile != "" {
+			bad("group_by", "sink %q writes a template, which is for one alert", to)
+		}
 	}
 	return errs
 }
 
-// wants reports whether sink is to get a, and how long a is to wait for later
-// revisions. Without any route every sink gets what pages: severity high and
-// critical, and their ends.
-func (c *Config) wants(sink string, a *pipeline.Alert) (wait time.Duration, ok bool) {
+// wants returns the route that brings a to sink; ok is false when none does. Without
+// any route every sink gets what pages: severity high and critical, and their ends.
+func (c *Config) wants(sink string, a *pipeline.Alert) (via *Route, ok bool) {
 	if len(c.Routes) == 0 {
-		return 0, a.Severity == "high" || a.Severity == "critical"
+		return &Route{}, a.Severity == "high" || a.Severity == "critical"
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
@@ -106,18 +130,75 @@ func (c *Config) wants(sink string, a *pipeline.Alert) (wait time.Duration, ok b
 			continue
 		}
 		if slices.Contains(r.To, sink) {
-			return time.Duration(r.GroupWait), a.Status != "resolved" || r.SendResolved == nil || *r.SendResolved
+			return r, a.Status != "resolved" || !isEnd(a) || r.SendResolved == nil || *r.SendResolved
 		}
 		if !r.Continue {
-			return 0, false
+			return nil, false
 		}
 	}
-	return 0, false
+	return nil, false
 }
 
-// waits reports whether something that sink gets may have to wait.
+// isEnd reports whether a, which is resolved, is the end of something: what is over the
+// budget is closed from the start.
+func isEnd(a *pipeline.Alert) bool {
+	switch a.Change.Kind {
+	case "opened", "reopened", "succeeded":
+		return false
+	}
+	return true
+}
+
+// waits reports whether something that sink gets may have to wait: what takes every
+// revision never does.
 func (c *Config) waits(sink string) bool {
+	s := c.Sinks[sink]
+	if k := s.kind(); k != nil && !k.people {
+		return false
+	}
 	return slices.ContainsFunc(c.Routes, func(r Route) bool { return r.GroupWait > 0 && slices.Contains(r.To, sink) })
+}
+
+const labelPrefix = "label."
+
+// groupings are what GroupBy may name, besides labels.
+func groupings() []string {
+	return []string{"detector", "principal", "endpoint", "campaign", "severity", "tier", "level"}
+}
+
+// group is the group of an alert that no sink knows yet: its key, and what it is by;
+// by itself where there is no GroupBy.
+func (r *Route) group(a *pipeline.Alert) (key string, by []Common) {
+	if len(r.GroupBy) == 0 {
+		return a.ID, nil
+	}
+	salt := ""
+	for _, name := range r.GroupBy {
+		c := Common{Name: name}
+		switch name {
+		case "detector":
+			c.Value = a.Detector
+		case "principal":
+			c.Value = a.Principal.Kind.String() + ":" + a.Principal.Value
+		case "endpoint":
+			c.Value = where(a.Endpoint)
+		case "campaign":
+			if c.Value = a.Campaign; c.Value == "" {
+				c.Value = a.ID // part of none: its own
+			}
+		case "severity":
+			c.Value = a.Severity
+		case "tier":
+			c.Value = a.Tier
+		case "level":
+			c.Value = a.Level
+		default:
+			c.Value = a.Labels[strings.TrimPrefix(name, labelPrefix)]
+		}
+		salt += c.Name + "\x00" + c.Value + "\x00"
+		by = append(by, c)
+	}
+	return fmt.Sprintf("%016x%016x", pipeline.Hash64(salt), pipeline.Hash64("2"+salt)), by
 }
 
 func (m *Match) matches(a *pipeline.Alert) bool {

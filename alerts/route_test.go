@@ -28,8 +28,8 @@ func TestRoutes(t *testing.T) {
 		t.Helper()
 		got := []string{}
 		for _, s := range []string{"pager", "siem", "team"} {
-			if wait, ok := cfg.wants(s, &a); ok && wait > 0 {
-				got = append(got, s+" "+wait.String())
+			if via, ok := cfg.wants(s, &a); ok && via.GroupWait > 0 {
+				got = append(got, s+" "+time.Duration(via.GroupWait).String())
 			} else if ok {
 				got = append(got, s)
 			}

@@ -23,6 +23,9 @@ type snapshot struct {
 	Scan      *scanState    `json:"scan"`
 	More      *moreState    `json:"more"`
 	Excuses   []excuse      `json:"excuses,omitempty"`
+	Surges    []*surge      `json:"surges,omitempty"`
+	Grouped   []*folded     `json:"grouped,omitempty"`
+	Spent     *spending     `json:"spent,omitempty"`
 	Stats     Stats         `json:"stats"`
 }
 
@@ -49,7 +52,7 @@ func (b *Book) Snapshot() ([]byte, error) {
 		Open: append([]*incident{}, b.due.list...), Resolved: []*memory{}, Actors: make([]*actor, 0, len(b.actors)),
 	}
 	slices.SortFunc(s.Open, func(x, y *incident) int {
-		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who))
+		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who), compareBool(x.Place.Aside, y.Place.Aside))
 	})
 	for e := b.order.Front(); e != nil; e = e.Next() {
 		s.Resolved = append(s.Resolved, e.Value.(*memory))
@@ -68,11 +71,22 @@ func (b *Book) Snapshot() ([]byte, error) {
 	if b.more != nil {
 		s.More = &moreState{more: *b.more, Places: sortedHashes(b.more.places)}
 	}
+	b.snapshotSurges(&s)
 	out, err := json.Marshal(&s)
 	if err != nil {
 		return nil, fmt.Errorf("write snapshot of incidents: %w", err)
 	}
 	return out, nil
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func sortedHashes(m map[uint64]struct{}) []uint64 {
@@ -137,7 +151,41 @@ func Restore(cfg Config, versions pipeline.AlertVersions, data []byte) (*Book, e
 		b.more = &s.More.more
 		b.more.places = hashSet(s.More.Places)
 	}
-	return b, nil
+	return b, b.restoreSurges(&s)
+}
+
+func (b *Book) snapshotSurges(s *snapshot) {
+	for _, detector := range sortedKeys(b.surges) {
+		s.Surges = append(s.Surges, b.surges[detector])
+	}
+	for _, m := range b.grouped {
+		s.Grouped = append(s.Grouped, m)
+	}
+	slices.SortFunc(s.Grouped, func(x, y *folded) int {
+		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who))
+	})
+	if b.spent.Alerts != nil {
+		s.Spent = &b.spent
+	}
+}
+
+func (b *Book) restoreSurges(s *snapshot) error {
+	for i, g := range s.Surges {
+		if g == nil || b.surges[g.Detector] != nil || g.Severity < info || g.Severity > critical || g.SaidSeverity < info || g.SaidSeverity > critical {
+			return fmt.Errorf("read snapshot of incidents: surge %d is empty, broken or twice there", i)
+		}
+		b.surges[g.Detector] = g
+	}
+	for i, m := range s.Grouped {
+		if m == nil || b.surges[m.Surge] == nil || b.grouped[m.Place] != nil {
+			return fmt.Errorf("read snapshot of incidents: member %d of surges is empty, in none or twice there", i)
+		}
+		b.grouped[m.Place] = m
+	}
+	if s.Spent != nil {
+		b.spent = *s.Spent
+	}
+	return nil
 }
 
 func hashSet(in []uint64) map[uint64]struct{} {

@@ -401,8 +401,11 @@ func big(n uint64) string {
 	return thousands(int64(n))
 }
 
-// silence is the line of configuration that stops alerts like this one.
+// silence says what hides a, else the line of configuration that stops alerts like it.
 func silence(a *pipeline.Alert) string {
+	if hidden := Hidden(a); hidden != "" {
+		return hidden
+	}
 	return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
 }
 

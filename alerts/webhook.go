@@ -28,6 +28,13 @@ import (
 //
 //	{"type":"alert.opened","timestamp":"2026-11-22T04:00:00Z","data":{…the alert…}}
 //
+// A group that a route makes is one POST with the latest revision of each alert that
+// has news, and an alert that is told again without news has a type of its own:
+//
+//	{"type":"alert.group","timestamp":"…","data":{"schema":"weir.alert_group/1","group":"5be1…","by":[{"name":"detector","value":"auth.stuffing"}],
+//	  "count":2,"open":14,"repeat":0,"alerts":[{…},{…}]}}
+//	{"type":"alert.repeat","timestamp":"…","data":{…the alert…}}
+//
 // Only an answer of 2xx takes the alert.
 type WebhookConfig struct {
 	URL URL `yaml:"url"`
@@ -193,12 +200,14 @@ func (h *webhook) Send(ctx context.Context, batch []pipeline.Alert) error {
 }
 
 // payload is the body for a: a function of the alert alone.
-func payload(a *pipeline.Alert) []byte {
+func payload(a *pipeline.Alert) []byte { return enveloped(a, "alert."+a.Change.Kind) }
+
+func enveloped(a *pipeline.Alert, what string) []byte {
 	at, err := max(a.Window.Last, a.Window.DetectedAt).MarshalText()
 	if err != nil {
 		at = nil
 	}
-	kind, err := json.Marshal("alert." + a.Change.Kind)
+	kind, err := json.Marshal(what)
 	if err != nil {
 		kind = []byte(`"alert"`)
 	}
@@ -228,11 +237,15 @@ func (h *webhook) alert(ctx context.Context, a *pipeline.Alert) error {
 	if err != nil {
 		return err
 	}
-	kind := "application/json"
+	return h.post(ctx, revisionOf(a), h.contentType(), body)
+}
+
+// contentType is that of an alert by itself.
+func (h *webhook) contentType() string {
 	if h.template == nil && h.write.format == FormatCEF {
-		kind = "text/plain; charset=utf-8"
+		return "text/plain; charset=utf-8"
 	}
-	return h.post(ctx, revisionOf(a), kind, body)
+	return "application/json"
 }
 
 // beat posts one heartbeat: data is a JSON object. It is not tried again, the next

@@ -22,6 +22,7 @@ type caller struct {
 	roles    Roles
 	text     string // the token as it was shown; "" for local
 	address  string
+	shell    *AuditWho // who has the store's file, and no token; nil
 }
 
 // localRoles are what a caller on this machine may do while there are no
@@ -34,6 +35,9 @@ const localID = "local"
 func (w *caller) local() bool { return w.text == "" }
 
 func (w *caller) who() AuditWho {
+	if w.shell != nil {
+		return *w.shell
+	}
 	kind := "token"
 	if w.local() {
 		kind = "local"
@@ -91,8 +95,12 @@ func (c *console) forbid(w http.ResponseWriter, r *http.Request, who *caller, rt
 
 // entry is an audit entry of what who does by r; the outcome is the caller's.
 func (c *console) entry(w http.ResponseWriter, r *http.Request, who *caller, action string, target *AuditTarget, reason string) AuditEntry {
+	where := AuditWhere{Interface: "api", Address: who.address}
+	if who.shell != nil {
+		where.Interface = "cli"
+	}
 	return AuditEntry{
-		Time: pipeline.TimeOf(time.Now()), Action: action, Who: who.who(), Where: AuditWhere{Interface: "api", Address: who.address},
+		Time: pipeline.TimeOf(time.Now()), Action: action, Who: who.who(), Where: where,
 		Target: target, Reason: reason, RequestID: w.Header().Get(requestID),
 	}
 }

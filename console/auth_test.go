@@ -37,6 +37,7 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
 const goodToken = `{"name":"siem","roles":["feed"]}`
+const goodSuppression = `{"match":{"detector":"auth.bruteforce","principal":{"kind":"ip","value":"203.0.113.7"}},"reason":"a test of the partner"}`
 
 const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
 
@@ -44,32 +45,37 @@ const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"th
 // routes is a change here.
 func wantRoles() map[string]string {
 	return map[string]string{
-		"GET /api/v1/alerts":             "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}":        "viewer analyst engineer admin",
-		"PATCH /api/v1/alerts/{id}":      "analyst engineer admin",
-		"GET /api/v1/requests":           "analyst engineer admin",
-		"GET /api/v1/blindspots":         "viewer analyst engineer admin auditor",
-		"GET /api/v1/feed/alerts":        "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/alerts/stream": "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/audit":         "admin auditor",
-		"GET /api/v1/feed/audit/stream":  "admin auditor",
-		"GET /api/v1/feed/readers":       "engineer feed admin auditor",
-		"GET /api/v1/decisions":          "analyst engineer feed admin",
-		"GET /api/v1/endpoints/limits":   "analyst engineer feed admin",
-		"GET /api/v1/tokens":             "admin",
-		"POST /api/v1/tokens":            "admin",
-		"DELETE /api/v1/tokens/{id}":     "admin",
-		"POST /api/v1/reveal":            "analyst engineer admin",
-		"GET /api/v1/config":             "analyst engineer admin auditor",
-		"POST /api/v1/config/diff":       "analyst engineer admin",
-		"POST /api/v1/config/apply":      "engineer admin",
-		"POST /api/v1/backtests":         "analyst engineer admin",
-		"GET /api/v1/backtests/{id}":     "analyst engineer admin",
-		"DELETE /api/v1/backtests/{id}":  "analyst engineer admin",
-		"GET /api/v1/openapi.json":       "viewer analyst engineer feed admin auditor",
-		"GET /metrics":                   "viewer analyst engineer feed admin",
-		"GET /healthz":                   "everybody",
-		"GET /readyz":                    "everybody",
+		"GET /api/v1/alerts":                "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}":           "viewer analyst engineer admin",
+		"PATCH /api/v1/alerts/{id}":         "analyst engineer admin",
+		"GET /api/v1/requests":              "analyst engineer admin",
+		"GET /api/v1/blindspots":            "viewer analyst engineer admin auditor",
+		"GET /api/v1/feed/alerts":           "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/alerts/stream":    "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/audit":            "admin auditor",
+		"GET /api/v1/feed/audit/stream":     "admin auditor",
+		"GET /api/v1/feed/readers":          "engineer feed admin auditor",
+		"GET /api/v1/decisions":             "analyst engineer feed admin",
+		"GET /api/v1/endpoints/limits":      "analyst engineer feed admin",
+		"GET /api/v1/tokens":                "admin",
+		"POST /api/v1/tokens":               "admin",
+		"DELETE /api/v1/tokens/{id}":        "admin",
+		"POST /api/v1/reveal":               "analyst engineer admin",
+		"GET /api/v1/openapi.json":          "viewer analyst engineer feed admin auditor",
+		"GET /metrics":                      "viewer analyst engineer feed admin",
+		"GET /healthz":                      "everybody",
+		"GET /readyz":                       "everybody",
+		"GET /api/v1/suppressions":          "viewer analyst engineer admin auditor",
+		"POST /api/v1/suppressions":         "analyst engineer admin",
+		"GET /api/v1/suppressions/{id}":     "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/suppressions/{id}":  "analyst engineer admin",
+		"POST /api/v1/suppressions/preview": "viewer analyst engineer admin",
+		"GET /api/v1/config":                "analyst engineer admin auditor",
+		"POST /api/v1/config/diff":          "analyst engineer admin",
+		"POST /api/v1/config/apply":         "engineer admin",
+		"POST /api/v1/backtests":            "analyst engineer admin",
+		"GET /api/v1/backtests/{id}":        "analyst engineer admin",
+		"DELETE /api/v1/backtests/{id}":     "analyst engineer admin",
 	}
 }
 
@@ -78,6 +84,7 @@ func wantRoles() map[string]string {
 func TestRoutesAndRoles(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1", Expires: pipeline.MaxTime}}}
 	o := options(s)
 	h := newHandler(o)
 	tokens := map[string]string{}
@@ -121,7 +128,11 @@ func TestRoutesAndRoles(t *testing.T) {
 			}
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
-				body := map[string]string{"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken, "POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest}[name]
+				body := map[string]string{
+					"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
+					"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
+					"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest,
+				}[name]
 				as := method
 				if strings.HasSuffix(path, "/stream") {
 					as = http.MethodHead

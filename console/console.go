@@ -79,6 +79,13 @@ type Store interface {
 	// SaveTriage stores revision and its entry in the audit, both or neither. The
 	// error wraps ErrStale when the stored revision is not the one before.
 	SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error
+	// Suppressions lists up to limit of them, what was made last first, also those
+	// that ended; Suppression returns one by its id.
+	Suppressions(ctx context.Context, limit int) ([]Suppression, error)
+	Suppression(ctx context.Context, id string) (s Suppression, ok bool, err error)
+	// PutSuppression stores s, or news of it, in the log and in the list, and its
+	// entry in the audit: all or nothing.
+	PutSuppression(ctx context.Context, s pipeline.Suppression, at pipeline.Time, audit []byte) error
 	// AppendAudit returns nil when the entry is durable.
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
 }
@@ -148,6 +155,9 @@ type Options struct {
 	Limits func() *Limits
 	// Tuning tries configurations and applies them; nil: this weir does not detect.
 	Tuning Tuning
+	// Resolve makes tokens of the names in a match; its error begins with the member.
+	// Nil: they are tokens.
+	Resolve func(*pipeline.SuppressionMatch) error
 }
 
 // What an answer may cost.
@@ -241,15 +251,33 @@ func (c *console) mux(routes []route) *http.ServeMux {
 		mux.Handle(rt.method+" "+rt.path, c.protect(rt)) // GET takes HEAD, too
 	}
 	for path, allowed := range methods {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+		other := func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			refuse(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "this takes " + strings.Join(allowed, " and ")})
-		})
+		}
+		if !shadowed(path, paths) {
+			mux.HandleFunc(path, other)
+			continue
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+			if !slices.Contains(allowed, method) {
+				mux.HandleFunc(method+" "+path, other)
+			}
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{Status: http.StatusNotFound, Detail: "there is no " + quote(r.URL.Path) + "; there are " + strings.Join(paths, ", ")})
 	})
 	return mux
+}
+
+// shadowed reports whether path is one that another with a name in its place also
+// means.
+func shadowed(path string, paths []string) bool {
+	parent := path[:strings.LastIndexByte(path, '/')+1]
+	return !strings.Contains(path, "{") && slices.ContainsFunc(paths, func(p string) bool {
+		return strings.HasPrefix(p, parent+"{") && !strings.Contains(p[len(parent):], "/")
+	})
 }
 
 // route is one method at one path.
@@ -280,6 +308,11 @@ func (c *console) routes() []route {
 		{get, "/api/v1/tokens", Admin, true, c.api(c.listTokens)},
 		{post, "/api/v1/tokens", Admin, true, c.createToken},
 		{del, "/api/v1/tokens/{id}", Admin, true, c.revokeToken},
+		{get, "/api/v1/suppressions", people | Auditor, false, c.api(c.listSuppressions)},
+		{post, "/api/v1/suppressions", Analyst | Engineer | Admin, true, c.suppress},
+		{get, "/api/v1/suppressions/{id}", people | Auditor, false, c.api(c.oneSuppression)},
+		{del, "/api/v1/suppressions/{id}", Analyst | Engineer | Admin, true, c.endSuppression},
+		{post, "/api/v1/suppressions/preview", people, false, c.preview},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
 		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
 		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},

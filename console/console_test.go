@@ -168,6 +168,7 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int, detail 
 func TestAnswers(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1"}}}
 	o := options(s)
 	server := httptest.NewServer(newHandler(o))
 	t.Cleanup(server.Close)

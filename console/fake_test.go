@@ -20,6 +20,40 @@ type access struct {
 	removed  int64 // of the feed of alerts
 	moved    chan struct{}
 	triages  map[string][][]byte // by alert; the revision is how many there are
+
+	suppressions []Suppression
+}
+
+func (s *fakeStore) Suppressions(_ context.Context, limit int) ([]Suppression, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.suppressions)
+	slices.Reverse(list)
+	return list[:min(len(list), limit)], s.err
+}
+
+func (s *fakeStore) Suppression(_ context.Context, id string) (Suppression, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.suppressions, func(x Suppression) bool { return x.ID == id })
+	if i < 0 {
+		return Suppression{}, false, s.err
+	}
+	return s.suppressions[i], true, s.err
+}
+
+func (s *fakeStore) PutSuppression(ctx context.Context, x pipeline.Suppression, at pipeline.Time, audit []byte) error {
+	if err := s.AppendAudit(ctx, at, audit); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.suppressions, func(y Suppression) bool { return y.ID == x.ID }); i >= 0 {
+		s.suppressions[i].Suppression = x
+		return nil
+	}
+	s.suppressions = append(s.suppressions, Suppression{Suppression: x})
+	return nil
 }
 
 // more wakes who waits for rows; the caller holds mu.

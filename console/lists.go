@@ -36,7 +36,8 @@ func (c *console) alerts(r *http.Request) ([]byte, error) {
 	return fmt.Appendf(out, "\n],\"more\":%t,\"before\":%s,\"after\":%s}\n", len(list) > n, before, after), nil
 }
 
-// alert answers {"data":[...],"more":BOOL}: all revisions, the first one first.
+// alert answers {"data":[...],"more":BOOL,"proposed_suppression"}: all revisions, the
+// first one first, and the smallest suppression that would have covered it.
 func (c *console) alert(r *http.Request) ([]byte, error) {
 	if err := newQuery(r.URL.RawQuery).err(); err != nil {
 		return nil, err
@@ -48,8 +49,17 @@ func (c *console) alert(r *http.Request) ([]byte, error) {
 	if len(list) == 0 {
 		return nil, &problem{Status: http.StatusNotFound, Detail: "no alert has this id"}
 	}
+	var a pipeline.Alert
+	if err := json.Unmarshal(list[len(list)-1].JSON, &a); err != nil {
+		return nil, fmt.Errorf("read an alert: %w", err)
+	}
+	proposed, err := json.Marshal(propose(&a, ""))
+	if err != nil {
+		return nil, err
+	}
 	out, n := appendAlerts([]byte(`{"data":[`), list)
-	return fmt.Appendf(out, "\n],\"more\":%t}\n", len(list) > n), nil
+	out = appendPrintable(append(out, "\n],\"proposed_suppression\":"...), proposed)
+	return fmt.Appendf(out, ",\"more\":%t}\n", len(list) > n), nil
 }
 
 // appendAlerts appends the alerts, a line each, as far as an answer may go, and

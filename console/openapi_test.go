@@ -222,6 +222,7 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 	d := readDocument(t)
 	s := &fakeStore{}
 	s.put("681081c5a65329e54204b0b8cdfe766a")
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "681081c5a65329e54204b0b8cdfe766a"}}}
 	h := newHandler(options(s))
 	code := func(path, query string) int {
 		method := "GET"
@@ -240,6 +241,11 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		"/api/v1/feed/alerts":  func(q *query) error { _, err := q.feedPageQuery(feedAlerts); return err },
 		"/api/v1/feed/audit":   func(q *query) error { _, err := q.feedPageQuery(feedAudit); return err },
 		"/api/v1/feed/readers": (*query).err,
+		"/api/v1/suppressions": func(q *query) error {
+			q.words("state", "scheduled", "active", "ended")
+			return q.err()
+		},
+		"/api/v1/suppressions/{id}": (*query).err,
 		"/api/v1/decisions": func(q *query) error {
 			q.one("format", "")
 			return q.err()
@@ -424,8 +430,17 @@ func TestDocumentExamples(t *testing.T) {
 		"#/components/schemas/TriageRequest": func() any { return new(triageRequest) },
 		"#/components/schemas/Triaged": func() any {
 			return new(struct {
-				ID     string `json:"id"`
-				Triage Triage `json:"triage"`
+				ID       string               `json:"id"`
+				Triage   Triage               `json:"triage"`
+				Proposed *proposedSuppression `json:"proposed_suppression"`
+			})
+		},
+		"#/components/schemas/Suppression":        func() any { return new(suppressionView) },
+		"#/components/schemas/SuppressionRequest": func() any { return new(suppressRequest) },
+		"#/components/schemas/SuppressionPreview": func() any { return new(suppressionPreview) },
+		"#/components/schemas/SuppressionList": func() any {
+			return new(struct {
+				Data []suppressionView `json:"data"`
 			})
 		},
 		"#/components/schemas/Revealed": func() any {

@@ -65,7 +65,7 @@ type triageRequest struct {
 	Comment    string   `json:"comment,omitempty"`
 }
 
-// triage answers {"id","triage"}. The change and its entry in the audit are stored
+// triage answers {"id","triage","proposed_suppression"}. The change and its entry in the audit are stored
 // together or not at all.
 func (c *console) triage(w http.ResponseWriter, r *http.Request, who *caller) {
 	q, want, err := readTriage(r)
@@ -79,7 +79,7 @@ func (c *console) triage(w http.ResponseWriter, r *http.Request, who *caller) {
 		}
 		if err == nil {
 			var body []byte
-			if body, err = json.Marshal(map[string]any{"id": r.PathValue("id"), "triage": t}); err == nil {
+			if body, err = c.triaged(r.Context(), r.PathValue("id"), q, t); err == nil {
 				w.Header().Set("ETag", strconv.Quote(strconv.FormatInt(t.Revision, 10)))
 				write(w, http.StatusOK, "application/json", appendPrintable(nil, append(body, '\n')))
 				return
@@ -90,6 +90,18 @@ func (c *console) triage(w http.ResponseWriter, r *http.Request, who *caller) {
 		err = &problem{Status: http.StatusConflict, Detail: "somebody else changed the triage meanwhile; read the alert again"}
 	}
 	c.refuseFor(w, r, err)
+}
+
+// triaged is the answer: with what the verdict proposes, if q gave one.
+func (c *console) triaged(ctx context.Context, id string, q *triageRequest, t *Triage) ([]byte, error) {
+	var proposed *proposedSuppression
+	if q.Verdict != nil {
+		var err error
+		if proposed, err = c.proposal(ctx, id, t.Verdict, q.Comment); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(map[string]any{"id": id, "triage": t, "proposed_suppression": proposed})
 }
 
 // change makes one try; want is the revision that it is made to, -1 any.

@@ -195,7 +195,9 @@ func (w *worker) account(sh *shard, p *Profile, r *pipeline.Ordered, as role) {
 		if as != asOwner {
 			who = pipeline.Principal{Kind: pipeline.PrincipalIP, Value: r.Address.PrincipalValue()}
 		}
-		d = sh.openCase(p.Owner, who, p.login.firsts.score(), len(w.set.detectors))
+		if d = sh.openCase(p.Owner, who, p.login.firsts.score(), len(w.set.detectors)); d != nil {
+			d.Aside = w.salt != 0
+		}
 	}
 	if d == nil {
 		sh.recent.remember(p.Owner, r.Request, o.Time, outcome, asked)

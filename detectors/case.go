@@ -16,6 +16,7 @@ const dossierAt = 3 * pipeline.Nat
 // and which requests. Bounded; a shard keeps a few.
 type dossier struct {
 	Owner     uint64
+	Aside     bool `json:",omitempty"` // Owner is the key of what is set aside
 	Who       pipeline.Principal
 	Addresses []string // sorted, at most 16
 	Distinct  linear256

@@ -19,6 +19,7 @@ type Correlator struct {
 	hash      string
 	baselines *Baselines
 	junctions []junction
+	families  []families // of junctions
 	shards    [pipeline.Shards]*crossing
 	seq       uint64
 	minute    int64
@@ -59,8 +60,8 @@ type table interface {
 
 // crossing is one virtual shard of the correlator.
 type crossing struct {
-	tables []table // by junction; nil where nothing met
-	awake  []bool  // by junction: wants a tick
+	tables []table // by junction; nil where nothing met; then those of what is set aside
+	awake  []bool  // of tables: wants a tick
 	dirty  bool
 }
 
@@ -96,6 +97,9 @@ func junctions() []junction {
 // NewCorrelator returns a correlator that works under edition.
 func NewCorrelator(cfg Config, edition *pipeline.Edition) (*Correlator, error) {
 	c := &Correlator{cfg: cfg, junctions: junctions()}
+	for _, j := range c.junctions {
+		c.families = append(c.families, familyBit(j.name()))
+	}
 	for m := range c.takers {
 		for j, of := range c.junctions {
 			if of.wants(pipeline.Meeting(m)) && cfg.Modes[of.name()] != ModeOff {
@@ -169,13 +173,20 @@ func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeli
 func (c *Correlator) take(s *pipeline.Signal) {
 	n := pipeline.Shard(s.Key)
 	for _, j := range c.takers[s.Meeting] {
+		if s.Spare&c.families[j] != 0 {
+			continue
+		}
 		x := c.shards[n]
 		if x == nil {
-			x = &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
+			x = &crossing{tables: make([]table, 2*len(c.junctions)), awake: make([]bool, 2*len(c.junctions))}
 			c.shards[n] = x
 		}
+		of := c.junctions[j]
+		if s.Aside {
+			j += len(c.junctions)
+		}
 		if x.tables[j] == nil {
-			x.tables[j] = c.junctions[j].open()
+			x.tables[j] = of.open()
 		}
 		x.dirty = true
 		c.k.n, c.k.junction = n, j
@@ -197,11 +208,17 @@ func (c *Correlator) flush(dst []pipeline.Finding) []pipeline.Finding {
 }
 
 // send passes a signal on to where it meets others.
-func (k *knot) send(s pipeline.Signal) { k.queue = append(k.queue, s) }
+func (k *knot) send(s pipeline.Signal) {
+	s.Aside = k.aside()
+	k.queue = append(k.queue, s)
+}
 
 // emit gives out a finding. Its Seq, Edition and Shadow are set by the
 // correlator.
-func (k *knot) emit(f pipeline.Finding) { k.out = append(k.out, f) }
+func (k *knot) emit(f pipeline.Finding) {
+	f.Aside = k.aside()
+	k.out = append(k.out, f)
+}
 
 // traced reports whether somebody follows the evidence, see Config.Trace.
 func (k *knot) traced() bool { return k.c != nil && k.c.cfg.Trace != nil }
@@ -260,7 +277,7 @@ func (c *Correlator) Changed(all bool, f func(n uint32, data []byte) error) erro
 			}
 			data, err := t.encode(nil)
 			if err != nil {
-				return fmt.Errorf("write %s: %w", c.junctions[j].name(), err)
+				return fmt.Errorf("write %s: %w", c.label(j), err)
 			}
 			st.Tables[c.label(j)] = data
 			if x.awake[j] {
@@ -279,7 +296,12 @@ func (c *Correlator) Changed(all bool, f func(n uint32, data []byte) error) erro
 	return nil
 }
 
-func (c *Correlator) label(j int) string { return fmt.Sprintf("%d %s", j, c.junctions[j].name()) }
+func (c *Correlator) label(j int) string {
+	if n := len(c.junctions); j >= n {
+		return fmt.Sprintf("%d %s aside", j-n, c.junctions[j-n].name())
+	}
+	return fmt.Sprintf("%d %s", j, c.junctions[j].name())
+}
 
 // Restore takes over a head and the shards that chunk returns; nil is a shard
 // that was never used. The correlator must be new.
@@ -299,17 +321,17 @@ func (c *Correlator) Restore(h CorrelatorHead, chunk func(n uint32) ([]byte, err
 		if err := json.Unmarshal(data, &st); err != nil {
 			return fmt.Errorf("read crossing %d: %w", n, err)
 		}
-		x := &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
+		x := &crossing{tables: make([]table, 2*len(c.junctions)), awake: make([]bool, 2*len(c.junctions))}
 		known := 0
-		for j := range c.junctions {
+		for j := range x.tables {
 			data, ok := st.Tables[c.label(j)]
 			if !ok {
 				continue
 			}
 			known++
-			t := c.junctions[j].open()
+			t := c.junctions[j%len(c.junctions)].open()
 			if err := t.decode(data); err != nil {
-				return fmt.Errorf("read crossing %d of %s: %w", n, c.junctions[j].name(), errors.Join(ErrLayout, err))
+				return fmt.Errorf("read crossing %d of %s: %w", n, c.label(j), errors.Join(ErrLayout, err))
 			}
 			x.tables[j] = t
 			if x.awake[j] = slices.Contains(st.Awake, c.label(j)); x.awake[j] {

@@ -35,6 +35,7 @@ type entry struct {
 	// of says which observations it is asked about: those with one of these flags;
 	// 0 all. Those with one of the flags of not are spared it.
 	of, not pipeline.ObservationFlags
+	family  families // set from the name
 }
 
 // catalog lists every detector, in the order in which they are asked. To add
@@ -43,16 +44,16 @@ type entry struct {
 func catalog() []entry {
 	const aside = pipeline.ObsStatic | pipeline.ObsAuto | pipeline.ObsLogin
 	return []entry{
-		{"probe.path", newProbePath, 0, pipeline.ObsLogin | pipeline.ObsAuto},
-		{"auth.bruteforce", newAuthBruteforce, pipeline.ObsLogin, 0},
-		{"enum.object", newEnumObject, 0, aside | pipeline.ObsUnknown},
-		{"scrape.crawl", newScrapeCrawl, pipeline.ObsRead, aside | pipeline.ObsMiss},
-		{"auth.stuffing", newAuthStuffing, pipeline.ObsLogin, 0},
-		{"auth.spraying", newAuthSpraying, pipeline.ObsLogin, 0},
-		{"enum.user", newEnumUser, pipeline.ObsLogin | pipeline.ObsAsks, 0},
-		{"inject.probe", newInjectProbe, 0, 0},
-		{"data.exposure", newDataExposure, 0, aside | pipeline.ObsMiss},
-		{"volume.flood", newVolumeFlood, 0, aside | pipeline.ObsMiss | pipeline.ObsRefused},
+		{name: "probe.path", new: newProbePath, of: 0, not: pipeline.ObsLogin | pipeline.ObsAuto},
+		{name: "auth.bruteforce", new: newAuthBruteforce, of: pipeline.ObsLogin, not: 0},
+		{name: "enum.object", new: newEnumObject, of: 0, not: aside | pipeline.ObsUnknown},
+		{name: "scrape.crawl", new: newScrapeCrawl, of: pipeline.ObsRead, not: aside | pipeline.ObsMiss},
+		{name: "auth.stuffing", new: newAuthStuffing, of: pipeline.ObsLogin, not: 0},
+		{name: "auth.spraying", new: newAuthSpraying, of: pipeline.ObsLogin, not: 0},
+		{name: "enum.user", new: newEnumUser, of: pipeline.ObsLogin | pipeline.ObsAsks, not: 0},
+		{name: "inject.probe", new: newInjectProbe, of: 0, not: 0},
+		{name: "data.exposure", new: newDataExposure, of: 0, not: aside | pipeline.ObsMiss},
+		{name: "volume.flood", new: newVolumeFlood, of: 0, not: aside | pipeline.ObsMiss | pipeline.ObsRefused},
 	}
 }
 

@@ -106,6 +106,10 @@ func (t *ownerTable) meet(k *knot, s *pipeline.Signal) {
 	o := &s.Facts
 	got := granted(o.Status)
 	h := t.find(s.Key, got, hoursOf(o.Time))
+	if h == nil && t.elsewhere(k, s) != 0 {
+		k.send(ownerContact(s, contactForeign, t.elsewhere(k, s)))
+		return
+	}
 	if h == nil {
 		k.send(ownerContact(s, contactAbsent, 0)) // nobody was ever granted it: it may not exist
 		return
@@ -151,6 +155,10 @@ func (t *ownerTable) meet(k *knot, s *pipeline.Signal) {
 		}
 		foreign, by = true, h.who[i]
 	}
+	if !owned {
+		by = t.elsewhere(k, s)
+		foreign = by != 0
+	}
 	next := ownerContact(s, contactOwn, 0)
 	if foreign {
 		next = ownerContact(s, contactForeign, by)
@@ -180,6 +188,36 @@ func (t *ownerTable) meet(k *knot, s *pipeline.Signal) {
 	if owned {
 		h.hour[at] -= pendingFor // it was judged; only its return matters
 	}
+}
+
+// elsewhere is the owner whose the object is by the ordinary table, where s is set
+// aside and the sender is somebody else; 0 for none.
+func (t *ownerTable) elsewhere(k *knot, s *pipeline.Signal) (by uint32) {
+	ordinary, ok := k.ordinary().(*ownerTable)
+	if !ok {
+		return 0
+	}
+	h := ordinary.find(s.Key, false, hoursOf(s.Facts.Time))
+	if h == nil {
+		return 0
+	}
+	kind, home := pipeline.PrincipalIP, uint16(0)
+	if s.Request.Owner == s.Sender {
+		kind = s.Request.Kind
+	}
+	if !s.Request.Address.IsZero() {
+		home = homeOf(s.Request.Address)
+	}
+	for i := range h.who {
+		switch {
+		case h.what[i]&holdOwns == 0 || hoursOf(s.Facts.Time)-h.hour[i] > ownedFor:
+		case h.who[i] == shortOf(s.Sender) || h.same(i, s, kind, home):
+			return 0
+		default:
+			by = h.who[i]
+		}
+	}
+	return by
 }
 
 // same reports whether the sender of s may be the owner in place i under

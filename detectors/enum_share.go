@@ -276,7 +276,7 @@ func (c *Correlator) Shared() []SharedTemplate {
 		if x == nil {
 			continue
 		}
-		for _, t := range x.tables {
+		for _, t := range x.tables[:len(c.junctions)] {
 			st, ok := t.(*shareTable)
 			if !ok {
 				continue

@@ -1,6 +1,8 @@
 package detectors
 
 import (
+	"fmt"
+
 	"weir/pipeline"
 )
 
@@ -63,12 +65,25 @@ type Client struct {
 // Client returns what is remembered of the principal with this hash; false if
 // nothing is.
 func (s *Set) Client(owner uint64) (c Client, ok bool) {
-	sh := s.shards[pipeline.Shard(owner)]
+	c, ok = s.client(owner, owner)
+	aside, there := s.client(owner^asideSalt, owner)
+	if there && !ok {
+		c, ok = aside, true
+	}
+	if there {
+		c.Hides = append(c.Hides, fmt.Sprintf("a suppression covered %d of its requests: they were judged by themselves and count for nothing else", aside.Requests))
+	}
+	return c, ok
+}
+
+// client is Client of what is kept under key.
+func (s *Set) client(key, owner uint64) (c Client, ok bool) {
+	sh := s.shards[pipeline.Shard(key)]
 	if sh == nil || sh.buckets == nil {
 		return c, false
 	}
-	b := sh.bucket(owner)
-	at, found := place(b, owner)
+	b := sh.bucket(key)
+	at, found := place(b, key)
 	if !found {
 		return c, false
 	}

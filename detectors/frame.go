@@ -107,7 +107,7 @@ func NewWideFrame(b *Baselines, at pipeline.Meeting, name string) (*WideFrame, e
 	if f.junction == nil {
 		return nil, fmt.Errorf("%s: nothing of this name is met there", name)
 	}
-	c.shards[0] = &crossing{tables: make([]table, len(c.junctions)), awake: make([]bool, len(c.junctions))}
+	c.shards[0] = &crossing{tables: make([]table, 2*len(c.junctions)), awake: make([]bool, 2*len(c.junctions))}
 	f.Begin()
 	return f, nil
 }

@@ -46,7 +46,11 @@ func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []plac
 		for len(all) > 0 && all[0].at == i {
 			p := all[0]
 			all = all[1:]
-			if p.f.Who.Kind != pipeline.PrincipalIP || !watch.Suspect(p.owner) && !watch.Hold(p.owner) {
+			owner := p.owner
+			if p.f.Aside {
+				owner ^= asideSalt
+			}
+			if p.f.Who.Kind != pipeline.PrincipalIP || !watch.Suspect(owner) && !watch.Hold(owner) {
 				kept = append(kept, p)
 				continue
 			}
@@ -70,7 +74,7 @@ func (s *Set) unopen(p placed) {
 // withheld reports whether nothing is said against d's principal now.
 func (s *Set) withheld(d *dossier) bool {
 	w := s.cfg.Watch
-	return w != nil && d.Who.Kind == pipeline.PrincipalIP && (w.Suspect(d.Owner) || w.Hold(d.Owner))
+	return w != nil && d.Who.Kind == pipeline.PrincipalIP && (w.Suspect(d.principal()) || w.Hold(d.principal()))
 }
 
 // watch feeds the proxy watch; what it concludes takes effect at the next tick.

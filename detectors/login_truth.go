@@ -143,9 +143,9 @@ func (w *worker) follow(i int, p *Profile, r *pipeline.Ordered) {
 		return
 	}
 	w.told = append(w.told, told{i, pipeline.Signal{
-		Meeting: pipeline.MeetLogin, Key: before.template, Sender: p.Owner, Weight: 256, Kind: uint8(what), Request: *r,
+		Meeting: pipeline.MeetLogin, Key: before.template, Sender: o.Owner, Weight: 256, Kind: uint8(what), Aside: w.salt != 0, Spare: w.spare, Request: *r,
 		Facts: pipeline.Observation{
-			Time: o.Time, Owner: p.Owner, Template: before.template, Status: before.status, Bytes: int64(before.size), Flags: pipeline.ObsLogin,
+			Time: o.Time, Owner: o.Owner, Template: before.template, Status: before.status, Bytes: int64(before.size), Flags: pipeline.ObsLogin,
 		},
 	}})
 }
@@ -270,7 +270,7 @@ func (c *Correlator) gatherTruth() {
 		if x == nil {
 			continue
 		}
-		for _, t := range x.tables {
+		for _, t := range x.tables[:len(c.junctions)] {
 			if t, ok := t.(*truthTable); ok {
 				for _, a := range t.endpoints {
 					if len(a.Learned) > 0 {

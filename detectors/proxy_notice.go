@@ -27,7 +27,7 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 				continue
 			}
 			sh.dirty = true
-			if p := sh.profile(st.full - 1); s.cfg.Watch.Suspect(d.Owner) {
+			if p := sh.profile(st.full - 1); s.cfg.Watch.Suspect(d.principal()) {
 				p.Flags |= profileSuspect
 			} else {
 				p.Flags &^= profileSuspect

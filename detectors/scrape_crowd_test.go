@@ -165,7 +165,7 @@ func TestScrapeCrowdRestart(t *testing.T) {
 		if sh == nil {
 			continue
 		}
-		for j, tb := range sh.tables {
+		for j, tb := range sh.tables[:len(x.junctions)] {
 			if _, ok := x.junctions[j].(scrapeCrowd); !ok || tb == nil {
 				continue
 			}

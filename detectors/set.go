@@ -73,6 +73,7 @@ type Set struct {
 	warm      uint64            // see worker.warm
 	truthSeq  uint64            // of the login truth in use
 	places    *pipeline.Places
+	silences  *pipeline.Silences
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -87,6 +88,8 @@ type worker struct {
 	obs   pipeline.Observation
 	sc    scope
 	hot   map[uint16]int // shards with changed cases → how many
+	salt  uint64         // what the key of the principal at hand differs by from it
+	spare families       // that are not asked about the visit at hand
 	arena arena
 	warm  uint64 // keeps what was read ahead from being optimized away
 }
@@ -102,13 +105,14 @@ type placed struct {
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
 func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
-	s := &Set{cfg: cfg, places: pipeline.NewPlaces()}
+	s := &Set{cfg: cfg, places: pipeline.NewPlaces(), silences: pipeline.NewSilences(cfg.Labels, suppressedFamilies)}
 	for name := range cfg.Modes {
 		if !slices.Contains(Names(), name) {
 			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
 		}
 	}
 	for _, e := range catalog() {
+		e.family = familyBit(e.name)
 		s.entries = append(s.entries, e)
 		s.detectors = append(s.detectors, e.new())
 	}
@@ -133,6 +137,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 	}
 	s.truthSeq = 0
 	s.learn()
+	s.silences.Forget()
 	return nil
 }
 
@@ -190,25 +195,21 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
-	give := func(i int, owner uint64, as role) {
-		w := s.workers[pipeline.Shard(owner)%n]
-		w.mine = append(w.mine, visit{int32(i), as, owner})
-	}
 	for i := range batch {
 		r := batch[i].Request
 		if r.PathKey == 0 {
 			r.Seal() // here, before the workers share it
 		}
 		if r.Kind == pipeline.PrincipalIP || r.Address.IsZero() {
-			give(i, r.Owner, asOwner)
+			s.give(i, &batch[i], r.Owner, asOwner)
 			continue
 		}
 		if !s.owns(r) {
-			give(i, r.Address.Owner(), asAddress)
+			s.give(i, &batch[i], r.Address.Owner(), asAddress)
 			continue
 		}
-		give(i, r.Owner, asOwner)
-		give(i, r.Address.Owner(), asLender)
+		s.give(i, &batch[i], r.Owner, asOwner)
+		s.give(i, &batch[i], r.Address.Owner(), asLender)
 	}
 	parallel := n > 1 && len(batch) >= parallelFrom
 	if !parallel {
@@ -332,6 +333,8 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 type visit struct {
 	i     int32
 	as    role
+	aside bool     // a suppression set it aside: owner is the key of that
+	spare families // that are not asked
 	owner uint64
 }
 
@@ -360,6 +363,10 @@ func (w *worker) take(batch []pipeline.Ordered) {
 		}
 		w.warm = sum
 		for _, v := range mine {
+			w.salt, w.spare = 0, v.spare
+			if v.aside {
+				w.salt = asideSalt
+			}
 			w.visit(int(v.i), &batch[v.i], v.owner, v.as)
 		}
 	}
@@ -392,7 +399,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 		if r.Status != 0 {
 			st.hits++
 		}
-		if as != asLender && sampledClient(owner) {
+		if as != asLender && sampledClient(owner^w.salt) {
 			w.glimpse(i, st, r)
 		}
 		return
@@ -402,7 +409,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	}
 	o := &w.obs
 	endpoint := w.v.observe(o, r.Request)
-	o.Owner = owner
+	o.Owner = owner ^ w.salt
 	var p *Profile
 	if st.full == 0 {
 		p = sh.promote(st, &w.arena)
@@ -419,7 +426,7 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	} else {
 		p = sh.profile(st.full - 1)
 	}
-	if day := p.touch(o.Time, o.Agent); day != 0 {
+	if day := p.touch(o.Time, o.Agent); day != 0 && w.salt == 0 {
 		sh.endDay(p, day, w.sc.b)
 	}
 	if as == asLender {
@@ -449,17 +456,17 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 			sc.freshPath = p.seen.add(path, now)
 		}
 	}
-	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 {
+	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 && w.spare&familyAuth == 0 {
 		w.account(sh, p, r, as)
 	}
 	entries, trace := w.set.entries, w.set.cfg.Trace
 	for k, d := range w.set.detectors {
-		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 {
+		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 || w.spare&e.family != 0 {
 			continue
 		}
 		score, counted := d.observe(p, o, sc)
 		if trace != nil {
-			trace(Traced{Detector: entries[k].name, Owner: owner, Request: r, Facts: o, Score: score, Counted: counted})
+			trace(Traced{Detector: entries[k].name, Owner: o.Owner, Request: r, Facts: o, Score: score, Counted: counted})
 		}
 		if counted && score >= dossierAt {
 			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
@@ -481,7 +488,7 @@ func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
 		!w.v.factsOf(r.Request).asset() {
 		return false
 	}
-	if day := p.touch(r.Effective, r.AgentKey); day != 0 {
+	if day := p.touch(r.Effective, r.AgentKey); day != 0 && w.salt == 0 {
 		sh.endDay(p, day, w.sc.b)
 	}
 	if p.Requests < 64 && w.v.declares(r.Request) {
@@ -508,6 +515,7 @@ func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *
 	if d == nil {
 		return
 	}
+	d.Aside = w.salt != 0
 	if s.cfg.Labels != nil && r.Block != nil {
 		d.label(s.cfg.Labels[r.Block.Source])
 	}
@@ -550,7 +558,7 @@ func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *cas
 		Objects: slices.Clone(c.Objects), Truncated: c.Truncated, Supersedes: c.Supersedes,
 		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
 		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
-		Edition: s.hash, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
+		Edition: s.hash, Aside: d.Aside, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
 	}
 	if len(d.Addresses) < maxAddresses {
 		f.AddressesTotal = len(d.Addresses)

@@ -17,9 +17,10 @@ type told struct {
 // listed here: what is not sent, correlate cannot know.
 func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	o := &w.obs
+	who := o.Owner
 	send := func(m pipeline.Meeting, key uint64, kind uint8) {
 		score, _ := p.worstScore()
-		w.told = append(w.told, told{i, pipeline.Signal{Meeting: m, Key: key, Sender: p.Owner, Weight: 256, Kind: kind, Score: score, Request: *r, Facts: *o}})
+		w.told = append(w.told, told{i, pipeline.Signal{Meeting: m, Key: key, Sender: who, Weight: 256, Kind: kind, Aside: w.salt != 0, Spare: w.spare, Score: score, Request: *r, Facts: *o}})
 	}
 	if ownable(r.Request, w.sc.endpoint) && p.ownerContact(o, r.Request, w.sc.freshObject) {
 		send(pipeline.MeetResource, o.Object, 0)
@@ -32,7 +33,7 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	} else if r.Account != "" && r.Verb != pipeline.VerbGet && r.Status >= 200 && r.Status < 400 && sensitive(w.v.logins, r) {
 		send(pipeline.MeetAccount, pipeline.Hash64(r.Account), kindSensitive)
 	}
-	if r.Session != "" && r.Account != "" && r.Owner == p.Owner && r.Kind >= pipeline.PrincipalAccount && !o.Has(pipeline.ObsLogin) {
+	if r.Session != "" && r.Account != "" && r.Owner == who && r.Kind >= pipeline.PrincipalAccount && !o.Has(pipeline.ObsLogin) {
 		if trace := w.set.cfg.Trace; trace != nil {
 			// The next request of a visit would be told of if the first were not there.
 			trace(Traced{Detector: nameTakeover, Owner: accountOwner(r.Account), Request: r, Facts: o, Wide: true})
@@ -61,10 +62,10 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
 	o := &w.obs
 	w.v.observe(o, r.Request)
-	o.Owner = st.owner
+	o.Owner = st.owner ^ w.salt
 	w.sc.freshPath = st.meet(o.Path)
 	if contact(o, &w.sc) {
-		w.told = append(w.told, told{i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: st.owner, Weight: 256, Kind: contactSignal, Request: *r, Facts: *o}})
+		w.told = append(w.told, told{i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: o.Owner, Weight: 256, Kind: contactSignal, Aside: w.salt != 0, Spare: w.spare, Request: *r, Facts: *o}})
 	}
 }
 

@@ -133,3 +133,12 @@ type AlertEnvelope struct {
 	Links   map[string]any `json:"links"`
 	Silence map[string]any `json:"silence"`
 }
+
+// Silent reports whether this revision is kept from sinks, by what its envelope
+// says; id is the suppression that covers it, "" for none, also where it was
+// pierced.
+func (a *Alert) Silent() (id string, silent bool) {
+	id, _ = a.Envelope.Silence["id"].(string)
+	silent, _ = a.Envelope.Silence["silent"].(bool)
+	return id, silent
+}

@@ -76,7 +76,8 @@ type Finding struct {
 	// Shares are what single endpoints add to the score by refusing: what everybody
 	// is refused, a notice takes out again. In order of Since, at most 16.
 	Shares []EndpointShare `json:"shares,omitempty"`
-	Wide   bool            `json:"wide"` // of correlate: beside a finding of detect's with the same detector, not in its place
+	Aside  bool            `json:"aside,omitempty"` // of requests that a suppression set aside; see Silences
+	Wide   bool            `json:"wide"`            // of correlate: beside a finding of detect's with the same detector, not in its place
 }
 
 // Estimate is how many of a campaign's requests were malicious, with a 90 %

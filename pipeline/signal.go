@@ -10,6 +10,8 @@ type Signal struct {
 	Sender  uint64  // owner hash of the principal that sends
 	Weight  uint32  // what it counts, in 1/256; 256 for a plain fact
 	Kind    uint8   // what it says, by Meeting
+	Aside   bool    // of a request that a suppression set aside: it meets its like
+	Spare   uint16  // families of detectors that do not see it, in detect's bits
 	Value   uint64  // what else it says, by Kind
 	Score   Nats    // the sender's highest evidence so far
 	Request Ordered // the request behind it

@@ -162,6 +162,32 @@ type SinkRetry struct {
 	Next     pipeline.Time
 }
 
+// Told is an open alert that a sink was told of.
+type Told struct {
+	Alert   string
+	Group   string        // that it stays in
+	Seq     int64         // the revision told last
+	Next    pipeline.Time // when to tell it again; 0 never
+	Repeats int           // how often it was told again
+}
+
+// SinkGroup is a group of alerts that a sink shows as one thing.
+type SinkGroup struct {
+	Group  string // key
+	Common string // what its alerts have in common, JSON
+	Thread string // where the sink keeps its messages together, "" none
+}
+
+// ToldChange is how far a sink came and what it was told on the way; it is stored
+// as a whole. Over and Closed, which go first, are alerts and groups to be forgotten.
+type ToldChange struct {
+	Cursor int64
+	Over   []string
+	Told   []Told
+	Closed []string
+	Groups []SinkGroup
+}
+
 // Rhythm is how a source usually comes.
 type Rhythm struct {
 	Minutes  int64         // of event time with requests

@@ -1,6 +1,10 @@
 package storage
 
-import "errors"
+import (
+	"errors"
+
+	"weir/pipeline"
+)
 
 // ErrNoAlert is wrapped by the error of a call that names an alert which is not
 // stored, ErrStale by that of a change which is made to an older revision than the
@@ -16,4 +20,6 @@ type Triage struct {
 	ID       string // the alert's
 	Revision int64  // grows by one with each change; 0 before the first
 	Body     []byte // nil before the first
+	// Control goes to the end of the requests log with it; nil none.
+	Control *pipeline.Control
 }

@@ -57,9 +57,14 @@ func auditEntry(e console.AuditEntry) (storage.AuditEntry, error) {
 // recordService writes into the audit that weir starts or stops: what is not
 // audited meanwhile is for that reason.
 func (s *service) recordService(ctx context.Context, action string) error {
+	return s.recordAs(ctx, action, nil, map[string]string{"listen": s.cfg.Console.Listen})
+}
+
+// recordAs writes into the audit what weir itself did.
+func (s *service) recordAs(ctx context.Context, action string, target *console.AuditTarget, after any) error {
 	e, err := auditEntry(console.AuditEntry{
 		Time: timeOf(time.Now()), Action: action, Outcome: "success", Who: serviceWho(),
-		Where: console.AuditWhere{Interface: "service"}, After: map[string]string{"listen": s.cfg.Console.Listen},
+		Where: console.AuditWhere{Interface: "service"}, Target: target, After: after,
 	})
 	if err == nil {
 		err = s.db.AppendAudit(ctx, e)

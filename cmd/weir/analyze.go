@@ -230,7 +230,7 @@ func (a *analysis) run(ctx context.Context, args []string, stdin io.Reader) int 
 			return a.fail(err)
 		}
 	}
-	if a.engine, err = newEngine(a.cfg, edition, a.keys, inputLabels(ins), a.o.workers); err != nil {
+	if a.engine, err = newConfiguredEngine(a.cfg, edition, a.keys, inputLabels(ins), a.o.workers, nil); err != nil {
 		return a.fail(err)
 	}
 	a.latest = map[string]pipeline.Alert{}
@@ -272,7 +272,11 @@ func (a *analysis) learn(ctx context.Context, ins []input, id *pipeline.Identity
 		}
 		from = slices.Concat(learn, ins)
 	}
-	return fit(ctx, from, id, a.o.workers, len(a.cfg.Identity.TrustedProxies) == 0, func(s collector.FileStats) { a.bar.update("learning", s) })
+	skip, err := a.cfg.unlearnedFiles(a.keys, inputLabels(from))
+	if err != nil {
+		return nil, err
+	}
+	return fit(ctx, from, id, a.o.workers, len(a.cfg.Identity.TrustedProxies) == 0, skip, func(s collector.FileStats) { a.bar.update("learning", s) })
 }
 
 // detect reads the inputs in event order and takes them through the engine.

@@ -12,10 +12,10 @@ import (
 
 // clickHouseConfig is store.clickhouse: the store of a fleet.
 type clickHouseConfig struct {
-	Addresses    []string        `yaml:"addresses"` // HOST:PORT of the native protocol
-	Database     string          `yaml:"database"`  // weir when absent
-	User         string          `yaml:"user"`
-	PasswordFile string          `yaml:"password_file"`
+	Addresses    []string         `yaml:"addresses"` // HOST:PORT of the native protocol
+	Database     string           `yaml:"database"`  // weir when absent
+	User         string           `yaml:"user"`
+	PasswordFile string           `yaml:"password_file"`
 	TLS          *clientTLSConfig `yaml:"tls"`
 	// RollupRetention is how long the traffic by minute stays.
 	RollupRetention duration `yaml:"rollup_retention"`

@@ -263,6 +263,9 @@ func (c *config) validate() error {
 		errs = append(errs, c.Store.ClickHouse.validate("store.clickhouse")...)
 	}
 	errs = append(errs, c.Alerts.Validate()...)
+	if _, bad := c.Alerts.Configured(func(m *pipeline.SuppressionMatch) error { return resolveClient(m, c) }); len(bad) > 0 {
+		errs = append(errs, bad...)
+	}
 	if err := c.Console.Validate(); err != nil {
 		errs = append(errs, err)
 	}

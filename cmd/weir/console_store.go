@@ -10,6 +10,7 @@ import (
 	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
+	"weir/storage/sqlite"
 )
 
 // The feeds, tokens and the audit of the embedded store, as the console wants
@@ -121,7 +122,21 @@ func (s consoleStore) Triage(ctx context.Context, id string) (body []byte, revis
 }
 
 func (s consoleStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
-	err := s.db.SaveTriage(ctx, storage.Triage{ID: id, Revision: revision, Body: body}, storage.AuditEntry{Time: at, Body: audit})
+	t := storage.Triage{ID: id, Revision: revision, Body: body}
+	var of struct {
+		Verdict string `json:"verdict"`
+	}
+	if err := json.Unmarshal(body, &of); err != nil {
+		return fmt.Errorf("read triage of %s: %w", id, err)
+	}
+	if of.Verdict != "" {
+		payload, err := json.Marshal(map[string]string{"alert": id, "verdict": of.Verdict})
+		if err != nil {
+			return err
+		}
+		t.Control = &pipeline.Control{Kind: sqlite.VerdictControl, Payload: payload}
+	}
+	err := s.db.SaveTriage(ctx, t, storage.AuditEntry{Time: at, Body: audit})
 	if errors.Is(err, storage.ErrStale) {
 		return fmt.Errorf("%w: %w", console.ErrStale, err)
 	}
@@ -130,4 +145,22 @@ func (s consoleStore) SaveTriage(ctx context.Context, id string, revision int64,
 
 func (s consoleStore) AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error {
 	return s.db.AppendAudit(ctx, storage.AuditEntry{Time: at, Body: body})
+}
+
+func (s consoleStore) Suppressions(ctx context.Context, limit int) ([]console.Suppression, error) {
+	stored, err := s.db.Suppressions(ctx, limit)
+	list := make([]console.Suppression, len(stored))
+	for i := range stored {
+		list[i] = console.Suppression(stored[i])
+	}
+	return list, err
+}
+
+func (s consoleStore) Suppression(ctx context.Context, id string) (console.Suppression, bool, error) {
+	stored, ok, err := s.db.Suppression(ctx, id)
+	return console.Suppression(stored), ok, err
+}
+
+func (s consoleStore) PutSuppression(ctx context.Context, x pipeline.Suppression, at pipeline.Time, audit []byte) error {
+	return s.db.PutSuppression(ctx, x, storage.AuditEntry{Time: at, Body: audit})
 }

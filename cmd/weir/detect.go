@@ -64,6 +64,8 @@ type manifest struct {
 
 	Facts  json.RawMessage `json:"facts,omitempty"`
 	Dedupe bool            `json:"dedupe,omitempty"` // there is a chunk of it
+
+	Suppressions []pipeline.Suppression `json:"suppressions,omitempty"`
 }
 
 // newDetect builds the stage from the last checkpoint, or from the beginning.
@@ -88,7 +90,14 @@ func (s *service) newDetect(ctx context.Context) (*detect, error) {
 			return nil, err
 		}
 	}
-	return d, d.start(pipeline.ShippedEdition())
+	if err := d.start(pipeline.ShippedEdition()); err != nil || !ok {
+		return d, err
+	}
+	list, err := s.db.SuppressionsFrom(ctx, pipeline.TimeOf(time.Now()))
+	for i := range list { // what the log says of them is behind the cursor
+		d.e.suppress(list[i].Suppression)
+	}
+	return d, err
 }
 
 func (d *detect) start(edition *pipeline.Edition) (err error) {
@@ -127,6 +136,9 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 	}
 	if err := d.e.set.Restore(m.Set, chunks); err != nil {
 		return err
+	}
+	for _, s := range m.Suppressions {
+		d.e.suppress(s)
 	}
 	if m.Facts != nil {
 		if err := d.e.setFacts(m.Facts); err != nil {
@@ -266,6 +278,13 @@ func (d *detect) control(c *pipeline.Control) error {
 	switch c.Kind {
 	case controlSources:
 		return d.e.setFacts(c.Payload)
+	case sqlite.SuppressionControl:
+		var s pipeline.Suppression
+		if err := json.Unmarshal(c.Payload, &s); err != nil {
+			return fmt.Errorf("read the suppression at position %d: %w", d.position+1, err)
+		}
+		d.e.suppress(s)
+		return nil
 	case controlEdition:
 	default:
 		return nil
@@ -388,7 +407,7 @@ func (d *detect) write(ctx context.Context) (size int, err error) {
 	}
 	head, err := json.Marshal(manifest{
 		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
-		Facts: e.factsBody, Dedupe: e.dedupe != nil,
+		Facts: e.factsBody, Dedupe: e.dedupe != nil, Suppressions: e.set.Suppressions(),
 	})
 	if err != nil {
 		return size, err
@@ -435,7 +454,11 @@ func (s *service) firstEdition(ctx context.Context, sources []*source) error {
 		return nil
 	}
 	s.log.Info("learning from what the inputs hold")
-	edition, err := fit(ctx, history, s.id, s.workers, len(s.cfg.Identity.TrustedProxies) == 0, nil)
+	skip, err := s.cfg.unlearnedFiles(s.keys, s.labels)
+	if err != nil {
+		return err
+	}
+	edition, err := fit(ctx, history, s.id, s.workers, len(s.cfg.Identity.TrustedProxies) == 0, skip, nil)
 	if err != nil {
 		return err
 	}

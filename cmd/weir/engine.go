@@ -83,8 +83,17 @@ func (e *engine) restoreBook(cfg alerts.Config, data []byte) error {
 		return err
 	}
 	book.Weigh(e.logins)
+	for _, s := range e.set.Suppressions() {
+		book.Suppress(s)
+	}
 	e.book = book
 	return nil
+}
+
+// suppress takes a suppression, or news of one, from here on.
+func (e *engine) suppress(s pipeline.Suppression) {
+	e.set.Suppress(s)
+	e.book.Suppress(s)
 }
 
 // setEdition makes edition the one in force.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/alerts"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -294,6 +295,9 @@ func (c *clientCase) print(out io.Writer, p *replay, why reason) {
 	for i := range c.alerts {
 		a := &c.alerts[i]
 		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
+		if hidden := alerts.Hidden(a); hidden != "" {
+			fmt.Fprintf(out, "    %s\n", hidden)
+		}
 	}
 	if why.code != "alerted" {
 		fmt.Fprintf(out, "Why no alert: %s.\n", printable(why.text))

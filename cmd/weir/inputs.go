@@ -194,7 +194,7 @@ func expectedLines(ins []input) (n int64) {
 }
 
 // fit reads the inputs once and learns an edition from them.
-func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, prefilter bool, progress func(collector.FileStats)) (*pipeline.Edition, error) {
+func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, prefilter bool, skip *unlearned, progress func(collector.FileStats)) (*pipeline.Edition, error) {
 	fitter := detectors.NewFitter()
 	fitter.Expect(expectedLines(ins))
 	var worst pipeline.Time
@@ -224,7 +224,9 @@ func fit(ctx context.Context, ins []input, id *pipeline.Identity, workers int, p
 			folds.fix(b)
 			for i := range b.Requests {
 				d.observe(b.Requests[i].Time)
-				fitter.Add(&b.Requests[i])
+				if !skip.skips(&b.Requests[i], b) {
+					fitter.Add(&b.Requests[i])
+				}
 			}
 			r.Release(b)
 			if progress != nil {

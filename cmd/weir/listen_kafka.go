@@ -23,12 +23,12 @@ import (
 
 // kafkaConfig is collect[].kafka: an existing topic of log lines.
 type kafkaConfig struct {
-	Brokers []string        `yaml:"brokers"`
-	Topic   string          `yaml:"topic"`
-	Group   string          `yaml:"group"` // weir when absent
-	Start   string          `yaml:"start"` // first or last
+	Brokers []string         `yaml:"brokers"`
+	Topic   string           `yaml:"topic"`
+	Group   string           `yaml:"group"` // weir when absent
+	Start   string           `yaml:"start"` // first or last
 	TLS     *clientTLSConfig `yaml:"tls"`
-	SASL    *saslConfig     `yaml:"sasl"`
+	SASL    *saslConfig      `yaml:"sasl"`
 }
 
 // clientTLSConfig is how servers are trusted, and how weir shows itself.

@@ -69,6 +69,10 @@ func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Tim
 		s.log.Warn("cannot read the edition in force; the new one does not follow it", zap.Error(err))
 	}
 	since := newest.Add(-learnWindow)
+	skip, err := s.unlearnedStored(ctx, since, before)
+	if err != nil {
+		return nil, err
+	}
 	disorders := map[uint64]*disorder{}
 	for {
 		records, err := s.db.ReadRecords(ctx, from, detectRecords)
@@ -90,7 +94,7 @@ func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Tim
 			}
 			for i := range r.Block.Requests {
 				d.observe(r.Block.Requests[i].Time)
-				if q := &r.Block.Requests[i]; q.Time >= since {
+				if q := &r.Block.Requests[i]; q.Time >= since && !skip.skips(q, r.Block) {
 					fitter.Add(q)
 				}
 			}

@@ -47,6 +47,7 @@ type replay struct {
 	db *sqlite.DB // nil for files
 
 	workers  int                             // 0: one
+	apart    *suppressionsApart              // of the store: what another configuration suppresses; may be nil
 	again    *pipeline.Reidentify            // what amend does under another configuration; may be nil
 	onBatch  func([]pipeline.Ordered)        // told of every batch before it is detected; may be nil
 	finding  func(*pipeline.Finding, fate)   // told of every finding; may be nil
@@ -111,7 +112,10 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	if f.edition != "" {
 		p.edition, err = pipeline.ReadEdition(f.edition)
 	} else {
-		p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, nil)
+		var skip *unlearned
+		if skip, err = cfg.unlearnedFiles(p.keys, inputLabels(p.ins)); err == nil {
+			p.edition, err = fit(ctx, p.ins, p.id, 1, len(cfg.Identity.TrustedProxies) == 0, skip, nil)
+		}
 	}
 	if err != nil {
 		p.cleanup()
@@ -133,7 +137,7 @@ func (p *replay) run(ctx context.Context, drop map[spot]bool, trace func(detecto
 	if p.db != nil {
 		return p.runStore(ctx, drop, trace, each)
 	}
-	e, err := newTracedEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), max(1, p.workers), trace)
+	e, err := newConfiguredEngine(p.cfg, p.edition, p.keys, inputLabels(p.ins), max(1, p.workers), trace)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +190,11 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 		return nil, err
 	}
 	d.e.onFinding = p.finding
+	if p.apart != nil {
+		for _, s := range p.apart.add {
+			d.e.suppress(s)
+		}
+	}
 	if p.onBatch != nil {
 		d.e.onBatch = p.onBatch
 	}
@@ -202,6 +211,9 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 			return d.e, ctx.Err()
 		}
 		lines := int64(0)
+		if p.apart != nil {
+			records = p.apart.without(records)
+		}
 		for i := range records {
 			if b := records[i].Block; b != nil {
 				without(b, drop)

@@ -168,9 +168,7 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.firstEdition(ctx, sources); err != nil {
 		return err
 	}
-	deliverer, err := alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: s.cfg.Alerts, Store: deliveryStore{s.db}, Version: version, Kafka: produceTo, Log: s.log, Metrics: s.metrics.registry, Heartbeat: s.heartbeat,
-	})
+	deliverer, err := s.newDeliverer(ctx)
 	if err != nil {
 		return err
 	}
@@ -182,6 +180,9 @@ func (s *service) run(ctx context.Context) error {
 
 	detect.await(sources)
 	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
+		return err
+	}
+	if err := s.publishSuppressions(ctx); err != nil {
 		return err
 	}
 

@@ -158,6 +158,9 @@ func (t *tx) putAlert(r *storage.AlertRevision, e encodedAlert) (seq int64, diff
 		VALUES (?1, ?2, NOT EXISTS (SELECT 1 FROM alerts WHERE id = ?1 AND revision > ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`,
 		a.ID, a.Revision, int64(a.Window.First), int64(a.Window.Last), int64(a.Window.DetectedAt), a.Severity, a.Tier, a.Detector,
 		a.Principal.Kind.String(), a.Principal.Value, a.Status, r.Backfill, e.digest, e.body)
+	if err == nil {
+		err = t.noteSilence(a)
+	}
 	return seq, false, err
 }
 

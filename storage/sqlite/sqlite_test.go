@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,6 +221,41 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 	if sync != 2 || vacuum != 2 || journal != "wal" {
 		t.Errorf("synchronous %d, auto_vacuum %d, journal %s; want FULL, INCREMENTAL, wal", sync, vacuum, journal)
+	}
+}
+
+// TestTold: what sinks know of open alerts is stored as a whole, each for itself.
+func TestTold(t *testing.T) {
+	db := openTest(t)
+	ctx := t.Context()
+	save := func(sink string, c storage.ToldChange) {
+		t.Helper()
+		for range 2 { // twice is once
+			if err := db.SaveTold(ctx, sink, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a := storage.Told{Alert: "a", Group: "g", Seq: 3, Next: 5_000_000, Repeats: 1}
+	b := storage.Told{Alert: "b", Group: "g", Seq: 4}
+	g := storage.SinkGroup{Group: "g", Common: `[{"name":"detector","value":"auth.stuffing"}]`, Thread: "1.2"}
+	save("chat", storage.ToldChange{Cursor: 4, Told: []storage.Told{a, b}, Groups: []storage.SinkGroup{g}})
+	save("pager", storage.ToldChange{Cursor: 2, Told: []storage.Told{a}})
+	a.Seq, a.Repeats = 7, 2
+	save("chat", storage.ToldChange{Cursor: 7, Over: []string{"b", "none"}, Told: []storage.Told{a}, Closed: []string{"none"}})
+	db = reopen(t, db)
+	told, err := db.Told(ctx, "chat")
+	groups, err2 := db.SinkGroups(ctx, "chat")
+	seq, known, err3 := db.SinkPosition(ctx, "chat")
+	if err := errors.Join(err, err2, err3); err != nil || !slices.Equal(told, []storage.Told{a}) || !slices.Equal(groups, []storage.SinkGroup{g}) || seq != 7 || !known {
+		t.Errorf("%v %v, at %d %v: %v", told, groups, seq, known, err)
+	}
+	save("chat", storage.ToldChange{Cursor: 8, Over: []string{"a"}, Closed: []string{"g"}})
+	told, err = db.Told(ctx, "chat")
+	groups, err2 = db.SinkGroups(ctx, "chat")
+	others, err3 := db.Told(ctx, "pager")
+	if err := errors.Join(err, err2, err3); err != nil || len(told)+len(groups) > 0 || len(others) != 1 {
+		t.Errorf("%v %v %v: %v", told, groups, others, err)
 	}
 }
 

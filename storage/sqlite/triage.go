@@ -13,7 +13,8 @@ import (
 // revision, else the error is storage.ErrStale; an alert that is not stored is
 // storage.ErrNoAlert.
 func (db *DB) SaveTriage(ctx context.Context, t storage.Triage, by storage.AuditEntry) error {
-	return db.audited(ctx, "store triage", by, func(tx *tx) error {
+	var position int64
+	err := db.audited(ctx, "store triage", by, func(tx *tx) error {
 		var seq, have int64
 		ok, err := tx.row("SELECT seq FROM alerts WHERE id = ? AND latest = 1", []any{t.ID}, &seq)
 		if err == nil && !ok {
@@ -30,8 +31,15 @@ func (db *DB) SaveTriage(ctx context.Context, t storage.Triage, by storage.Audit
 		}
 		_, _, err = tx.exec(`INSERT INTO triage (id, revision, body) VALUES (?, ?, ?)
 			ON CONFLICT DO UPDATE SET revision = excluded.revision, body = excluded.body`, t.ID, t.Revision, nonNil(t.Body))
+		if err == nil && t.Control != nil {
+			position, err = tx.appendControl(*t.Control)
+		}
 		return err
 	})
+	if err == nil && position > 0 {
+		db.advance(position, 0)
+	}
+	return err
 }
 
 // TriageOf returns the triage of an alert, with the revision 0 before the first; ok

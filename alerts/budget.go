@@ -1,0 +1,62 @@
+package alerts
+
+import (
+	"time"
+
+	"weir/pipeline"
+)
+
+// Budget is how many alerts are opened one by one in an hour of event time; 0 is any
+// number. What is over it is told together, by a surge: nothing is left out.
+type Budget struct {
+	// Alerts is for each detector, and as much again for those of it whose success is
+	// confirmed: no flood of tries hides what worked.
+	Alerts int `yaml:"alerts"`
+	// Pages is for high and critical ones of all detectors, counted alike.
+	Pages int `yaml:"pages"`
+}
+
+// maxBudget bounds what may be configured.
+const maxBudget = 1_000_000
+
+// spending is what of the budget of an hour is used up.
+type spending struct {
+	Hour   pipeline.Time  `json:"hour"`
+	Alerts map[string]int `json:"alerts,omitempty"` // by detector, see key
+	Pages  [2]int         `json:"pages"`            // without and with success
+}
+
+// afford reports whether inc, about to be opened, is within the budget, and counts it
+// if so. What others tell of, notices and weir's own health cost nothing.
+func (b *Book) afford(inc *incident) bool {
+	f := &inc.Finding
+	if inc.Parent != "" || f.Level == "campaign" || f.Facts.Notice || isHealth(f.Detector) {
+		return true
+	}
+	if hour := hourOf(b.now); b.spent.Hour != hour || b.spent.Alerts == nil {
+		b.spent = spending{Hour: hour, Alerts: map[string]int{}}
+	}
+	key, worked := f.Detector, 0
+	if inc.Succeeded {
+		key, worked = key+" succeeded", 1
+	}
+	s, most := &b.spent, b.cfg.Budget
+	pages := inc.Tier == tierPage && inc.Severity >= high
+	if most.Alerts > 0 && s.Alerts[key] >= most.Alerts || pages && most.Pages > 0 && s.Pages[worked] >= most.Pages {
+		return false
+	}
+	s.Alerts[key]++
+	if pages {
+		s.Pages[worked]++
+	}
+	return true
+}
+
+func hourOf(t pipeline.Time) pipeline.Time {
+	const hour = pipeline.Time(time.Hour / time.Microsecond)
+	h := t % hour
+	if h < 0 {
+		h += hour
+	}
+	return t - h
+}
