@@ -78,15 +78,8 @@ type Stats struct {
 // NewBook returns an empty book. versions go into every alert; a finding's own
 // edition takes the place of theirs.
 func NewBook(cfg Config, versions pipeline.AlertVersions) *Book {
-	d := DefaultConfig()
-	if cfg.MaxOpen <= 0 {
-		cfg.MaxOpen = d.MaxOpen
-	}
-	if cfg.MaxResolved <= 0 {
-		cfg.MaxResolved = d.MaxResolved
-	}
 	return &Book{
-		cfg: cfg, versions: versions, now: firstTime, forgotten: firstTime,
+		cfg: cfg.bounded(), versions: versions, now: firstTime, forgotten: firstTime,
 		open: map[place]*incident{}, resolved: map[place]*list.Element{}, order: list.New(),
 		actors: map[pipeline.Principal]*actor{}, due: dueHeap(), weak: weakHeap(),
 		silences: pipeline.NewSilences(nil, nil),

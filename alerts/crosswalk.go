@@ -63,9 +63,12 @@ func statusTable() []statusWords {
 }
 
 // statusOf is the status of a: triage has the last word, but an incident that is
-// over is resolved.
+// over is resolved. One that no sink gets and nobody took up is suppressed.
 func statusOf(a *pipeline.Alert) statusWords {
 	word, _ := a.Envelope.Triage["status"].(string)
+	if word == "" && Silent(a) {
+		word = "suppressed"
+	}
 	if a.Status == "resolved" {
 		word = "resolved"
 	}
@@ -103,8 +106,11 @@ func verdictTable() []verdictWords {
 // verdictOf is the verdict that triage gave a; ok is false without one.
 func verdictOf(a *pipeline.Alert) (v verdictWords, ok bool) {
 	word, _ := a.Envelope.Triage["verdict"].(string)
-	if word == "benign" {
+	switch word {
+	case "benign":
 		word = "benign_positive"
+	case "false_positive_logic":
+		word = "false_positive"
 	}
 	for _, w := range verdictTable() {
 		if w.word == word {

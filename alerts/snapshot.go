@@ -162,7 +162,7 @@ func (b *Book) snapshotSurges(s *snapshot) {
 		s.Grouped = append(s.Grouped, m)
 	}
 	slices.SortFunc(s.Grouped, func(x, y *folded) int {
-		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who))
+		return cmp.Or(cmp.Compare(x.Place.Family, y.Place.Family), compareWho(x.Place.Who, y.Place.Who), compareBool(x.Place.Aside, y.Place.Aside))
 	})
 	if b.spent.Alerts != nil {
 		s.Spent = &b.spent
@@ -171,10 +171,10 @@ func (b *Book) snapshotSurges(s *snapshot) {
 
 func (b *Book) restoreSurges(s *snapshot) error {
 	for i, g := range s.Surges {
-		if g == nil || b.surges[g.Detector] != nil || g.Severity < info || g.Severity > critical || g.SaidSeverity < info || g.SaidSeverity > critical {
+		if g == nil || b.surges[g.Key] != nil || g.Severity < info || g.Severity > critical || g.SaidSeverity < info || g.SaidSeverity > critical {
 			return fmt.Errorf("read snapshot of incidents: surge %d is empty, broken or twice there", i)
 		}
-		b.surges[g.Detector] = g
+		b.surges[g.Key] = g
 	}
 	for i, m := range s.Grouped {
 		if m == nil || b.surges[m.Surge] == nil || b.grouped[m.Place] != nil {

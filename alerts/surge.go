@@ -16,7 +16,9 @@ import (
 // the start, and costs a hundred bytes until the surge ends: it may be any number of
 // them that a detector set wrong finds.
 type surge struct {
+	Key          string               `json:"key"` // see surgeKey
 	Detector     string               `json:"detector"`
+	Quiet        bool                 `json:"quiet,omitempty"` // suppressions cover its members
 	ID           string               `json:"id"`
 	Revision     int                  `json:"revision"`
 	Said         int                  `json:"said"` // members at the last revision
@@ -41,7 +43,7 @@ type surge struct {
 
 // folded is a member of a surge.
 type folded struct {
-	Surge     string        `json:"surge"` // its detector
+	Surge     string        `json:"surge"` // its key
 	Place     place         `json:"place"`
 	ID        string        `json:"id"`
 	Revision  int           `json:"revision"`
@@ -61,27 +63,28 @@ const maxGrouped = 1 << 18
 func (s *surge) end() pipeline.Time { return min(s.Last.Add(minQuiet), s.Opened.Add(day)) }
 
 func (s *surge) who() pipeline.Principal {
-	return pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: s.Detector + " over the budget since " + s.Opened.Std().Format(time.RFC3339)}
+	return pipeline.Principal{Kind: pipeline.PrincipalEndpoint, Value: s.Key + " over the budget since " + s.Opened.Std().Format(time.RFC3339)}
 }
 
 // overBudget makes inc, which the budget does not allow, a member of its detector's
 // surge, and tells of it once.
 func (b *Book) overBudget(dst []pipeline.Alert, inc *incident, old *memory) []pipeline.Alert {
 	f := &inc.Finding
-	s := b.surges[f.Detector]
+	key := b.surgeKey(inc)
+	s := b.surges[key]
 	if s == nil {
 		s = &surge{
-			Detector: f.Detector, Opened: b.now, Onset: f.Onset, First: f.First, Last: f.Last, Best: *f, Labels: maps.Clone(f.Labels), Severity: inc.Severity,
+			Key: key, Detector: f.Detector, Quiet: b.covered(inc), Opened: b.now, Onset: f.Onset, First: f.First, Last: f.Last, Best: *f, Labels: maps.Clone(f.Labels), Severity: inc.Severity,
 		}
 		s.ID = idOf("surge", s.who(), s.Opened, "", 0)
-		b.surges[f.Detector] = s
+		b.surges[key] = s
 	}
 	if len(b.grouped) >= maxGrouped {
 		s.Beyond++
 		s.Last = max(s.Last, f.Last)
 		return dst
 	}
-	m := &folded{Surge: s.Detector, Place: inc.Place, ID: inc.ID, Onset: inc.Onset, First: inc.First, Last: inc.Last, Opened: b.now}
+	m := &folded{Surge: s.Key, Place: inc.Place, ID: inc.ID, Onset: inc.Onset, First: inc.First, Last: inc.Last, Opened: b.now}
 	kind := "opened"
 	if old != nil {
 		kind = "reopened"
@@ -190,7 +193,7 @@ func (b *Book) leaveSurge(dst []pipeline.Alert, s *surge, m *folded, inc *incide
 	s.Shown = slices.DeleteFunc(s.Shown, func(x shownMember) bool { return x.Who == f.Who })
 	inc.ID, inc.Revision, inc.Opened = m.ID, m.Revision, m.Opened
 	inc.Onset, inc.First = min(m.Onset, inc.Onset), min(m.First, inc.First)
-	a := b.actor(f.Who)
+	a := b.actor(m.Place.actor())
 	a.Holds++
 	a.Alerts++
 	a.enter(inc.Place, f, true)
@@ -204,12 +207,12 @@ func (b *Book) leaveSurge(dst []pipeline.Alert, s *surge, m *folded, inc *incide
 func (b *Book) endSurge(dst []pipeline.Alert, s *surge) []pipeline.Alert {
 	dst = b.saySurge(dst, s, "resolved", "no more of them since "+clock(s.Last)+"; "+count(int64(s.Members), "alerts"), !s.Sent)
 	for p, m := range b.grouped { // in no order: each stands for itself
-		if m.Surge == s.Detector {
+		if m.Surge == s.Key {
 			b.forgotten = max(b.forgotten, m.Last, m.First)
 			delete(b.grouped, p)
 		}
 	}
-	delete(b.surges, s.Detector)
+	delete(b.surges, s.Key)
 	return dst
 }
 
@@ -261,6 +264,10 @@ func (b *Book) surgeAlert(s *surge, open bool) pipeline.Alert {
 	inc := incident{
 		Place: place{Who: f.Who, Family: family(s.Detector)}, ID: s.ID, Revision: s.Revision, Finding: f, Severity: s.Severity, Tier: tier,
 		Onset: s.Onset, First: s.First, Last: s.Last, Opened: s.Opened, Said: said{Change: s.Change}, Parent: s.ID,
+	}
+	if s.Quiet {
+		inc.Place.Aside, inc.Quiet = true, true
+		b.hushed(&inc)
 	}
 	a := b.alert(&inc, open)
 	a.Ongoing = open

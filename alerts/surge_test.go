@@ -181,3 +181,41 @@ func TestSurgeAcrossHours(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestSuppressedFlood: what a suppression covers is bounded, costs the others nothing
+// of the budget, and no sink gets it, nor the campaign that tells of it.
+func TestSuppressedFlood(t *testing.T) {
+	all := pipeline.Suppression{
+		ID: "s1", Match: pipeline.SuppressionMatch{Detector: "auth.stuffing"}, Starts: noon, Expires: noon.Add(time.Hour), Author: "anna", Reason: "it is set wrong", Created: noon,
+	}
+	cfg := DefaultConfig()
+	cfg.Budget = Budget{Alerts: 5, Pages: 3}
+	b := NewBook(cfg, versions())
+	b.Suppress(all)
+	var said []pipeline.Alert
+	for i := range 300 {
+		f := flooding(i, 300)
+		f.Aside = i%2 == 0
+		said = b.Take(said, f)
+	}
+	for i := range said {
+		if !Silent(&said[i]) {
+			t.Errorf("sent: %s %s", said[i].Principal.Value, said[i].Change.Text)
+		}
+	}
+	if st := b.Stats(); st.Open != 5 || st.Grouped != 295 {
+		t.Errorf("%+v", st)
+	}
+	other := stuffing("203.0.113.9", noon.Add(2*time.Minute), 20, 0)
+	other.Detector = "auth.bruteforce"
+	if got := b.Take(nil, other); len(got) != 1 || got[0].Severity != "high" || Silent(&got[0]) {
+		t.Errorf("%v", brief(got))
+	}
+	// What worked pierces the suppression, as a member of the surge too.
+	f := flooding(299, 300)
+	f.Time, f.Last, f.Facts.Succeeded = noon.Add(3*time.Minute), noon.Add(3*time.Minute), true
+	f.Outcome.Succeeded = new(int64(1))
+	if got := b.Take(nil, f); len(got) != 1 || got[0].Status != "open" || got[0].Severity != "critical" || Silent(&got[0]) {
+		t.Errorf("%v", brief(got))
+	}
+}

@@ -18,9 +18,11 @@ import (
 
 // caller is who asks.
 type caller struct {
+	kind     string // token, user, local
 	id, name string
 	roles    Roles
-	text     string // the token as it was shown; "" for local
+	text     string // the token or the cookie as it was shown; "" for local
+	session  string // of a user: its id
 	address  string
 	shell    *AuditWho // who has the store's file, and no token; nil
 }
@@ -34,15 +36,19 @@ const localID = "local"
 
 func (w *caller) local() bool { return w.text == "" }
 
+// key tells callers apart: a user may have the name that a token has as id.
+func (w *caller) key() string {
+	if w.kind == "user" {
+		return "user " + w.id
+	}
+	return w.id
+}
+
 func (w *caller) who() AuditWho {
 	if w.shell != nil {
 		return *w.shell
 	}
-	kind := "token"
-	if w.local() {
-		kind = "local"
-	}
-	return AuditWho{Kind: kind, ID: w.id, Name: w.name, Roles: w.roles.Names()}
+	return AuditWho{Kind: w.kind, ID: w.id, Name: w.name, Roles: w.roles.Names()}
 }
 
 // handler answers somebody who may ask.
@@ -75,19 +81,25 @@ func (c *console) protect(rt route) http.Handler {
 			c.forbid(w, r, who, rt)
 			return
 		}
+		if who.kind == "user" && !c.fromOurPage(r, who.text) {
+			refuse(w, noCSRF())
+			return
+		}
 		if !c.rates.take(w.Header(), who, time.Now()) {
 			refuse(w, &problem{Status: http.StatusTooManyRequests, Detail: "too many requests with this token; Retry-After says when to go on"})
 			return
 		}
-		c.noteUse(r.Context(), who)
+		if who.kind != "user" || !strings.HasSuffix(rt.path, "/stream") { // a page that is left open is nobody at work
+			c.noteUse(r.Context(), who)
+		}
 		rt.handler(w, r, who)
 	})
 }
 
 func (c *console) forbid(w http.ResponseWriter, r *http.Request, who *caller, rt route) {
-	detail := fmt.Sprintf("this is for the roles %s; the token has %s", strings.Join(rt.roles.Names(), ", "), strings.Join(who.roles.Names(), ", "))
+	detail := fmt.Sprintf("this is for the roles %s; the %s has %s", strings.Join(rt.roles.Names(), ", "), who.kind, strings.Join(who.roles.Names(), ", "))
 	if who.local() {
-		detail = "this is for holders of a token; make one with weir token create"
+		detail = "this is for who signs in, or holds a token; make one with weir user add or weir token create"
 	}
 	c.recordDenial(r.Context(), c.entry(w, r, who, "access", &AuditTarget{Kind: "route", IDs: []string{rt.method + " " + rt.path}}, "none of the roles"))
 	refuse(w, &problem{Status: http.StatusForbidden, Detail: detail})
@@ -105,20 +117,18 @@ func (c *console) entry(w http.ResponseWriter, r *http.Request, who *caller, act
 	}
 }
 
-// authenticate tells who sent r. The error is a *problem for the caller, or the
-// store's.
-func (c *console) authenticate(r *http.Request) (*caller, error) {
+func addressOf(r *http.Request) string {
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return address
+}
+
+// authenticate tells who sent r: by its token, else by its cookie. The error is a
+// *problem for the caller, or the store's.
+func (c *console) authenticate(r *http.Request) (*caller, error) {
+	address := addressOf(r)
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		closed, err := c.closed(r.Context())
-		if err != nil {
-			return nil, err
-		}
-		if closed {
-			return nil, &problem{Status: http.StatusUnauthorized, Detail: "show a token: Authorization: Bearer weir_..."}
-		}
-		return &caller{id: localID, name: localID, roles: localRoles, address: address}, nil
+		return c.withoutToken(r, address)
 	}
 	scheme, text, _ := strings.Cut(header, " ")
 	refused := &problem{Status: http.StatusUnauthorized, Detail: "this token is not valid"}
@@ -144,24 +154,52 @@ func (c *console) authenticate(r *http.Request) (*caller, error) {
 		c.recordDenial(r.Context(), c.stranger(r, address, id, why))
 		return nil, refused
 	}
-	return &caller{id: k.ID, name: k.Name, roles: rolesOf(k.Roles), text: text, address: address}, nil
+	return &caller{kind: "token", id: k.ID, name: k.Name, roles: rolesOf(k.Roles), text: text, address: address}, nil
+}
+
+// withoutToken tells who sent r by its cookie, or because nobody is asked.
+func (c *console) withoutToken(r *http.Request, address string) (*caller, error) {
+	s, why, err := c.session(r)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		return callerOf(s, address), nil
+	}
+	closed, err := c.closed(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !closed:
+		return &caller{kind: "local", id: localID, name: localID, roles: localRoles, address: address}, nil
+	case why == "ended" || why == "unknown":
+		return nil, &problem{Status: http.StatusUnauthorized, Detail: "the session has ended; sign in again"}
+	case why != "":
+		c.recordDenial(r.Context(), c.stranger(r, address, "", why))
+		return nil, &problem{Status: http.StatusUnauthorized, Detail: "this session is not valid; sign in"}
+	}
+	return nil, &problem{Status: http.StatusUnauthorized, Detail: "sign in, or show a token: Authorization: Bearer weir_..."}
 }
 
 // stranger is the entry of a token that was not taken.
 func (c *console) stranger(r *http.Request, address, id, why string) AuditEntry {
 	return AuditEntry{
 		Time: pipeline.TimeOf(time.Now()), Action: "access", Who: AuditWho{Kind: "none", ID: id}, Where: AuditWhere{Interface: "api", Address: address},
-		Target: &AuditTarget{Kind: "route", IDs: []string{r.Method + " " + r.URL.Path}}, Reason: "token: " + why,
+		Target: &AuditTarget{Kind: "route", IDs: []string{r.Method + " " + r.URL.Path}}, Reason: map[bool]string{true: "token: ", false: "session: "}[r.Header.Get("Authorization") != ""] + why,
 	}
 }
 
-// closed tells whether callers need a token: on loopback from the first one that
-// was ever made.
+// closed tells whether callers are asked who they are: on loopback from the first
+// token or user on that was ever made.
 func (c *console) closed(ctx context.Context) (bool, error) {
 	if c.Open || c.shut.Load() {
 		return true, nil
 	}
 	has, err := c.Store.HasTokens(ctx)
+	if err == nil && !has {
+		has, err = c.Store.HasUsers(ctx)
+	}
 	if has {
 		c.shut.Store(true)
 	}
@@ -170,9 +208,13 @@ func (c *console) closed(ctx context.Context) (bool, error) {
 
 // still tells whether who may go on, for answers that last.
 func (c *console) still(ctx context.Context, who *caller) bool {
-	if who.local() {
+	switch who.kind {
+	case "local":
 		closed, err := c.closed(ctx)
 		return err == nil && !closed
+	case "user":
+		s, _, err := c.sessionOf(ctx, who.text)
+		return err == nil && s != nil && rolesOf(s.user.Roles) == who.roles
 	}
 	k, ok, err := c.Store.Token(ctx, who.id)
 	return err == nil && ok && subtle.ConstantTimeCompare(c.Pepper.MAC(who.text), k.MAC) == 1 && k.fit(time.Now()) == ""
@@ -191,20 +233,27 @@ func (c *console) noteUse(ctx context.Context, who *caller) {
 	if who.local() {
 		return
 	}
+	key := who.key() + who.session
 	now := time.Now()
 	c.uses.mu.Lock()
-	due := now.Sub(c.uses.last[who.id]) >= usesEvery
+	due := now.Sub(c.uses.last[key]) >= usesEvery
 	if due {
 		if len(c.uses.last) >= maxCallers {
 			clear(c.uses.last)
 		}
-		c.uses.last[who.id] = now
+		c.uses.last[key] = now
 	}
 	c.uses.mu.Unlock()
 	if !due {
 		return
 	}
-	if err := c.Store.UseToken(ctx, who.id, pipeline.TimeOf(now)); err != nil && ctx.Err() == nil {
-		c.Log.Warn("cannot store the use of a token", zap.String("token", who.id), zap.Error(err))
+	var err error
+	if who.kind == "user" {
+		err = c.Store.UseSession(ctx, who.session, pipeline.TimeOf(now))
+	} else {
+		err = c.Store.UseToken(ctx, who.id, pipeline.TimeOf(now))
+	}
+	if err != nil && ctx.Err() == nil {
+		c.Log.Warn("cannot store the use of a token or session", zap.String("who", who.id), zap.Error(err))
 	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,20 @@ func wantRoles() map[string]string {
 		"GET /api/v1/feed/audit/stream":     "admin auditor",
 		"GET /api/v1/feed/readers":          "engineer feed admin auditor",
 		"GET /api/v1/decisions":             "analyst engineer feed admin",
+		"GET /api/v1/session":               "everybody",
+		"POST /api/v1/session":              "everybody",
+		"DELETE /api/v1/session":            "everybody",
+		"GET /api/v1/session/oidc":          "everybody",
+		"GET /api/v1/session/oidc/callback": "everybody",
+		"POST /api/v1/session/first":        "everybody",
+		"POST /api/v1/session/password":     "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/sessions":              "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/sessions/{id}":      "viewer analyst engineer admin auditor",
+		"GET /api/v1/me":                    "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/users":                 "admin auditor",
+		"POST /api/v1/users":                "admin",
+		"PATCH /api/v1/users/{name}":        "admin",
+		"GET /api/v1/assignees":             "viewer analyst engineer admin",
 		"GET /api/v1/endpoints/limits":      "analyst engineer feed admin",
 		"GET /api/v1/tokens":                "admin",
 		"POST /api/v1/tokens":               "admin",
@@ -79,11 +94,36 @@ func wantRoles() map[string]string {
 	}
 }
 
+// wantAnswers are what routes answer to those who may, where it is not 200: to a
+// token's holder who has no session, to a link that is not out.
+func wantAnswers() map[string]int {
+	return map[string]int{
+		"GET /api/v1/session/oidc": 404, "GET /api/v1/session/oidc/callback": 404, // without a provider
+		"POST /api/v1/session": 401, "DELETE /api/v1/session": 204, "POST /api/v1/session/first": 401, "POST /api/v1/session/password": 403,
+		"DELETE /api/v1/sessions/{id}": 404, "POST /api/v1/users": 201, "POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204,
+	}
+}
+
+// goodBodies are what routes take.
+func goodBodies() map[string]string {
+	return map[string]string{
+		"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
+		"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest,
+		"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
+		"POST /api/v1/session":          `{"user":"nobody","password":"a long enough password"}`,
+		"POST /api/v1/session/first":    `{"token":"x","user":"ada","password":"a long enough password"}`,
+		"POST /api/v1/session/password": `{"old":"x","new":"a long enough password"}`,
+		"POST /api/v1/users":            `{"name":"new","roles":["viewer"],"password":"a long enough password"}`,
+		"PATCH /api/v1/users/{name}":    `{"display":"B"}`,
+	}
+}
+
 // TestRoutesAndRoles asks every route of the OpenAPI document with every role,
 // without a token, and with tokens that do not hold.
 func TestRoutesAndRoles(t *testing.T) {
 	s := &fakeStore{}
 	s.put("a1")
+	s.users = []User{{Name: "bob", Kind: KindLocal, Roles: []string{"viewer"}}}
 	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1", Expires: pipeline.MaxTime}}}
 	o := options(s)
 	h := newHandler(o)
@@ -128,34 +168,28 @@ func TestRoutesAndRoles(t *testing.T) {
 			}
 			ask := func(token string) *httptest.ResponseRecorder {
 				asked++
-				body := map[string]string{
-					"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
-					"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
-					"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest,
-				}[name]
+				body := strings.ReplaceAll(goodBodies()[name], "nobody", fmt.Sprint("nobody", asked)) // each is asked once
 				as := method
 				if strings.HasSuffix(path, "/stream") {
 					as = http.MethodHead
 				}
+				s.forgetUser("new")
 				id := "a1"
 				if strings.HasPrefix(path, "/api/v1/tokens/") {
 					id = spent // one whose end changes nothing
 				}
-				return askAs(h, token, as, strings.ReplaceAll(path, "{id}", id), body)
+				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path), body)
 			}
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)
 				if allowed {
-					code = 200
-					if other, ok := map[string]int{"POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204}[name]; ok {
-						code = other
-					}
+					code = cmp.Or(wantAnswers()[name], 200)
 				}
 				w := ask(token)
 				if w.Code != code {
 					t.Errorf("%s as %s: %d, want %d: %s", name, role, w.Code, code, w.Body)
 				}
-				if code == 403 {
+				if !allowed {
 					wantProblem(t, w, 403, "this is for the roles")
 				}
 			}

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed" // openapi.json
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,6 +89,8 @@ type Store interface {
 	PutSuppression(ctx context.Context, s pipeline.Suppression, at pipeline.Time, audit []byte) error
 	// AppendAudit returns nil when the entry is durable.
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
+
+	AccountStore
 }
 
 // Alert is one revision in the feed.
@@ -133,6 +136,9 @@ type Options struct {
 	Store Store
 	// Waits says what weir waits for, one phrase each; nothing when it is ready.
 	Waits func(context.Context) []string
+	// Notes says what somebody should know of a weir that is ready, one sentence each;
+	// nil says nothing.
+	Notes func() []string
 	// Blindspots returns what cannot be detected, as the JSON text of the answer.
 	Blindspots func() ([]byte, error)
 	// Through is the event time that detection has reached; 0 for none yet.
@@ -150,14 +156,17 @@ type Options struct {
 	// NeverBlock says why an address is not to be blocked, "" when it may be; nil
 	// turns decisions off.
 	NeverBlock func(netip.Prefix) string
+	// Sessions says how long browsers stay signed in.
+	Sessions SessionConfig
+	OIDC     *OIDCConfig // may be nil
 	// Limits returns what clients may be held to, nil before it is known; a nil
 	// func turns that off.
 	Limits func() *Limits
-	// Tuning tries configurations and applies them; nil: this weir does not detect.
-	Tuning Tuning
 	// Resolve makes tokens of the names in a match; its error begins with the member.
 	// Nil: they are tokens.
 	Resolve func(*pipeline.SuppressionMatch) error
+	// Tuning tries configurations and applies them; nil: this weir does not detect.
+	Tuning Tuning
 }
 
 // What an answer may cost.
@@ -170,15 +179,18 @@ const (
 
 type console struct {
 	Options
-	turns   chan struct{} // one element for each answer in the making
-	shut    atomic.Bool   // a token was made: no more answers without one
-	rates   rates
-	uses    uses
-	denials trickle
-	minted  trickle
-	readers readers
-	seals   seals
-	stop    context.Context // ends when the server shuts down
+	turns    chan struct{} // one element for each answer in the making
+	shut     atomic.Bool   // a token or user was made: no more answers without one
+	rates    rates
+	uses     uses
+	denials  trickle
+	minted   trickle
+	readers  readers
+	hashing  chan struct{} // one element for each password at work
+	attempts attempts
+	oidc     *relying
+	seals    seals
+	stop     context.Context // ends when the server shuts down
 }
 
 func newConsole(o Options) *console {
@@ -187,6 +199,10 @@ func newConsole(o Options) *console {
 	c.denials = trickle{most: maxDenials, every: denialsEvery}
 	c.minted = trickle{most: maxMinted, every: mintedEvery}
 	c.uses.last = map[string]time.Time{}
+	c.hashing, c.attempts.list = make(chan struct{}, maxHashing), map[string]*attempt{}
+	if o.OIDC != nil {
+		c.oidc = &relying{OIDCConfig: *o.OIDC}
+	}
 	c.seals = seals{key: o.Pepper.sum("feed cursor", nil)}
 	c.readers = readers{console: c, places: map[readerKey]*place{}, seen: map[string]time.Time{}}
 	return c
@@ -314,6 +330,20 @@ func (c *console) routes() []route {
 		{del, "/api/v1/suppressions/{id}", Analyst | Engineer | Admin, true, c.endSuppression},
 		{post, "/api/v1/suppressions/preview", people, false, c.preview},
 		{post, "/api/v1/reveal", Analyst | Engineer | Admin, true, c.reveal},
+		{get, "/api/v1/session", 0, false, c.showSession},
+		{post, "/api/v1/session", 0, false, c.signIn},
+		{del, "/api/v1/session", 0, false, c.signOut},
+		{get, oidcPath, 0, false, c.startOIDC},
+		{get, oidcCallback, 0, false, c.finishOIDC},
+		{post, "/api/v1/session/first", 0, false, c.first},
+		{post, "/api/v1/session/password", anyRole, true, c.changePassword},
+		{get, "/api/v1/sessions", people | Auditor, false, c.asks(c.sessions)},
+		{del, "/api/v1/sessions/{id}", people | Auditor, true, c.revokeSession},
+		{get, "/api/v1/me", anyRole, false, c.asks(c.me)},
+		{get, "/api/v1/users", Admin | Auditor, false, c.shows(c.users)},
+		{post, "/api/v1/users", Admin, true, c.createUser},
+		{patch, "/api/v1/users/{name}", Admin, true, c.changeUser},
+		{get, "/api/v1/assignees", people, false, c.shows(c.assignees)},
 		{get, "/api/v1/config", Analyst | Engineer | Admin | Auditor, false, c.tuned(c.showConfig)},
 		{post, "/api/v1/config/diff", Analyst | Engineer | Admin, false, c.tuned(c.diffConfig)},
 		{post, "/api/v1/config/apply", Engineer | Admin, true, c.tuned(c.applyConfig)},
@@ -390,6 +420,26 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
 	}
 }
 
+// asks is api for an f that returns what is to be written as JSON and looks at who
+// asks.
+func (c *console) asks(f func(r *http.Request, who *caller) (any, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *caller) {
+		c.api(func(r *http.Request) ([]byte, error) {
+			v, err := f(r, who)
+			if err != nil {
+				return nil, err
+			}
+			body, err := json.Marshal(v)
+			return appendPrintable(nil, append(body, '\n')), err
+		})(w, r, who)
+	}
+}
+
+// shows is asks for what everybody sees who may ask.
+func (c *console) shows(f func(r *http.Request) (any, error)) handler {
+	return c.asks(func(r *http.Request, _ *caller) (any, error) { return f(r) })
+}
+
 // turn waits until one more answer may be made; done must be called.
 func (c *console) turn(ctx context.Context) (done func(), err error) {
 	select {
@@ -400,8 +450,13 @@ func (c *console) turn(ctx context.Context) (done func(), err error) {
 	}
 }
 
+// retryAfter says when to ask again, in whole seconds.
+func retryAfter(w http.ResponseWriter, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int((wait+time.Second-1)/time.Second))))
+}
+
 func (c *console) busy(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "5")
+	retryAfter(w, 5*time.Second)
 	refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("%d other answers are in the making", maxAnswering)})
 }
 
@@ -423,7 +478,13 @@ func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
 	}
-	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	text := "ready\n"
+	if c.Notes != nil {
+		for _, note := range c.Notes() {
+			text += "note: " + note + "\n"
+		}
+	}
+	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
 }
 
 //go:embed openapi.json

@@ -36,6 +36,7 @@ type fakeStore struct {
 	alertsBy AlertFilter   // last asked
 	sought   RequestFilter
 	access
+	accounts
 }
 
 func (s *fakeStore) hold(ctx context.Context) error {
@@ -245,7 +246,7 @@ func TestAnswers(t *testing.T) {
 		switch {
 		case r.noLocal:
 			f("HEAD", path, 403, problems, "")
-		case !strings.HasSuffix(path, "/stream"):
+		case !strings.HasSuffix(path, "/stream") && !strings.HasPrefix(path, oidcPath): // without a provider
 			f("HEAD", path, 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
@@ -297,6 +298,10 @@ func TestReadySaysWhatItWaitsFor(t *testing.T) {
 	h := newHandler(o)
 	if w := ask(h, "GET", "/readyz"); w.Code != 200 {
 		t.Errorf("%d", w.Code)
+	}
+	o.Notes = func() []string { return []string{"look at the log"} }
+	if w := ask(newHandler(o), "GET", "/readyz"); w.Code != 200 || w.Body.String() != "ready\nnote: look at the log\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	waits = []string{"detection, which is 1001 records behind", "the store"}
 	p := wantProblem(t, ask(h, "GET", "/readyz"), 503, "weir waits for detection, which is 1001 records behind; the store")

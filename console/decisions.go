@@ -213,6 +213,9 @@ func (c *console) spare(a *pipeline.Alert) (p netip.Prefix, why string) {
 	if why := c.NeverBlock(p); why != "" {
 		return p, why
 	}
+	if id, _ := a.Silent(); id != "" {
+		return p, "suppression " + id + " covers it"
+	}
 	switch people := a.Context.People; {
 	case a.Tier != "page":
 		return p, "it does not page by itself"

@@ -74,6 +74,9 @@ func TestDecisions(t *testing.T) {
 			a.Context.Agents = []string{"a", "b", "c", "d"}
 		})
 		f(block, func(a *pipeline.Alert) { a.Context.Agents = []string{"a", "b", "c"} })
+		f("spare 203.0.113.7: suppression s1 covers it", func(a *pipeline.Alert) {
+			a.Envelope.Silence = map[string]any{"id": "s1", "pierced": "first success"}
+		})
 		f("spare 203.0.113.7: it does not page by itself", func(a *pipeline.Alert) { a.Tier = "review" })
 		f("spare 192.0.2.1: it is in never_block", func(a *pipeline.Alert) { a.Principal.Value = "192.0.2.1" })
 		f("spare x\ndeny all: it is no address", func(a *pipeline.Alert) { a.Principal.Value = "x\ndeny all" })

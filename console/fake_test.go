@@ -254,22 +254,21 @@ func (s *fakeStore) Triage(_ context.Context, id string) (body []byte, revision 
 	return body, revision, ok, s.err
 }
 
-func (s *fakeStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
-	s.mu.Lock()
-	have := len(s.triages[id])
-	s.mu.Unlock()
-	if revision != int64(have+1) {
-		return fmt.Errorf("%w: at %d", ErrStale, have)
-	}
-	if err := s.AppendAudit(ctx, at, audit); err != nil {
-		return err
-	}
+func (s *fakeStore) SaveTriage(_ context.Context, id string, revision int64, body []byte, _ pipeline.Time, audit []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if have := len(s.triages[id]); revision != int64(have+1) {
+		return fmt.Errorf("%w: at %d", ErrStale, have)
+	}
+	if s.auditErr != nil {
+		return s.auditErr
+	}
 	if s.triages == nil {
 		s.triages = map[string][][]byte{}
 	}
+	s.audit = append(s.audit, audit)
 	s.triages[id] = append(s.triages[id], body)
+	s.more()
 	return nil
 }
 

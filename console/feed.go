@@ -233,11 +233,11 @@ func (c *console) feed(name string) handler {
 
 // openFeed notes who reads, and that the audit is read.
 func (c *console) openFeed(w http.ResponseWriter, r *http.Request, who *caller, f *feedQuery, at position) error {
-	if f.Feed == feedAudit && c.readers.auditDue(who.id, time.Now()) {
+	if f.Feed == feedAudit && c.readers.auditDue(who.key(), time.Now()) {
 		e := c.entry(w, r, who, "audit.read", nil, "")
 		e.Outcome = "success"
 		if err := c.record(r.Context(), e); err != nil {
-			c.readers.auditFailed(who.id)
+			c.readers.auditFailed(who.key())
 			return err
 		}
 	}

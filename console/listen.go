@@ -28,6 +28,8 @@ type Config struct {
 	MetricsListen string     `yaml:"metrics_listen,omitempty"` // HOST:PORT for metrics and health without a token
 
 	Decisions *DecisionsConfig `yaml:"decisions,omitempty"`
+	Sessions  SessionConfig    `yaml:"sessions,omitempty"` // of who signs in
+	OIDC      *OIDCConfig      `yaml:"oidc,omitempty"`     // a provider that vouches for users
 }
 
 // TLSConfig is how the listener shows itself, and whom it trusts.
@@ -38,7 +40,9 @@ type TLSConfig struct {
 }
 
 // DefaultConfig listens on this machine's port 7380.
-func DefaultConfig() Config { return Config{Listen: "127.0.0.1:7380"} }
+func DefaultConfig() Config {
+	return Config{Listen: "127.0.0.1:7380", Sessions: SessionConfig{Duration(defaultIdle), Duration(defaultAbsolute)}}
+}
 
 // Validate returns what is wrong, nil for nothing.
 func (c Config) Validate() error {
@@ -60,6 +64,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("console.decisions.%w", err))
 		}
 	}
+	errs = append(errs, c.Sessions.validate(), c.OIDC.validate())
 	for _, name := range c.Names {
 		if hostOf(name) == "" || strings.ContainsAny(name, ":/ *") {
 			errs = append(errs, fmt.Errorf("console.names: %q is no host name", name))

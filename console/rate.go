@@ -42,13 +42,13 @@ func (l *rates) take(h http.Header, who *caller, now time.Time) bool {
 		quota = rateLocal
 	}
 	l.mu.Lock()
-	w := l.windows[who.id]
+	w := l.windows[who.key()]
 	if w == nil || !now.Before(w.end) {
 		if len(l.windows) >= maxCallers {
 			clear(l.windows)
 		}
 		w = &rateWindowOf{end: now.Add(rateWindow)}
-		l.windows[who.id] = w
+		l.windows[who.key()] = w
 	}
 	ok := w.used < quota
 	if ok {
@@ -75,17 +75,17 @@ func (l *rates) take(h http.Header, who *caller, now time.Time) bool {
 func (l *rates) wait(who *caller) (done func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all >= maxWaiting || l.waiting[who.id] >= maxWaitingEach {
+	if l.all >= maxWaiting || l.waiting[who.key()] >= maxWaitingEach {
 		return nil, false
 	}
 	l.all++
-	l.waiting[who.id]++
+	l.waiting[who.key()]++
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.all--
-		if l.waiting[who.id]--; l.waiting[who.id] == 0 {
-			delete(l.waiting, who.id)
+		if l.waiting[who.key()]--; l.waiting[who.key()] == 0 {
+			delete(l.waiting, who.key())
 		}
 	}, true
 }

@@ -49,8 +49,12 @@ type readers struct {
 	seen    map[string]time.Time // when the audit had that a token reads it
 }
 
-// note remembers that who has everything of feed through seq.
+// note remembers that who has everything of feed through seq. A person who looks
+// is no reader that anybody waits for.
 func (l *readers) note(ctx context.Context, feed string, who *caller, seq int64) {
+	if who.kind == "user" {
+		return
+	}
 	now := time.Now()
 	l.load(ctx)
 	l.mu.Lock()

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,14 +87,6 @@ func (c *console) tuned(f func(w http.ResponseWriter, r *http.Request, who *call
 	}
 }
 
-func answer(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err == nil {
-		write(w, status, "application/json", appendPrintable(nil, append(body, '\n')))
-	}
-	return err
-}
-
 func (c *console) showConfig(w http.ResponseWriter, r *http.Request, _ *caller) error {
 	if err := newQuery(r.URL.RawQuery).err(); err != nil {
 		return err
@@ -104,7 +95,8 @@ func (c *console) showConfig(w http.ResponseWriter, r *http.Request, _ *caller) 
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, now)
+	answer(w, http.StatusOK, now)
+	return nil
 }
 
 // diffConfig answers {"changes":[...]}.
@@ -122,7 +114,8 @@ func (c *console) diffConfig(w http.ResponseWriter, r *http.Request, _ *caller) 
 	if changes == nil {
 		changes = []ConfigChange{}
 	}
-	return answer(w, http.StatusOK, map[string]any{"changes": changes})
+	answer(w, http.StatusOK, map[string]any{"changes": changes})
+	return nil
 }
 
 // applyConfig answers with the configuration and what is left for a restart. The
@@ -153,7 +146,8 @@ func (c *console) applyConfig(w http.ResponseWriter, r *http.Request, who *calle
 		}
 		return err
 	}
-	return answer(w, http.StatusOK, map[string]any{"config": now, "restart": restart})
+	answer(w, http.StatusOK, map[string]any{"config": now, "restart": restart})
+	return nil
 }
 
 // startBacktest answers 202 {"id"}.
@@ -194,7 +188,8 @@ func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *cal
 		return err
 	}
 	w.Header().Set("Location", "/api/v1/backtests/"+id)
-	return answer(w, http.StatusAccepted, map[string]string{"id": id})
+	answer(w, http.StatusAccepted, map[string]string{"id": id})
+	return nil
 }
 
 func (c *console) showBacktest(w http.ResponseWriter, r *http.Request, _ *caller) error {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -110,19 +112,138 @@ func TestServiceTokens(t *testing.T) {
 	}
 }
 
-// TestOpenListenerWantsAToken before it starts.
-func TestOpenListenerWantsAToken(t *testing.T) {
+// TestFirstLink: a start before there is anybody prints the way in, off loopback,
+// too; one after that does not.
+func TestFirstLink(t *testing.T) {
 	s := consoleService(t)
 	s.cfg.Console = console.Config{Listen: "0.0.0.0:0", InsecureHTTP: true}
-	if l, err := s.openSockets(t.Context()); err == nil || !strings.Contains(err.Error(), "weir token create") {
-		t.Errorf("%v, %v", l, err)
+	open := func() string {
+		t.Helper()
+		var said bytes.Buffer
+		s.stderr = &said
+		l, err := s.openSockets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.api.Close()
+		return said.String()
 	}
-	giveToken(t, s, console.Viewer)
-	l, err := s.openSockets(t.Context())
+	first := open()
+	_, secret, ok := strings.Cut(open(), "/first#")
+	if !ok || !strings.Contains(first, "/first#") {
+		t.Fatalf("%s", first)
+	}
+	secret, _, _ = strings.Cut(secret, "\n")
+	_, old, _ := strings.Cut(first, "/first#")
+	old, _, _ = strings.Cut(old, "\n")
+	h := s.newServer().Handler
+	ask := func(token string, want int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"token":%q,"user":"root","password":"correct horse battery"}`, token)
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/session/first", strings.NewReader(body))
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%d, want %d: %s", w.Code, want, w.Body)
+		}
+	}
+	ask(old, 401) // each start has its own
+	ask(secret, 200)
+	ask(secret, 401)
+	if said := open(); said != "" {
+		t.Errorf("%s", said)
+	}
+	stored, err := os.ReadFile(s.cfg.Store.Path)
+	if err != nil || bytes.Contains(stored, []byte(secret)) {
+		t.Errorf("the link is in the store: %v", err)
+	}
+}
+
+// TestUsers: the shell makes a user, who signs in to the weir that runs, and ends
+// what it made.
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log, store := filepath.Join(dir, "access.log"), filepath.Join(dir, "weir.db")
+	if err := os.WriteFile(log, []byte(`198.51.100.7 - - [02/Mar/2026:09:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl"`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemon(t, "run", "--store", store, "--listen", "127.0.0.1:0", log)
+	d.waitReady(t)
+	typed := func(stdin string, want int, args ...string) string {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), append(append([]string{"user"}, args...), "--store", store), strings.NewReader(stdin), &stdout, &stderr)
+		if code != want {
+			t.Errorf("weir user %v: exit %d: %s", args, code, stderr.String())
+		}
+		return stdout.String() + stderr.String()
+	}
+	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = l.api.Close()
+	client := &http.Client{Jar: jar}
+	ask := func(method, path, body string, want int) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, d.url()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != want {
+			t.Errorf("%s %s: %d, want %d: %s", method, path, resp.StatusCode, want, text)
+		}
+	}
+	const password = "correct horse battery"
+	ask("GET", "/api/v1/alerts", "", 200)
+	typed("short\n", exitFailed, "add", "ada", "--role", "analyst")
+	typed(password+"\n", exitFailed, "add", "a da", "--role", "analyst")
+	typed(password+"\n", exitOK, "add", "ada", "--role", "analyst", "--display", "Ada")
+	typed(password+"\n", exitFailed, "add", "ADA", "--role", "analyst")
+	ask("GET", "/api/v1/alerts", "", 401) // from now on it asks
+	signIn := func(password string, want int) {
+		t.Helper()
+		ask("POST", "/api/v1/session", `{"user":"ada","password":"`+password+`"}`, want)
+	}
+	signIn(password, 200)
+	ask("GET", "/api/v1/requests", "", 200)
+	typed("", exitOK, "roles", "ada", "--role", "viewer")
+	ask("GET", "/api/v1/requests", "", 403)
+	typed("staple correct horse\n", exitOK, "passwd", "ada")
+	ask("GET", "/api/v1/alerts", "", 401)
+	signIn(password, 401)
+	signIn("staple correct horse", 200)
+	typed("", exitOK, "disable", "ada")
+	ask("GET", "/api/v1/alerts", "", 401)
+	typed("", exitOK, "enable", "ada")
+	if list := typed("", exitOK, "list"); !strings.Contains(list, "ada") || !strings.Contains(list, "viewer") || strings.Contains(list, "argon2") {
+		t.Errorf("%s", list)
+	}
+	typed(password+"\n", exitOK, "add", "root", "--role", "admin")
+	typed("", exitFailed, "disable", "root")
+	typed("", exitFailed, "disable", "nobody")
+	d.stop(t)
+	shown := string(weir(t, "audit", "show", "--store", store).stdout)
+	for _, want := range []string{`"action":"user.create"`, `"action":"user.change"`, `"action":"user.password"`, `"action":"session.create","outcome":"success"`, `"action":"session.create","outcome":"denied"`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("the audit lacks %s", want)
+		}
+	}
+	if strings.Contains(shown, password) || strings.Contains(shown, "argon2") {
+		t.Error("a password is in the audit")
+	}
+	if checked := weir(t, "audit", "verify", "--store", store); checked.code != exitOK {
+		t.Errorf("exit %d: %s", checked.code, checked.stderr)
+	}
 }
 
 // giveToken makes a token for a service of a test.

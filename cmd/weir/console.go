@@ -23,9 +23,9 @@ func (s *service) newServer() *http.Server { return console.NewServer(s.consoleO
 
 func (s *service) consoleOptions() console.Options {
 	o := console.Options{
-		Store: consoleStore{s.db}, Waits: s.waits, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
+		Store: consoleStore{s.db}, Waits: s.waits, Notes: s.notes, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
-		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(),
+		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(), Sessions: s.cfg.Console.Sessions, OIDC: s.cfg.Console.OIDC,
 		Resolve: func(m *pipeline.SuppressionMatch) error { return resolveMatch(m, s.cfg, s.keys) },
 	}
 	if s.tuning != nil { // a nil *tuning is no nil Tuning
@@ -43,18 +43,10 @@ type listening struct {
 	servers      []*http.Server
 }
 
-// openSockets opens them. Off loopback it wants a token to be there, so that
-// nobody finds a weir that serves no one and wonders.
+// openSockets opens them.
 func (s *service) openSockets(ctx context.Context) (l *listening, err error) {
 	if err := s.cfg.Console.Validate(); err != nil {
 		return nil, err
-	}
-	has, err := s.db.HasTokens(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if s.cfg.Console.Off() && !has {
-		return nil, fmt.Errorf("console.listen %q is open to others and there is no token; make one with weir token create", s.cfg.Console.Listen)
 	}
 	l = &listening{}
 	if s.listen != nil {
@@ -68,11 +60,65 @@ func (s *service) openSockets(ctx context.Context) (l *listening, err error) {
 	if l.metrics, err = s.cfg.Console.OpenMetrics(); err != nil {
 		return nil, errors.Join(err, l.api.Close())
 	}
-	if !has {
-		s.log.Warn("the API asks for no token: everybody on this machine may read it, and nobody may open names; weir token create ends that",
-			zap.String("listen", l.api.Addr().String()))
+	if err := s.firstLink(ctx, l); err != nil {
+		if l.metrics != nil {
+			err = errors.Join(err, l.metrics.Close())
+		}
+		return nil, errors.Join(err, l.api.Close())
 	}
 	return l, nil
+}
+
+// firstLink prints the link by which the first administrator comes in, at a start
+// before there is anybody: neither a user nor a token. It stands on stderr alone:
+// logs go to where others read them.
+func (s *service) firstLink(ctx context.Context, l *listening) error {
+	users, err := s.db.HasUsers(ctx)
+	if err != nil || users {
+		return err
+	}
+	tokens, err := s.db.HasTokens(ctx)
+	if err != nil {
+		return err
+	}
+	if tokens {
+		s.log.Info("nobody signs in to the console yet; weir user add makes a user")
+		return nil
+	}
+	if !s.cfg.Console.Off() {
+		s.log.Warn("the API asks nobody who they are: everybody on this machine may read it, and nobody may open names or change anything; the first user or token ends that",
+			zap.String("listen", l.api.Addr().String()))
+	}
+	text, mac := s.pepper.NewFirst()
+	ends := time.Now().Add(console.FirstEnds)
+	if err := s.db.SaveFirst(ctx, mac, timeOf(ends)); err != nil {
+		return err
+	}
+	if s.stderr != nil {
+		fmt.Fprintf(s.stderr, "\nMake the first administrator, once and until %s:\n\n  %s/first#%s\n\n", ends.Format("15:04"), s.base(l), text)
+	}
+	return nil
+}
+
+// base is where a browser finds the API: by a name where one is configured.
+func (s *service) base(l *listening) string {
+	host, port, err := net.SplitHostPort(l.api.Addr().String())
+	ip := net.ParseIP(host)
+	switch {
+	case err != nil:
+		return s.url(l)
+	case len(s.cfg.Console.Names) > 0:
+		host = s.cfg.Console.Names[0]
+	case ip != nil && ip.IsUnspecified():
+		host = "localhost"
+	}
+	switch {
+	case s.cfg.Console.TLS != nil:
+		return "https://" + net.JoinHostPort(host, port)
+	case s.cfg.Console.InsecureHTTP && len(s.cfg.Console.Names) > 0:
+		return "https://" + host // what stands in front does TLS
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // serve answers until the servers are closed; failed gets what ends it before.

@@ -32,6 +32,7 @@ type detect struct {
 	savedAt   int64
 	blind     *blindLive
 	uncounted bool // consumed since the last commit
+	asked     bool // of a replay: under the configuration it is asked for, not that of the log
 }
 
 const (
@@ -62,6 +63,7 @@ type manifest struct {
 
 	Cross detectors.CorrelatorHead `json:"cross"`
 
+	Config json.RawMessage `json:"config,omitempty"`
 	Facts  json.RawMessage `json:"facts,omitempty"`
 	Dedupe bool            `json:"dedupe,omitempty"` // there is a chunk of it
 
@@ -134,6 +136,11 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 	if err := d.start(edition); err != nil {
 		return err
 	}
+	if m.Config != nil {
+		if err := d.e.setConfig(m.Config); err != nil {
+			return err
+		}
+	}
 	if err := d.e.set.Restore(m.Set, chunks); err != nil {
 		return err
 	}
@@ -163,7 +170,7 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 	}{
 		{chunkMerge, func(b []byte) error { return d.e.merge.Restore(d.codec, b) }},
 		{chunkWatch, d.e.watch.RestoreState},
-		{chunkBook, func(b []byte) error { return d.e.restoreBook(d.s.cfg.Alerts, b) }},
+		{chunkBook, d.e.restoreBook},
 	} {
 		data, err := chunks(part.chunk)
 		if err != nil {
@@ -278,6 +285,11 @@ func (d *detect) control(c *pipeline.Control) error {
 	switch c.Kind {
 	case controlSources:
 		return d.e.setFacts(c.Payload)
+	case controlConfig:
+		if d.asked {
+			return nil
+		}
+		return d.e.setConfig(c.Payload)
 	case sqlite.SuppressionControl:
 		var s pipeline.Suppression
 		if err := json.Unmarshal(c.Payload, &s); err != nil {
@@ -407,7 +419,7 @@ func (d *detect) write(ctx context.Context) (size int, err error) {
 	}
 	head, err := json.Marshal(manifest{
 		Position: d.position, First: int64(e.first), Last: int64(e.last), Requests: e.requests, Set: e.set.Head(), Cross: e.cross.Head(),
-		Facts: e.factsBody, Dedupe: e.dedupe != nil, Suppressions: e.set.Suppressions(),
+		Config: e.configBody, Facts: e.factsBody, Dedupe: e.dedupe != nil, Suppressions: e.set.Suppressions(),
 	})
 	if err != nil {
 		return size, err

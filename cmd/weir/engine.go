@@ -20,6 +20,9 @@ type engine struct {
 	keys  *pipeline.PrivacyKeys
 	// logins are the configured endpoints.
 	logins *pipeline.LoginRules
+	// What the log says of the configuration; nil nothing.
+	configBody []byte
+	bookConfig alerts.Config
 	// What the log says of sources.
 	facts     sourceFacts
 	factsBody []byte
@@ -69,7 +72,7 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	e := &engine{
 		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys, logins: logins,
-		book: alerts.NewBook(cfg.Alerts, versions), versions: versions,
+		book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
 	}
 	e.book.Weigh(logins)
@@ -77,8 +80,8 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 }
 
 // restoreBook takes the open incidents from a checkpoint.
-func (e *engine) restoreBook(cfg alerts.Config, data []byte) error {
-	book, err := alerts.Restore(cfg, e.versions, data)
+func (e *engine) restoreBook(data []byte) error {
+	book, err := alerts.Restore(e.bookConfig, e.versions, data)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
 `
 
 func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	var f replayFlags
+	f := replayFlags{asStored: true}
 	var alert, client, since, until string
 	var events bool
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)

@@ -44,6 +44,7 @@ func commands() []command {
 		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"token", "make, list and revoke API tokens", runToken},
+		{"user", "make, list and change who signs in to the console", runUser},
 		{"audit", "verify or print who did what with weir", runAudit},
 		{"migrate", "bring the schema of ClickHouse up to date", runMigrate},
 		{"check", "validate a configuration, every problem at once", runCheck},

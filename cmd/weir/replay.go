@@ -22,6 +22,8 @@ type replayFlags struct {
 	config  string
 	edition string
 	store   string
+
+	asStored bool // under the configuration that the store's log has, where it has one
 }
 
 func (f *replayFlags) add(fs *flag.FlagSet) {
@@ -39,6 +41,8 @@ type replay struct {
 	cfg  *config
 	keys *pipeline.PrivacyKeys
 	id   *pipeline.Identity
+
+	asStored bool
 
 	ins     []input
 	edition *pipeline.Edition // of files
@@ -81,7 +85,7 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	if err != nil {
 		return nil, err
 	}
-	p := &replay{cfg: cfg, cleanup: func() {}}
+	p := &replay{cfg: cfg, asStored: f.asStored, cleanup: func() {}}
 	keyFile := cfg.Privacy.KeyFile
 	if f.store != "" && keyFile == "" {
 		keyFile = storeKeyFile(f.store)
@@ -182,7 +186,7 @@ func without(b *pipeline.Block, drop map[spot]bool) {
 // runStore detects what the store holds under the editions in its log, as the
 // service did.
 func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(detectors.Traced), each func(*pipeline.Alert)) (*engine, error) {
-	d := &detect{s: &service{cfg: p.cfg, keys: p.keys, id: p.id, labels: p.cfg.sourceLabels(), workers: max(1, p.workers), trace: trace}, codec: pipeline.NewCodec()}
+	d := &detect{asked: !p.asStored, s: &service{cfg: p.cfg, keys: p.keys, id: p.id, labels: p.cfg.sourceLabels(), workers: max(1, p.workers), trace: trace}, codec: pipeline.NewCodec()}
 	if err := d.start(pipeline.ShippedEdition()); err != nil {
 		return nil, err
 	}

@@ -34,7 +34,8 @@ everything it keeps in one file. INPUTs are added to the configuration's.
 
 What an input holds at the first start is read as history: weir learns from it,
 and what it finds there is stored but not sent anywhere. Stop it with Ctrl-C or
-SIGTERM; it goes on where it stopped, also after a crash.
+SIGTERM; it goes on where it stopped, also after a crash. SIGHUP, or a change of the
+configuration file, reloads detectors' modes, endpoints' weights, sinks and routes.
 
   curl http://127.0.0.1:7380/api/v1/alerts
 
@@ -66,25 +67,35 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	if done {
 		return code
 	}
-	cfg, err := loadConfig(path)
+	load := func() (*config, error) {
+		cfg, err := loadConfig(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range inputs {
+			src := how
+			src.File = name
+			cfg.Collect = append(cfg.Collect, src)
+		}
+		if store != "" {
+			cfg.Store.Path = store
+		}
+		if listen != "" {
+			cfg.Console.Listen = listen
+		}
+		return cfg, nil
+	}
+	hup, ignore := hangups()
+	defer ignore()
+	sum := fileSum(path)
+	cfg, err := load()
 	if err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
 		return exitFailed
 	}
-	for _, name := range inputs {
-		src := how
-		src.File = name
-		cfg.Collect = append(cfg.Collect, src)
-	}
 	if len(cfg.Collect) == 0 {
 		fmt.Fprintln(stderr, "weir run: nothing to read; give a log file, or a configuration with collect (weir run --help)")
 		return exitUsage
-	}
-	if store != "" {
-		cfg.Store.Path = store
-	}
-	if listen != "" {
-		cfg.Console.Listen = listen
 	}
 	limitService()
 	text, err := readSmall(path)
@@ -92,7 +103,9 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
 		return exitFailed
 	}
-	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin}
+	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
+	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum}
+	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
@@ -112,6 +125,7 @@ type service struct {
 	edition string
 	workers int
 	stdin   io.Reader
+	stderr  io.Writer // for what is no business of the log's; may be nil
 
 	db       *sqlite.DB
 	keys     *pipeline.PrivacyKeys
@@ -126,6 +140,8 @@ type service struct {
 	limits   atomic.Pointer[console.Limits] // nil before they are known
 	blind    atomic.Pointer[blindLive]
 	listen   func() (net.Listener, error) // for the console; nil as configured
+	reloads  *reloader                    // nil is never
+	hup      <-chan os.Signal
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -182,6 +198,13 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
 		return err
 	}
+	configBody, err := s.publishConfig(ctx, s.cfg, detect.e.configBody)
+	if err != nil {
+		return err
+	}
+	if s.reloads != nil {
+		s.reloads.deliverer, s.reloads.body = deliverer, configBody
+	}
 	if err := s.publishSuppressions(ctx); err != nil {
 		return err
 	}
@@ -194,6 +217,9 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
+	if s.reloads != nil {
+		late.Go(func() { s.reloads.run(failed, s.hup) })
+	}
 	if s.never != nil {
 		late.Go(func() { s.keepLimits(lateCtx) })
 	}
@@ -332,6 +358,8 @@ type metrics struct {
 	lost     *prometheus.GaugeVec
 	packets  *packetMetrics
 	blind    *prometheus.GaugeVec
+	reloads  *prometheus.CounterVec
+	reloadOK prometheus.Gauge
 }
 
 func newMetrics(s *service) *metrics {
@@ -351,11 +379,12 @@ func newMetrics(s *service) *metrics {
 		blind:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
+	m.reloads, m.reloadOK = reloadMetrics()
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets, m.reloads, m.reloadOK,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),

@@ -11,6 +11,7 @@ import (
 // status is what the stages tell the outside of themselves.
 type status struct {
 	doing       atomic.Pointer[string] // what start or stop is at; nil in between
+	reload      atomic.Pointer[reloadStatus]
 	started     atomic.Int64
 	appended    atomic.Int64
 	detected    atomic.Int64

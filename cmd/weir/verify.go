@@ -40,7 +40,7 @@ Exit: 0 all are as recomputed; 1 one is not; 2 usage.
 const maxVerified = 256 << 20
 
 func runVerify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	var f replayFlags
+	f := replayFlags{asStored: true}
 	fs := flag.NewFlagSet("verify", flag.ContinueOnError)
 	f.add(fs)
 	rest, code, done := parseFlags(fs, verifyHelp, args, stdout, stderr)

@@ -144,7 +144,7 @@ function Frame() {
           </Link>
         ))}
       </nav>
-      <main id="main" tabIndex={-1}>
+      <main id="main" tabIndex={0}>
         <Suspense fallback={<Loading />}>{pageOf(path, may)}</Suspense>
       </main>
     </div>

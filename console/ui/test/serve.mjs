@@ -1,50 +1,85 @@
-// Starts a real weir on the sample log with a store of its own, for the tests.
+// Starts a real weir on made-up traffic, with a store of its own.
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = new URL("../../../", import.meta.url).pathname;
+const weir = process.env.WEIR ?? join(root, "bin/weir");
 
-/** serve resolves to { base, token(role), stop, printed, dir } once weir is ready. */
-export async function serve({ weir = join(root, "bin/weir"), logs = [join(root, "cmd/weir/testdata/sample.log.gz")], config = "", token = null } = {}) {
-  const dir = mkdtempSync(join(tmpdir(), "weir-ui-"));
-  const store = join(dir, "weir.db");
-  const args = ["run", "--store", store, "--listen", "127.0.0.1:0"];
-  if (config) {
-    writeFileSync(join(dir, "weir.yaml"), config);
-    args.push("-c", join(dir, "weir.yaml"));
-  }
-  const child = spawn(weir, [...args, ...logs], { cwd: dir, stdio: ["ignore", "pipe", "pipe"] });
-  let printed = "";
+/** traffic is a day of a shop with attacks in it, the same every time. */
+export function traffic() {
+  const dir = mkdtempSync(join(tmpdir(), "weir-ui-log-"));
+  process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
+  const log = join(dir, "access.log");
+  execFileSync(weir, ["simulate", "--quiet", "--seed", "3", "--out", log, "--labels", join(dir, "labels.ndjson")]);
+  return log;
+}
+
+async function start(args, dir, take) {
+  const child = spawn(weir, args, { cwd: dir, stdio: ["ignore", "pipe", "pipe"] });
   const base = await new Promise((done, fail) => {
-    const timer = setTimeout(() => fail(new Error("weir did not start:\n" + printed)), 60_000);
-    const take = (chunk) => {
+    let printed = "";
+    const timer = setTimeout(() => fail(new Error("weir did not start:\n" + printed)), 120_000);
+    const read = (chunk) => {
       printed += chunk;
+      take(String(chunk));
       const m = /weir is running.*"http": "([^"]+)"/.exec(printed);
       if (m) {
         clearTimeout(timer);
         done(m[1]);
       }
     };
-    child.stdout.on("data", take);
-    child.stderr.on("data", take);
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
     child.on("exit", (code) => fail(new Error(`weir ended with ${code}:\n${printed}`)));
   });
+  const stop = () =>
+    new Promise((done) => {
+      child.removeAllListeners("exit");
+      child.on("exit", done);
+      child.kill("SIGTERM");
+    });
+  return { base, stop };
+}
+
+/** settled waits until alerts stop coming. */
+async function settled(base) {
+  let before = -1;
+  for (let i = 0; i < 120; i++) {
+    const page = await (await fetch(`${base}/api/v1/alerts?limit=1000`)).json();
+    const now = page.data?.length ?? 0;
+    if (now > 0 && now === before && (await fetch(`${base}/readyz`)).ok) return;
+    before = now;
+    await new Promise((r) => setTimeout(r, 1000));
+  }
+  throw new Error("weir found nothing");
+}
+
+/** serve resolves once weir has looked through logs; fill may add to its store before it serves. */
+export async function serve({ logs, fill = null }) {
+  const dir = mkdtempSync(join(tmpdir(), "weir-ui-"));
+  const store = join(dir, "weir.db");
+  const config = join(dir, "weir.yaml");
+  writeFileSync(config, `collect:\n${logs.map((l) => `  - file: ${l}\n`).join("")}`);
+  const args = ["run", "-c", config, "--store", store, "--listen", "127.0.0.1:0"];
+  let printed = "";
+  const take = (text) => (printed += text);
+  let running = await start(args, dir, take);
+  await settled(running.base);
+  if (fill) {
+    await running.stop();
+    fill(store);
+    printed = "";
+    running = await start(args, dir, take);
+  }
   return {
-    base,
-    dir,
-    store,
+    base: running.base,
     printed: () => printed,
-    cli: (...a) => execFileSync(weir, a, { cwd: dir, encoding: "utf8" }),
-    stop: () =>
-      new Promise((done) => {
-        child.removeAllListeners("exit");
-        child.on("exit", () => {
-          rmSync(dir, { recursive: true, force: true });
-          done();
-        });
-        child.kill("SIGTERM");
-      }),
+    user: (name, password, role) => execFileSync(weir, ["user", "add", "--store", store, name, "--role", role], { cwd: dir, input: password + "\n" }),
+    stop: async () => {
+      await running.stop();
+      if (existsSync(dir)) rmSync(dir, { recursive: true, force: true });
+    },
   };
 }

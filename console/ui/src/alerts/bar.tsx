@@ -17,7 +17,7 @@ interface Choice {
 
 /** Pick is a menu of values; the button says what is chosen. */
 function Pick({ label, choices, chosen, onChange, multiple = false, nothing }: { label: string; choices: Choice[]; chosen: string[]; onChange: (v: string[]) => void; multiple?: boolean; nothing: string }) {
-  const text = chosen.length === 0 ? nothing : chosen.map((c) => choices.find((x) => x.id === c)?.text ?? c).join(", ");
+  const text = chosen.length === 0 ? nothing : chosen.length === choices.length && multiple ? "any" : chosen.map((c) => choices.find((x) => x.id === c)?.text ?? c).join(", ");
   return (
     <MenuTrigger>
       <Button className={chosen.length ? "pick set" : "pick"}>
@@ -68,6 +68,12 @@ export const detectorNames = [
 
 /** shownAsChips are filters that other pages link to, or that are typed. */
 const shownAsChips = ["principal", "address", "endpoint", "campaign", "tag", "verdict", "label", "tier", "status", "until", "backfill", "suppressed"];
+
+function chipText(name: string, value: string): string {
+  if (name === "suppressed" && value === "any") return "also suppressed ones";
+  if (name === "verdict") return `verdict: ${verdicts.find((v) => v.id === value)?.short ?? value}`;
+  return `${name}: ${value}`;
+}
 
 export function FilterBar() {
   const search = useSearch();
@@ -164,7 +170,7 @@ export function FilterBar() {
         <div className="chips">
           {chips.map((name) => (
             <Button key={name} className="chip" aria-label={`Remove the filter ${name} ${q.get(name)}`} onPress={() => setQuery({ [name]: null })}>
-              {name}: {name === "verdict" ? (verdicts.find((v) => v.id === q.get(name))?.short ?? q.get(name)) : q.get(name)} ×
+              {chipText(name, q.get(name) ?? "")} ×
             </Button>
           ))}
           {filtered && (

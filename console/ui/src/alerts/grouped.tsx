@@ -12,7 +12,7 @@ import { Failure, Loading, SeverityMark, statusText, Time, TriageMark } from "..
 import { Icon } from "../ui/icons";
 import { useActions } from "./actions";
 import { apiQuery } from "./filters";
-import { successText } from "./row";
+import { successClass, successText } from "./row";
 
 export function AlertLines({ rows }: { rows: Row[] }) {
   return (
@@ -21,7 +21,7 @@ export function AlertLines({ rows }: { rows: Row[] }) {
         <li key={r.id}>
           <SeverityMark of={r.severity} />
           <Link to={`/alerts/${r.id}`}>{r.title}</Link>
-          <span className={r.succeeded ? "worked" : "muted"}>{successText(r)}</span>
+          <span className={successClass(r) || "muted"}>{successText(r)}</span>
           <span className="muted">
             <Time at={r.last} relative />
           </span>

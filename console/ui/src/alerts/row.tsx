@@ -12,6 +12,12 @@ export function successText(r: { succeeded: number | null; detector: string }): 
   return `${integer(r.succeeded)} succeeded`;
 }
 
+/** successClass marks a success where it is bad news: a page that was served is none. */
+export function successClass(r: { succeeded: number | null; severity: string }): string {
+  if (r.succeeded === null) return "unknown";
+  return r.succeeded > 0 && (r.severity === "high" || r.severity === "critical") ? "worked" : "";
+}
+
 export function sizeText(r: Row): string {
   const parts = [plural(r.requests, "request")];
   if (r.accounts) parts.unshift(plural(r.accounts, "account"));
@@ -86,7 +92,7 @@ export const ListRow = memo(function ListRow({ row, index, top, height, cursor, 
         </div>
       </div>
       <div role="gridcell" className="c-outcome">
-        <span className={row.succeeded ? "worked" : row.succeeded === null ? "unknown" : ""}>{successText(row)}</span>
+        <span className={successClass(row)}>{successText(row)}</span>
         <div className="second">{sizeText(row)}</div>
       </div>
       <div role="gridcell" className="c-time">

@@ -30,7 +30,8 @@ export function useMe() {
     queryKey: ["me"],
     queryFn: async ({ signal }): Promise<Me> => {
       try {
-        return await ask<Me>("/api/v1/me", { signal });
+        const me = await ask<Me>("/api/v1/me", { signal });
+        return me.kind === "local" ? { ...me, name: "" } : me; // nobody
       } catch (e) {
         if (isMissing(e)) return { kind: "local", id: "local", name: "", roles: [], may: ["alerts", "requests", "detectors", "system"] };
         throw e;

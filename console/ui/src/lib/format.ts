@@ -46,7 +46,12 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "2-digit" });
 
 export const clockOf = (time: string) => clock.format(new Date(time));
-export const dayOf = (time: string) => day.format(new Date(time));
+const dayOfYear = new Intl.DateTimeFormat(undefined, { month: "short", day: "2-digit" });
+/** dayOf leaves this year's number out. */
+export function dayOf(time: string): string {
+  const d = new Date(time);
+  return (d.getFullYear() === new Date().getFullYear() ? dayOfYear : day).format(d);
+}
 export const utcOf = (time: string) => new Date(time).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC").replace(/Z$/, " UTC");
 
 /** odds writes how often harmless traffic would look like this by chance. */

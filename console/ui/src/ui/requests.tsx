@@ -11,7 +11,7 @@ function statusClass(n: number | null): string {
 
 export function RequestTable({ rows, label }: { rows: Shown[]; label: string }) {
   return (
-    <div className="table-box" tabIndex={0} role="region" aria-label={label}>
+    <div className="table-box" tabIndex={0} role="region" aria-label={`${label}, as a table`}>
       <table className="requests">
         <thead>
           <tr>
