@@ -32,6 +32,7 @@ type reloader struct {
 	body      []byte                  // of the control record in force
 	file      string                  // what was read last, see fileSum
 	changing  string                  // what was seen and not read yet
+	asks      chan chan reloadStatus  // of the console: reload now, and say what came of it
 }
 
 // fileSum tells one content of the file from another; "" while it cannot be read.
@@ -54,6 +55,13 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
 		case <-hup:
 			r.changing = ""
 			r.reload(ctx, "SIGHUP")
+		case answer := <-r.asks:
+			r.changing = ""
+			r.reload(ctx, "it was applied over the API")
+			if st := r.s.status.reload.Load(); st != nil {
+				answer <- *st
+			}
+			close(answer)
 		case <-tick.C:
 			if r.changed() {
 				r.reload(ctx, "the file changed")
@@ -93,6 +101,9 @@ func (r *reloader) reload(ctx context.Context, why string) {
 	}
 	s.metrics.reloads.WithLabelValues("ok").Inc()
 	s.metrics.reloadOK.Set(1)
+	if s.tuning != nil {
+		s.tuning.reloaded(r.cfg.hash(), sum)
+	}
 	s.log.Info("configuration reloaded", zap.String("because", why), zap.String("config", r.cfg.hash()))
 	if len(waits) > 0 {
 		s.log.Warn("some of the new configuration takes a restart of weir; the rest is in force", zap.Strings("waits", waits))
@@ -115,8 +126,10 @@ func (r *reloader) apply(ctx context.Context) (waits []string, err error) {
 		if err := r.s.recordNames(ctx, r.cfg.Alerts.Sinks, now.Alerts.Sinks); err != nil {
 			return err
 		}
-		body, err = r.s.publishConfig(ctx, now, r.body)
-		return err
+		if body, err = r.s.publishConfig(ctx, now, r.body); err != nil {
+			return err
+		}
+		return r.s.publishSuppressions(ctx, now)
 	})
 	if err != nil {
 		return nil, err

@@ -104,7 +104,7 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return exitFailed
 	}
 	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
-	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum}
+	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum, asks: make(chan chan reloadStatus)}
 	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {
@@ -205,7 +205,7 @@ func (s *service) run(ctx context.Context) error {
 	if s.reloads != nil {
 		s.reloads.deliverer, s.reloads.body = deliverer, configBody
 	}
-	if err := s.publishSuppressions(ctx); err != nil {
+	if err := s.publishSuppressions(ctx, s.cfg); err != nil {
 		return err
 	}
 

@@ -78,10 +78,10 @@ func newConfiguredEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.
 	return e, err
 }
 
-// publishSuppressions puts what changed about the suppressions of the configuration
+// publishSuppressions puts what changed about the suppressions of a configuration
 // at the end of the log: those that are new, and the end of those that are gone.
-func (s *service) publishSuppressions(ctx context.Context) error {
-	want, err := s.cfg.configured(s.keys)
+func (s *service) publishSuppressions(ctx context.Context, c *config) error {
+	want, err := c.configured(s.keys)
 	if err != nil {
 		return err
 	}

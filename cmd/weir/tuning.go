@@ -35,7 +35,10 @@ type tuning struct {
 
 	mu      sync.Mutex
 	running string // the configuration in force, as the file had it
+	hash    string // of it, as alerts carry it
 	jobs    []*backtestJob
+
+	applying sync.Mutex // one at a time
 }
 
 // keptJobs is how many backtests are remembered.
@@ -47,7 +50,7 @@ const apiListed = 1000
 // newTuning returns what tunes s, which was started with the file at path; stop ends
 // what it runs.
 func newTuning(stop context.Context, s *service) *tuning {
-	return &tuning{s: s, stop: stop, running: string(s.text)}
+	return &tuning{s: s, stop: stop, running: string(s.text), hash: s.cfg.hash()}
 }
 
 func hashOfText(text string) string {
@@ -61,6 +64,17 @@ func (t *tuning) text() string {
 	return t.running
 }
 
+// reloaded says that what the file held with that sum is in force.
+func (t *tuning) reloaded(hash, sum string) {
+	text, err := os.ReadFile(t.s.path)
+	if err != nil || fmt.Sprintf("%x", sha256.Sum256(text)) != sum {
+		return // it is another already, and is read again soon
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running, t.hash = string(text), hash
+}
+
 // Config returns the running configuration, without secrets.
 func (t *tuning) Config() (console.RunningConfig, error) {
 	text := t.text()
@@ -68,12 +82,18 @@ func (t *tuning) Config() (console.RunningConfig, error) {
 	if err != nil {
 		return console.RunningConfig{}, &console.ConfigError{Status: http.StatusUnprocessableEntity, Text: err.Error()}
 	}
-	c := console.RunningConfig{YAML: shown, Hash: hashOfText(text), Path: t.s.path, Config: t.s.cfg.hash()}
+	c := console.RunningConfig{YAML: shown, Hash: hashOfText(text), Path: t.s.path, Config: t.configHash()}
 	if t.s.path != "" {
 		now, err := os.ReadFile(t.s.path)
 		c.Changed = err != nil || string(now) != text
 	}
 	return c, nil
+}
+
+func (t *tuning) configHash() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.hash
 }
 
 // Diff returns what differs between the running configuration and text.
@@ -135,8 +155,11 @@ func tryable(changes []console.ConfigChange) error {
 	return nil
 }
 
-// Apply writes text over the configuration's file, after a copy of what it was.
-func (t *tuning) Apply(_ context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
+// Apply writes text over the configuration's file, after a copy of what it was, and
+// has it reloaded. One that cannot be put into force is taken back.
+func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
+	t.applying.Lock()
+	defer t.applying.Unlock()
 	full, err := t.whole(text)
 	if err != nil {
 		return now, "", err
@@ -151,7 +174,7 @@ func (t *tuning) Apply(_ context.Context, text, hash string, audit func([]consol
 		return now, "", refusedConfig(errors.New("weir was started without -c: there is no file to write"))
 	case hash != "" && hash != hashOfText(running):
 		return now, "", &console.ConfigError{Status: http.StatusConflict, Text: "somebody else applied a configuration meanwhile; read it again"}
-	case len(changes) == 0 && full == running:
+	case full == running:
 		return now, "", refusedConfig(errors.New("it is the running configuration: there is nothing to apply"))
 	}
 	if disk, err := os.ReadFile(t.s.path); err != nil || string(disk) != running {
@@ -160,39 +183,60 @@ func (t *tuning) Apply(_ context.Context, text, hash string, audit func([]consol
 	if err := audit(changes, hashOfText(running), hashOfText(full)); err != nil {
 		return now, "", err
 	}
-	if err := replaceFile(t.s.path, full); err != nil {
-		return now, "", err
+	if err := replaceFile(t.s.path, full, true); err != nil {
+		return now, "", refusedConfig(err)
 	}
-	return t.reload(full)
+	if restart, err = t.reload(ctx); err != nil {
+		return now, "", errors.Join(err, replaceFile(t.s.path, running, false))
+	}
+	now, err = t.Config()
+	return now, restart, err
 }
 
-// reload makes the file's new text the one in force.
-func (t *tuning) reload(full string) (console.RunningConfig, string, error) {
-	_ = full
-	now, err := t.Config()
-	return now, "the file is written; weir reads it at its next start", err
+// reload asks for the file to be read; waits is what takes a restart.
+func (t *tuning) reload(ctx context.Context) (waits string, err error) {
+	if t.s.reloads == nil {
+		return "weir, which reads the file at its next start", nil
+	}
+	answer := make(chan reloadStatus, 1)
+	select {
+	case t.s.reloads.asks <- answer:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-t.stop.Done():
+		return "", errors.New("weir is stopping")
+	}
+	st, ok := <-answer
+	switch {
+	case !ok:
+		return "", errors.New("weir is stopping")
+	case st.err != "":
+		return "", refusedConfig(errors.New("it cannot be put into force, and the old one stays: " + st.err))
+	}
+	return strings.Join(st.waits, ", "), nil
 }
 
-// replaceFile writes text to path in one step, and what was there to path.bak.
-func replaceFile(path, text string) error {
+// replaceFile writes text to path in one step, and before that what was there to
+// path.bak, if it is to be kept.
+func replaceFile(path, text string, keep bool) error {
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		path = resolved
+	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	if resolved, err := filepath.EvalSymlinks(path); err == nil {
-		path = resolved
-	}
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{{path + ".bak", old}, {path, []byte(text)}} {
-		if err := writeWhole(f.path, f.data, st.Mode().Perm()); err != nil {
-			return fmt.Errorf("write configuration: %w", err)
+	if keep {
+		old, err := os.ReadFile(path)
+		if err == nil {
+			err = writeWhole(path+".bak", old, st.Mode().Perm())
 		}
+		if err != nil {
+			return fmt.Errorf("keep the configuration that was: %w", err)
+		}
+	}
+	if err := writeWhole(path, []byte(text), st.Mode().Perm()); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
 	}
 	return nil
 }

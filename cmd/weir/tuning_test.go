@@ -127,7 +127,14 @@ func TestTuningOverTheAPI(t *testing.T) {
 	}
 
 	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": "sha256:other"}, 409)
-	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": now.Hash, "backtest": id}, 200)
+	applied := decoded[struct {
+		Config  console.RunningConfig
+		Restart string
+	}](t, c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": now.Hash, "backtest": id}, 200))
+	if applied.Restart != "" || applied.Config.YAML != next || applied.Config.Changed || applied.Config.Config == now.Config || !strings.Contains(d.log.String(), "configuration reloaded") {
+		t.Errorf("applied: %+v", applied)
+	}
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next}, 422)
 	written, err := os.ReadFile(config)
 	if err != nil || string(written) != strings.Replace(next, "'<secret 1>'", fmt.Sprintf("%q", hook), 1) {
 		t.Errorf("the file is %q (%v)", written, err)
@@ -138,6 +145,15 @@ func TestTuningOverTheAPI(t *testing.T) {
 	if st, err := os.Stat(config); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v (%v)", st.Mode(), err)
 	}
+	// One that reads well and cannot be put into force is taken back.
+	bad := strings.Replace(next, key, filepath.Join(dir, "gone.key"), 1)
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": bad}, 422)
+	if again, err := os.ReadFile(config); err != nil || string(again) != string(written) {
+		t.Errorf("the file is %q (%v)", again, err)
+	}
+	// What is changed by hand is not overwritten unseen.
+	writeFile(t, dir, "weir.yaml", append(written, "# by hand\n"...))
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": now.YAML}, 409)
 	audit := string(c.do("GET", "/api/v1/feed/audit", nil, 200))
 	if !strings.Contains(audit, `"action":"config.apply"`) || !strings.Contains(audit, "detect.probe.path.mode") || !strings.Contains(audit, id) || strings.Contains(audit, "verysecret") {
 		t.Errorf("the audit has %s", audit)
