@@ -84,6 +84,7 @@ func wantRoles() map[string]string {
 		"POST /api/v1/suppressions":         "analyst engineer admin",
 		"GET /api/v1/suppressions/{id}":     "viewer analyst engineer admin auditor",
 		"DELETE /api/v1/suppressions/{id}":  "analyst engineer admin",
+		"GET /api/v1/shadow":                "viewer analyst engineer admin",
 		"POST /api/v1/suppressions/preview": "viewer analyst engineer admin",
 		"GET /api/v1/config":                "analyst engineer admin auditor",
 		"POST /api/v1/config/diff":          "analyst engineer admin",

@@ -48,6 +48,10 @@ type Store interface {
 	// during the call only.
 	Requests(ctx context.Context, f RequestFilter, fn func(r *pipeline.Request, source string) bool) error
 
+	// ShadowCases returns the cases of detectors in shadow mode that f selects, the
+	// newest first.
+	ShadowCases(ctx context.Context, f ShadowFilter) ([]ShadowCase, error)
+
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
 	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
@@ -312,6 +316,7 @@ func (c *console) routes() []route {
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
 		{patch, "/api/v1/alerts/{id}", Analyst | Engineer | Admin, true, c.triage},
+		{get, "/api/v1/shadow", people, false, c.api(c.shadow)},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
 		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
 		{get, "/api/v1/feed/alerts", people | Feed, false, c.feed(feedAlerts)},
