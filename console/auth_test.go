@@ -46,52 +46,60 @@ const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"th
 // routes is a change here.
 func wantRoles() map[string]string {
 	return map[string]string{
-		"GET /api/v1/alerts":                "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}":           "viewer analyst engineer admin",
-		"PATCH /api/v1/alerts/{id}":         "analyst engineer admin",
-		"GET /api/v1/requests":              "analyst engineer admin",
-		"GET /api/v1/blindspots":            "viewer analyst engineer admin auditor",
-		"GET /api/v1/feed/alerts":           "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/alerts/stream":    "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/audit":            "admin auditor",
-		"GET /api/v1/feed/audit/stream":     "admin auditor",
-		"GET /api/v1/feed/readers":          "engineer feed admin auditor",
-		"GET /api/v1/decisions":             "analyst engineer feed admin",
-		"GET /api/v1/session":               "everybody",
-		"POST /api/v1/session":              "everybody",
-		"DELETE /api/v1/session":            "everybody",
-		"GET /api/v1/session/oidc":          "everybody",
-		"GET /api/v1/session/oidc/callback": "everybody",
-		"POST /api/v1/session/first":        "everybody",
-		"POST /api/v1/session/password":     "viewer analyst engineer feed admin auditor",
-		"GET /api/v1/sessions":              "viewer analyst engineer admin auditor",
-		"DELETE /api/v1/sessions/{id}":      "viewer analyst engineer admin auditor",
-		"GET /api/v1/me":                    "viewer analyst engineer feed admin auditor",
-		"GET /api/v1/users":                 "admin auditor",
-		"POST /api/v1/users":                "admin",
-		"PATCH /api/v1/users/{name}":        "admin",
-		"GET /api/v1/assignees":             "viewer analyst engineer admin",
-		"GET /api/v1/endpoints/limits":      "analyst engineer feed admin",
-		"GET /api/v1/tokens":                "admin",
-		"POST /api/v1/tokens":               "admin",
-		"DELETE /api/v1/tokens/{id}":        "admin",
-		"POST /api/v1/reveal":               "analyst engineer admin",
-		"GET /api/v1/openapi.json":          "viewer analyst engineer feed admin auditor",
-		"GET /metrics":                      "viewer analyst engineer feed admin",
-		"GET /healthz":                      "everybody",
-		"GET /readyz":                       "everybody",
-		"GET /api/v1/suppressions":          "viewer analyst engineer admin auditor",
-		"POST /api/v1/suppressions":         "analyst engineer admin",
-		"GET /api/v1/suppressions/{id}":     "viewer analyst engineer admin auditor",
-		"DELETE /api/v1/suppressions/{id}":  "analyst engineer admin",
-		"GET /api/v1/shadow":                "viewer analyst engineer admin",
-		"POST /api/v1/suppressions/preview": "viewer analyst engineer admin",
-		"GET /api/v1/config":                "analyst engineer admin auditor",
-		"POST /api/v1/config/diff":          "analyst engineer admin",
-		"POST /api/v1/config/apply":         "engineer admin",
-		"POST /api/v1/backtests":            "analyst engineer admin",
-		"GET /api/v1/backtests/{id}":        "analyst engineer admin",
-		"DELETE /api/v1/backtests/{id}":     "analyst engineer admin",
+		"GET /api/v1/alerts":                 "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}":            "viewer analyst engineer admin",
+		"GET /api/v1/alerts/groups":          "viewer analyst engineer admin",
+		"GET /api/v1/alerts/stream":          "viewer analyst engineer admin",
+		"POST /api/v1/alerts/bulk":           "analyst engineer admin",
+		"GET /api/v1/alerts/{id}/revisions":  "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/requests":   "analyst engineer admin",
+		"GET /api/v1/alerts/{id}/deliveries": "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/audit":      "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/related":    "viewer analyst engineer admin",
+		"PATCH /api/v1/alerts/{id}":          "analyst engineer admin",
+		"GET /api/v1/requests":               "analyst engineer admin",
+		"GET /api/v1/blindspots":             "viewer analyst engineer admin auditor",
+		"GET /api/v1/feed/alerts":            "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/alerts/stream":     "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/audit":             "admin auditor",
+		"GET /api/v1/feed/audit/stream":      "admin auditor",
+		"GET /api/v1/feed/readers":           "engineer feed admin auditor",
+		"GET /api/v1/decisions":              "analyst engineer feed admin",
+		"GET /api/v1/session":                "everybody",
+		"POST /api/v1/session":               "everybody",
+		"DELETE /api/v1/session":             "everybody",
+		"GET /api/v1/session/oidc":           "everybody",
+		"GET /api/v1/session/oidc/callback":  "everybody",
+		"POST /api/v1/session/first":         "everybody",
+		"POST /api/v1/session/password":      "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/sessions":               "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/sessions/{id}":       "viewer analyst engineer admin auditor",
+		"GET /api/v1/me":                     "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/users":                  "admin auditor",
+		"POST /api/v1/users":                 "admin",
+		"PATCH /api/v1/users/{name}":         "admin",
+		"GET /api/v1/assignees":              "viewer analyst engineer admin",
+		"GET /api/v1/endpoints/limits":       "analyst engineer feed admin",
+		"GET /api/v1/tokens":                 "admin",
+		"POST /api/v1/tokens":                "admin",
+		"DELETE /api/v1/tokens/{id}":         "admin",
+		"POST /api/v1/reveal":                "analyst engineer admin",
+		"GET /api/v1/openapi.json":           "viewer analyst engineer feed admin auditor",
+		"GET /metrics":                       "viewer analyst engineer feed admin",
+		"GET /healthz":                       "everybody",
+		"GET /readyz":                        "everybody",
+		"GET /api/v1/suppressions":           "viewer analyst engineer admin auditor",
+		"POST /api/v1/suppressions":          "analyst engineer admin",
+		"GET /api/v1/suppressions/{id}":      "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/suppressions/{id}":   "analyst engineer admin",
+		"GET /api/v1/shadow":                 "viewer analyst engineer admin",
+		"POST /api/v1/suppressions/preview":  "viewer analyst engineer admin",
+		"GET /api/v1/config":                 "analyst engineer admin auditor",
+		"POST /api/v1/config/diff":           "analyst engineer admin",
+		"POST /api/v1/config/apply":          "engineer admin",
+		"POST /api/v1/backtests":             "analyst engineer admin",
+		"GET /api/v1/backtests/{id}":         "analyst engineer admin",
+		"DELETE /api/v1/backtests/{id}":      "analyst engineer admin",
 	}
 }
 
@@ -105,12 +113,18 @@ func wantAnswers() map[string]int {
 	}
 }
 
+// goodQueries are what routes need in their query.
+func goodQueries() map[string]string {
+	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector"}
+}
+
 // goodBodies are what routes take.
 func goodBodies() map[string]string {
 	return map[string]string{
 		"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
 		"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest,
 		"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
+		"POST /api/v1/alerts/bulk":      `{"ids":["a1"],"change":{"assignee":"ada"}}`,
 		"POST /api/v1/session":          `{"user":"nobody","password":"a long enough password"}`,
 		"POST /api/v1/session/first":    `{"token":"x","user":"ada","password":"a long enough password"}`,
 		"POST /api/v1/session/password": `{"old":"x","new":"a long enough password"}`,
@@ -179,7 +193,7 @@ func TestRoutesAndRoles(t *testing.T) {
 				if strings.HasPrefix(path, "/api/v1/tokens/") {
 					id = spent // one whose end changes nothing
 				}
-				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path), body)
+				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path)+goodQueries()[name], body)
 			}
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)

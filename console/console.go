@@ -78,12 +78,6 @@ type Store interface {
 	// or neither. Revoking one that is not stored is ErrNoToken.
 	CreateToken(ctx context.Context, k Token, at pipeline.Time, audit []byte) error
 	RevokeToken(ctx context.Context, id string, at pipeline.Time, audit []byte) error
-	// Triage returns what people made of an alert, and the revision of that: nil
-	// and 0 before anybody did. ok is false for an alert that is not stored.
-	Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error)
-	// SaveTriage stores revision and its entry in the audit, both or neither. The
-	// error wraps ErrStale when the stored revision is not the one before.
-	SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error
 	// Suppressions lists up to limit of them, what was made last first, also those
 	// that ended; Suppression returns one by its id.
 	Suppressions(ctx context.Context, limit int) ([]Suppression, error)
@@ -95,6 +89,7 @@ type Store interface {
 	AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error
 
 	AccountStore
+	DeskStore
 }
 
 // Alert is one revision in the feed.
@@ -163,6 +158,8 @@ type Options struct {
 	// Sessions says how long browsers stay signed in.
 	Sessions SessionConfig
 	OIDC     *OIDCConfig // may be nil
+	// Deliveries says how far each sink has come with an alert; nil: there are none.
+	Deliveries func(ctx context.Context, a *Found) ([]Delivery, error)
 	// Limits returns what clients may be held to, nil before it is known; a nil
 	// func turns that off.
 	Limits func() *Limits
@@ -314,7 +311,15 @@ func (c *console) routes() []route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
-		{get, "/api/v1/alerts/{id}", people, false, c.api(c.alert)},
+		{get, "/api/v1/alerts/groups", people, false, c.shows(c.groups)},
+		{get, "/api/v1/alerts/stream", people, false, c.changes},
+		{post, bulkPath, Analyst | Engineer | Admin, true, c.bulk},
+		{get, "/api/v1/alerts/{id}", people, false, c.alertWithTag},
+		{get, "/api/v1/alerts/{id}/revisions", people, false, c.shows(c.revisions)},
+		{get, "/api/v1/alerts/{id}/requests", Analyst | Engineer | Admin, false, c.shows(c.alertRequests)},
+		{get, "/api/v1/alerts/{id}/deliveries", people, false, c.shows(c.deliveries)},
+		{get, "/api/v1/alerts/{id}/audit", people, false, c.shows(c.auditOf)},
+		{get, "/api/v1/alerts/{id}/related", people, false, c.shows(c.related)},
 		{patch, "/api/v1/alerts/{id}", Analyst | Engineer | Admin, true, c.triage},
 		{get, "/api/v1/shadow", people, false, c.api(c.shadow)},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},

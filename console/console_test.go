@@ -33,7 +33,7 @@ type fakeStore struct {
 	err      error
 	wait     chan struct{} // not nil: answers come when it is closed
 	holding  int           // answers that wait
-	alertsBy AlertFilter   // last asked
+	alertsBy AlertQuery    // last asked
 	sought   RequestFilter
 	access
 	accounts
@@ -81,7 +81,6 @@ func (s *fakeStore) Alerts(ctx context.Context, f AlertFilter) (list []Alert, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.alertsBy = f
 	seen := map[string]bool{}
 	for i := len(s.feed) - 1; i >= 0 && len(list) < f.Limit; i-- {
 		seq, id := int64(i+1), s.feed[i].ID
@@ -470,7 +469,7 @@ func TestPaging(t *testing.T) {
 
 func TestEmptyPage(t *testing.T) {
 	h := newHandler(options(&fakeStore{}))
-	if got, want := ask(h, "GET", "/api/v1/alerts").Body.String(), "{\"data\":[\n],\"more\":false,\"before\":null,\"after\":null}\n"; got != want {
+	if got, want := ask(h, "GET", "/api/v1/alerts").Body.String(), "{\"data\":[\n],\"more\":false,\"before\":null,\"after\":null,\"next\":null,\"total\":null}\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

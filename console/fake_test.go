@@ -21,6 +21,7 @@ type access struct {
 	removed  int64 // of the feed of alerts
 	moved    chan struct{}
 	triages  map[string][][]byte // by alert; the revision is how many there are
+	changed  []TriageChange
 
 	suppressions []Suppression
 }
@@ -239,36 +240,6 @@ func (s *fakeStore) AppendAudit(_ context.Context, _ pipeline.Time, body []byte)
 		return errors.New("the entry is no JSON")
 	}
 	s.audit = append(s.audit, body)
-	s.more()
-	return nil
-}
-
-func (s *fakeStore) Triage(_ context.Context, id string) (body []byte, revision int64, ok bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if list := s.triages[id]; len(list) > 0 {
-		body, revision = list[len(list)-1], int64(len(list))
-	}
-	for i := range s.feed {
-		ok = ok || s.feed[i].ID == id
-	}
-	return body, revision, ok, s.err
-}
-
-func (s *fakeStore) SaveTriage(_ context.Context, id string, revision int64, body []byte, _ pipeline.Time, audit []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if have := len(s.triages[id]); revision != int64(have+1) {
-		return fmt.Errorf("%w: at %d", ErrStale, have)
-	}
-	if s.auditErr != nil {
-		return s.auditErr
-	}
-	if s.triages == nil {
-		s.triages = map[string][][]byte{}
-	}
-	s.audit = append(s.audit, audit)
-	s.triages[id] = append(s.triages[id], body)
 	s.more()
 	return nil
 }

@@ -12,30 +12,6 @@ import (
 	"weir/pipeline"
 )
 
-// alerts answers {"data":[...],"more":BOOL,"before":SEQ,"after":SEQ}. Pages are
-// by place in the feed: going on with before, nobody sees an alert twice. One
-// that changes meanwhile moves in front of the first page; the first page's
-// after finds it.
-func (c *console) alerts(r *http.Request) ([]byte, error) {
-	f, err := newQuery(r.URL.RawQuery).alertFilter()
-	if err != nil {
-		return nil, err
-	}
-	limit := f.Limit
-	f.Limit++ // to know whether there are more
-	list, err := c.Store.Alerts(r.Context(), f)
-	if err != nil {
-		return nil, err
-	}
-	shown := min(len(list), limit)
-	out, n := appendAlerts([]byte(`{"data":[`), list[:shown])
-	before, after := "null", "null"
-	if n > 0 {
-		before, after = strconv.FormatInt(list[n-1].Seq, 10), strconv.FormatInt(list[0].Seq, 10)
-	}
-	return fmt.Appendf(out, "\n],\"more\":%t,\"before\":%s,\"after\":%s}\n", len(list) > n, before, after), nil
-}
-
 // alert answers {"data":[...],"more":BOOL,"proposed_suppression"}: all revisions, the
 // first one first, and the smallest suppression that would have covered it.
 func (c *console) alert(r *http.Request) ([]byte, error) {

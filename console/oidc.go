@@ -41,11 +41,11 @@ type OIDCConfig struct {
 }
 
 const (
-	oidcPath     = "/api/v1/session/oidc"
-	oidcCallback = oidcPath + "/callback"
-	oidcWithin   = 10 * time.Second // for each request to the provider
-	oidcFlow     = 10 * time.Minute // from the way to the provider to the way back
-	maxGroups    = 2000
+	oidcPath       = "/api/v1/session/oidc"
+	oidcCallback   = oidcPath + "/callback"
+	oidcWithin     = 10 * time.Second // for each request to the provider
+	oidcFlow       = 10 * time.Minute // from the way to the provider to the way back
+	maxClaimGroups = 2000
 )
 
 func (o *OIDCConfig) validate() error {
@@ -358,7 +358,7 @@ func (p *relying) read(issuer, subject string, said map[string]any) (who claims)
 	case string:
 		who.groups = []string{list}
 	case []any:
-		for _, g := range list[:min(len(list), maxGroups)] {
+		for _, g := range list[:min(len(list), maxClaimGroups)] {
 			if s, ok := g.(string); ok && s != "*" {
 				who.groups = append(who.groups, s)
 			}

@@ -21,6 +21,9 @@ type problem struct {
 	WaitsFor  []string `json:"waits_for,omitempty"` // of /readyz
 
 	OldestCursor string `json:"oldest_cursor,omitempty"` // of a feed, 410
+
+	Triage *triageRow `json:"triage,omitempty"` // of an alert that somebody else changed, 409
+	Count  *int64     `json:"count,omitempty"`  // that a filter selects now, 409
 }
 
 func (p *problem) Error() string { return p.Detail }

@@ -217,23 +217,6 @@ const (
 // maxSeq is beyond any place in the feed and exact in every JSON reader.
 const maxSeq = 1 << 53
 
-func (q *query) alertFilter() (f AlertFilter, err error) {
-	f.Since, f.Until = q.window()
-	f.Severity = q.words("severity", "info", "low", "medium", "high", "critical")
-	f.Detector = q.one("detector", "a detector's name, like auth.bruteforce")
-	if f.Detector != "" && !isDetector(f.Detector) {
-		q.bad("detector", f.Detector, "a detector's name, like auth.bruteforce")
-	}
-	f.Principal = q.principal("principal")
-	if status := q.words("status", "open", "resolved"); len(status) == 1 { // both are no choice
-		f.Status = status[0]
-	}
-	f.Limit = int(q.number("limit", alertsLimit, 1, maxAlerts))
-	f.BeforeSeq = q.number("before", 0, 1, maxSeq)
-	f.AfterSeq = q.number("after", 0, 1, maxSeq)
-	return f, q.err()
-}
-
 func (q *query) requestFilter() (f RequestFilter, err error) {
 	f.Since, f.Until = q.window()
 	f.Principal = q.principal("principal")

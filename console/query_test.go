@@ -1,9 +1,11 @@
 package console
 
 import (
+	stdcmp "cmp"
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +95,19 @@ func TestBadParameters(t *testing.T) {
 	f("/api/v1/alerts", "detector=Auth.Bruteforce", "a detector's name")
 	f("/api/v1/alerts", "detector=auth.bruteforce%27--", "a detector's name")
 	f("/api/v1/alerts", "detector=a."+strings.Repeat("x", 64), "a detector's name")
+	f("/api/v1/alerts", "sort=oldest", "newest, severity or score")
+	f("/api/v1/alerts", "view=x", "row or full")
+	f("/api/v1/alerts", "tag=a,,b", "tags")
+	f("/api/v1/alerts", "label=x", "name=value")
+	f("/api/v1/alerts", "address=x", "an IP address")
+	f("/api/v1/alerts", "endpoint=POST", "METHOD TEMPLATE")
+	f("/api/v1/alerts", "q=-", "words with letters or digits")
+	f("/api/v1/alerts", "q="+strings.Repeat("x", 201), "words with letters or digits")
+	f("/api/v1/alerts", "suppressed=yes", "true or false")
+	f("/api/v1/alerts", "triage=open", "new, in_progress, closed")
+	f("/api/v1/alerts", "cursor=x", "cursor: not one of this list")
+	f("/api/v1/alerts/groups", "by=x", "one of detector")
+	f("/api/v1/alerts/groups", "limit=501", "from 1 to 500")
 	f("/api/v1/alerts", "before=0", "from 1 to")
 	f("/api/v1/alerts", "before=9007199254740993", "from 1 to")
 	f("/api/v1/alerts", "after=-1", "from 1 to")
@@ -114,12 +129,13 @@ func TestParameters(t *testing.T) {
 	ip := func(value string) pipeline.Principal {
 		return pipeline.Principal{Kind: pipeline.PrincipalIP, Value: value}
 	}
-	alerts := func(query string, want AlertFilter) {
+	alerts := func(query string, want AlertQuery) {
 		t.Helper()
 		if want.Limit == 0 {
 			want.Limit = alertsLimit
 		}
 		want.Limit++ // the store is asked for one more than is shown
+		want.Sort, want.Full = stdcmp.Or(want.Sort, sortNewest), !want.Full
 		if w := ask(h, "GET", "/api/v1/alerts?"+query); w.Code != 200 {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
 		}
@@ -140,18 +156,27 @@ func TestParameters(t *testing.T) {
 			t.Errorf("%s: %s", query, d)
 		}
 	}
-	alerts("", AlertFilter{})
-	alerts("limit=1000", AlertFilter{Limit: 1000})
-	alerts("severity=high,critical&severity=low,high", AlertFilter{Severity: []string{"high", "critical", "low"}})
-	alerts("status=open", AlertFilter{Status: "open"})
-	alerts("status=open,resolved", AlertFilter{})
-	alerts("detector=health.source_silent&before=12&after=3", AlertFilter{Detector: "health.source_silent", BeforeSeq: 12, AfterSeq: 3})
-	alerts("since=2026-01-01T01:00:00%2B01:00&until=2026-01-01T00:00:00.000001Z", AlertFilter{Since: 1767225600e6, Until: 1767225600e6 + 1})
-	alerts("principal=ip:203.0.113.7", AlertFilter{Principal: ip("203.0.113.7")})
-	alerts("principal=ip:::ffff:203.0.113.7", AlertFilter{Principal: ip("203.0.113.7")})
-	alerts("principal=ip:2001:DB8:0:1::5", AlertFilter{Principal: ip("2001:db8:0:1::/64")})
-	alerts("principal=ip:2001:db8:0:1::/64", AlertFilter{Principal: ip("2001:db8:0:1::/64")})
-	alerts("principal=account:u_a:b", AlertFilter{Principal: pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: "u_a:b"}})
+	alerts("", AlertQuery{})
+	alerts("limit=1000", AlertQuery{Limit: 1000})
+	alerts("severity=high,critical&severity=low,high", AlertQuery{Severity: []string{"high", "critical", "low"}})
+	alerts("status=open", AlertQuery{Status: []string{"open"}})
+	alerts("status=open,resolved", AlertQuery{Status: []string{"open", "resolved"}})
+	alerts("detector=health.source_silent&before=12&after=3", AlertQuery{Detector: []string{"health.source_silent"}, BeforeSeq: 12, AfterSeq: 3})
+	alerts("since=2026-01-01T01:00:00%2B01:00&until=2026-01-01T00:00:00.000001Z", AlertQuery{Since: 1767225600e6, Until: 1767225600e6 + 1})
+	alerts("principal=ip:203.0.113.7", AlertQuery{Principal: ip("203.0.113.7")})
+	alerts("principal=ip:::ffff:203.0.113.7", AlertQuery{Principal: ip("203.0.113.7")})
+	alerts("principal=ip:2001:DB8:0:1::5", AlertQuery{Principal: ip("2001:db8:0:1::/64")})
+	alerts("principal=ip:2001:db8:0:1::/64", AlertQuery{Principal: ip("2001:db8:0:1::/64")})
+	alerts("principal=account:u_a:b", AlertQuery{Principal: pipeline.Principal{Kind: pipeline.PrincipalAccount, Value: "u_a:b"}})
+	alerts("triage=new,closed&assignee=-&verdict=duplicate&tag=a,b&tier=page&suppressed=true&backfill=false", AlertQuery{
+		Triage: []string{"new", "closed"}, Assignee: "-", Verdict: []string{"duplicate"}, Tags: []string{"a", "b"}, Tier: []string{"page"}, Suppressed: new(true), Backfill: new(false),
+	})
+	alerts("label=service=shop&label=env=a=b&campaign=c1&endpoint=POST%20/login&address=::ffff:203.0.113.7&q=two%20-%20words", AlertQuery{
+		Labels: map[string]string{"service": "shop", "env": "a=b"}, Campaign: "c1", Endpoint: "POST /login", Address: "203.0.113.7", Words: []string{"two", "words"},
+	})
+	alerts("sort=score&view=row", AlertQuery{Sort: sortScore, Count: true, Full: true}) // not full
+	alerts("view=row&count=false", AlertQuery{Full: true})
+	alerts("count=true", AlertQuery{Count: true})
 	requests("", RequestFilter{})
 	requests("limit=10000", RequestFilter{Limit: 10_000})
 	requests("path=/api/%2565&status=499", RequestFilter{PathPrefix: "/api/%65", Status: 499})
@@ -172,13 +197,13 @@ func FuzzQuery(f *testing.F) {
 	f.Add("status=open&detector=auth.bruteforce&after=9&severity=low,high")
 	f.Fuzz(func(t *testing.T, raw string) {
 		q := newQuery(raw)
-		a, err := q.alertFilter()
+		a, _, err := (&console{}).deskQuery(q)
 		check(t, q, err)
 		if err == nil {
 			if a.Limit < 1 || a.Limit > maxAlerts || a.BeforeSeq < 0 || a.BeforeSeq > maxSeq || a.AfterSeq < 0 || a.AfterSeq > maxSeq || len(a.Severity) > 5 {
 				t.Errorf("%q: %+v", raw, a)
 			}
-			counts(t, q, a, "limit", "status")
+			counts(t, q, a, "limit", "sort", "view", "count")
 		}
 		q = newQuery(raw)
 		r, err := q.requestFilter()
@@ -213,7 +238,7 @@ func counts(t *testing.T, q *query, filter any, free ...string) {
 	set, v := 0, reflect.ValueOf(filter)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
-		if !v.Field(i).IsZero() && name != "Limit" && (name != "Status" || len(free) == 1) {
+		if !v.Field(i).IsZero() && !slices.Contains([]string{"Limit", "Sort", "Full", "Count"}, name) {
 			set++
 		}
 	}

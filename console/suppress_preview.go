@@ -164,7 +164,7 @@ func onlyAt(e *pipeline.Endpoint, list []pipeline.Exemplar) bool {
 // proposal is what a verdict proposes, nil where it says that the alert was right.
 func (c *console) proposal(ctx context.Context, id, verdict, comment string) (*proposedSuppression, error) {
 	if verdict != "benign_positive" && !strings.HasPrefix(verdict, "false_positive_") {
-		return nil, nil //nolint:nilnil // none is proposed
+		return nil, nil
 	}
 	list, err := c.Store.Alert(ctx, id)
 	if err != nil || len(list) == 0 {

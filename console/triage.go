@@ -15,9 +15,12 @@ import (
 	"weir/pipeline"
 )
 
-// ErrStale is wrapped by the error of Store.SaveTriage when somebody else changed
+// ErrStale is wrapped by the error of Store.SaveTriages for a change when somebody else changed
 // the triage meanwhile.
 var ErrStale = errors.New("somebody else changed it meanwhile")
+
+// ErrNoAlert is wrapped by errors about an alert that is not stored.
+var ErrNoAlert = errors.New("no alert has this id")
 
 // Triage is what people made of an alert, as its envelope shows it.
 type Triage struct {
@@ -80,7 +83,7 @@ func (c *console) triage(w http.ResponseWriter, r *http.Request, who *caller) {
 		if err == nil {
 			var body []byte
 			if body, err = c.triaged(r.Context(), r.PathValue("id"), q, t); err == nil {
-				w.Header().Set("ETag", strconv.Quote(strconv.FormatInt(t.Revision, 10)))
+				w.Header().Set("ETag", etagOf(t.Revision))
 				write(w, http.StatusOK, "application/json", appendPrintable(nil, append(body, '\n')))
 				return
 			}
@@ -107,42 +110,38 @@ func (c *console) triaged(ctx context.Context, id string, q *triageRequest, t *T
 // change makes one try; want is the revision that it is made to, -1 any.
 func (c *console) change(w http.ResponseWriter, r *http.Request, who *caller, q *triageRequest, want int64) (*Triage, error) {
 	id := r.PathValue("id")
-	body, revision, ok, err := c.Store.Triage(r.Context(), id)
+	found, err := c.Store.Triages(r.Context(), []string{id})
 	if err != nil {
 		return nil, err
 	}
+	body, ok := found[id]
 	if !ok {
-		return nil, &problem{Status: http.StatusNotFound, Detail: "no alert has this id"}
+		return nil, &problem{Status: http.StatusNotFound, Detail: ErrNoAlert.Error()}
 	}
-	if want >= 0 && want != revision {
-		return nil, &problem{Status: http.StatusConflict, Detail: fmt.Sprintf("the triage is at revision %d, not %d; read the alert again", revision, want)}
+	old, err := readTriageBody(body)
+	if err != nil {
+		return nil, fmt.Errorf("alert %s: %w", id, err)
 	}
-	old := Triage{Status: "new", Tags: []string{}, Comments: []TriageComment{}}
-	if body != nil {
-		if err := json.Unmarshal(body, &old); err != nil {
-			return nil, fmt.Errorf("read triage of %s: %w", id, err)
-		}
+	if want >= 0 && want != old.Revision {
+		now := rowOfTriage(&old)
+		return nil, &problem{Status: http.StatusConflict, Detail: fmt.Sprintf("the triage is at revision %d, not %d; read the alert again", old.Revision, want), Triage: &now}
 	}
 	e := c.entry(w, r, who, "alert.triage", &AuditTarget{Kind: "alert", IDs: []string{id}}, q.Comment)
 	t, err := old.apply(q, who.name, e.Time)
 	if err != nil {
 		return nil, err
 	}
-	t.Revision = revision + 1
+	t.Revision = old.Revision + 1
 	e.Outcome, e.Before, e.After = "success", old.audited(), t.audited()
-	return t, c.saveTriage(r.Context(), id, t, e)
-}
-
-func (c *console) saveTriage(ctx context.Context, id string, t *Triage, e AuditEntry) error {
-	body, err := json.Marshal(t)
+	text, err := json.Marshal(t)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	entry, err := e.JSON()
+	errs, err := c.Store.SaveTriages(r.Context(), []TriageSave{{ID: id, Revision: t.Revision, Body: text, Audit: e}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.Store.SaveTriage(ctx, id, t.Revision, body, e.Time, entry)
+	return t, errs[0]
 }
 
 // audited is t as the audit has it: the comment is the entry's reason.

@@ -68,6 +68,9 @@ func bodyLimit(path string) int64 {
 	if path == "/api/v1/backtests" || strings.HasPrefix(path, "/api/v1/config/") {
 		return maxConfigBody
 	}
+	if path == bulkPath {
+		return maxBulkBody
+	}
 	return maxBody
 }
 

@@ -195,21 +195,30 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
+	quiet := s.silences.None()
+	give := func(i int, owner uint64, as role) {
+		if !quiet {
+			s.give(i, &batch[i], owner, as)
+			return
+		}
+		w := s.workers[pipeline.Shard(owner)%n]
+		w.mine = append(w.mine, visit{i: int32(i), as: as, owner: owner})
+	}
 	for i := range batch {
 		r := batch[i].Request
 		if r.PathKey == 0 {
 			r.Seal() // here, before the workers share it
 		}
 		if r.Kind == pipeline.PrincipalIP || r.Address.IsZero() {
-			s.give(i, &batch[i], r.Owner, asOwner)
+			give(i, r.Owner, asOwner)
 			continue
 		}
 		if !s.owns(r) {
-			s.give(i, &batch[i], r.Address.Owner(), asAddress)
+			give(i, r.Address.Owner(), asAddress)
 			continue
 		}
-		s.give(i, &batch[i], r.Owner, asOwner)
-		s.give(i, &batch[i], r.Address.Owner(), asLender)
+		give(i, r.Owner, asOwner)
+		give(i, r.Address.Owner(), asLender)
 	}
 	parallel := n > 1 && len(batch) >= parallelFrom
 	if !parallel {
@@ -459,9 +468,9 @@ func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
 	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 && w.spare&familyAuth == 0 {
 		w.account(sh, p, r, as)
 	}
-	entries, trace := w.set.entries, w.set.cfg.Trace
+	entries, trace, spare := w.set.entries, w.set.cfg.Trace, w.spare
 	for k, d := range w.set.detectors {
-		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 || w.spare&e.family != 0 {
+		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 || spare&e.family != 0 {
 			continue
 		}
 		score, counted := d.observe(p, o, sc)

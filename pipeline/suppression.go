@@ -232,6 +232,9 @@ func (s *Silences) Put(x Suppression) {
 	s.list = slices.Insert(s.list, i, c)
 }
 
+// None reports that there never was one.
+func (s *Silences) None() bool { return len(s.list) == 0 }
+
 // List returns all, by id.
 func (s *Silences) List() []Suppression {
 	out := make([]Suppression, len(s.list))

@@ -18,18 +18,19 @@ import (
 
 // load sends bodies of lines, each line with a number of its own in its path.
 type load struct {
-	p       plan
-	w       *weir
-	bodies  int
-	work    chan int
-	acked   []atomic.Bool // by body
-	sent    atomic.Int64  // bodies, with those sent again
-	unsure  atomic.Int64  // no answer, or one that says that nobody knows
-	statusN [600]atomic.Int64
-	worst   atomic.Int64 // nanoseconds from the first try to the 2xx
-	wire    atomic.Int64 // bytes
-	mu      sync.Mutex
-	failed  error
+	p        plan
+	w        *weir
+	bodies   int
+	work     chan int
+	acked    []atomic.Bool // by body
+	sent     atomic.Int64  // bodies, with those sent again
+	replayed atomic.Int64  // acknowledged for the second time
+	unsure   atomic.Int64  // no answer, or one that says that nobody knows
+	statusN  [600]atomic.Int64
+	worst    atomic.Int64 // nanoseconds from the first try to the 2xx
+	wire     atomic.Int64 // bytes
+	mu       sync.Mutex
+	failed   error
 }
 
 func newLoad(p plan, w *weir) *load {
@@ -162,6 +163,9 @@ func (l *load) send(b *body) (status int, wait time.Duration) {
 	if b.packed {
 		req.Header.Set("Content-Encoding", "gzip")
 	}
+	if b.key != "" {
+		req.Header.Set("Idempotency-Key", b.key)
+	}
 	l.sent.Add(1)
 	l.wire.Add(int64(len(b.wire())))
 	resp, err := http.DefaultClient.Do(req)
@@ -172,14 +176,17 @@ func (l *load) send(b *body) (status int, wait time.Duration) {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return 0, soon
 	}
+	if resp.Header.Get("Idempotency-Replayed") != "" {
+		l.replayed.Add(1)
+	}
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 	return min(resp.StatusCode, 599), max(soon, time.Duration(seconds)*time.Second)
 }
 
 func (l *load) report(out io.Writer, took time.Duration) {
 	lines := float64(l.bodies * l.p.batch)
-	fmt.Fprintf(out, "%d lines acknowledged in %.1f s (%.0f/s), %.1f MB on the wire, %d bodies sent for %d, %d without a sure answer, slowest %.1f s\n",
-		l.bodies*l.p.batch, took.Seconds(), lines/took.Seconds(), float64(l.wire.Load())/1e6, l.sent.Load(), l.bodies, l.unsure.Load(), float64(l.worst.Load())/1e9)
+	fmt.Fprintf(out, "%d lines acknowledged in %.1f s (%.0f/s), %.1f MB on the wire, %d bodies sent for %d, %d without a sure answer, %d acknowledged as kept before, slowest %.1f s\n",
+		l.bodies*l.p.batch, took.Seconds(), lines/took.Seconds(), float64(l.wire.Load())/1e6, l.sent.Load(), l.bodies, l.unsure.Load(), l.replayed.Load(), float64(l.worst.Load())/1e9)
 	for status := range l.statusN {
 		if n := l.statusN[status].Load(); n > 0 {
 			fmt.Fprintf(out, "  status %d: %d\n", status, n)
@@ -190,6 +197,7 @@ func (l *load) report(out io.Writer, took time.Duration) {
 // body is one request's content and its memory.
 type body struct {
 	format string
+	key    string
 	packed bool
 	lines  []byte
 	zipped bytes.Buffer
@@ -206,6 +214,9 @@ func (b *body) wire() []byte {
 // make writes body n: of four, two are text and two NDJSON, one of each gzip.
 func (b *body) make(p plan, n int) {
 	b.lines, b.packed = b.lines[:0], n%4 >= 2
+	if p.keys {
+		b.key = fmt.Sprint("body-", n)
+	}
 	b.format = "combined"
 	if n%2 == 1 {
 		b.format = "json"

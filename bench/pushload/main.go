@@ -39,6 +39,7 @@ type plan struct {
 	batch     int // lines of a body
 	senders   int
 	clients   int
+	keys      bool // each body comes with an Idempotency-Key
 
 	limit              string // file that sets the disk's limit, "" for none
 	slow, fast         string // what is written to it
@@ -58,6 +59,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&p.batch, "batch", 1000, "lines of a body")
 	fs.IntVar(&p.senders, "senders", 16, "connections")
 	fs.IntVar(&p.clients, "clients", 50_000, "addresses in the lines")
+	fs.BoolVar(&p.keys, "keys", false, "give each body an Idempotency-Key: no line may be stored again")
 	fs.StringVar(&p.limit, "limit", "", "control file that slows the disk of -dir, such as /sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
 	fs.StringVar(&p.slow, "slow", "", "what is written to it for a slow disk, such as '7:0 500000'")
 	fs.StringVar(&p.fast, "fast", "", "and for a fast one, such as '7:0 0'")

@@ -73,6 +73,8 @@ func verify(out io.Writer, store string, l *load) error {
 		return fmt.Errorf("%d lines are lost, %d are not as sent", lost, odd)
 	case rejected < int64(bad):
 		return fmt.Errorf("%d malformed lines were sent, %d counted", bad, rejected)
+	case l.p.keys && again > 0:
+		return fmt.Errorf("%d lines are stored again, and each body had a key", again)
 	case int64(again) > l.unsure.Load()*int64(l.p.batch):
 		return fmt.Errorf("%d lines are stored again, and %d bodies had no sure answer", again, l.unsure.Load())
 	case st.ReplayDifferences > 0:

@@ -149,7 +149,8 @@ func (n signatures) say(stdout io.Writer, keys int, last int64) error {
 	case keys > 0 && n.good == 0:
 		return errors.New("no checkpoint is signed by these keys")
 	case n.good > 0:
-		fmt.Fprintf(stdout, "signed: %d checkpoints, the last one of %s through row %d; %d rows behind it\n", n.good, n.at, n.through, last-n.through)
+		// The checkpoint itself is one of the rows behind.
+		fmt.Fprintf(stdout, "signed: %d checkpoints, the last one of %s through row %d; rows behind it: %d\n", n.good, n.at, n.through, last-n.through-1)
 	}
 	if n.unknown > 0 {
 		fmt.Fprintf(stdout, "not checked: %d checkpoints of other keys; --key checks them\n", n.unknown)

@@ -111,7 +111,7 @@ func TestAuditIsSigned(t *testing.T) {
 	}
 	good := auditOf(t, bodies...)
 	f("signed: 3 checkpoints, the last one of ", 0, good, secret)
-	f("through row 6; 2 rows behind it", 0, good, public)
+	f("through row 6; rows behind it: 1", 0, good, public)
 	f("signed: 3", 0, good, other, public)
 	f("not checked: 3 checkpoints of other keys", 0, good)
 	f("no checkpoint is signed by these keys", 1, good, other)

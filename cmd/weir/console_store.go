@@ -10,7 +10,6 @@ import (
 	"weir/console"
 	"weir/pipeline"
 	"weir/storage"
-	"weir/storage/sqlite"
 )
 
 // The feeds, tokens and the audit of the embedded store, as the console wants
@@ -114,33 +113,6 @@ func (s consoleStore) RevokeToken(ctx context.Context, id string, at pipeline.Ti
 
 func (s consoleStore) UseToken(ctx context.Context, id string, at pipeline.Time) error {
 	return s.db.UseToken(ctx, id, at)
-}
-
-func (s consoleStore) Triage(ctx context.Context, id string) (body []byte, revision int64, ok bool, err error) {
-	t, ok, err := s.db.TriageOf(ctx, id)
-	return t.Body, t.Revision, ok, err
-}
-
-func (s consoleStore) SaveTriage(ctx context.Context, id string, revision int64, body []byte, at pipeline.Time, audit []byte) error {
-	t := storage.Triage{ID: id, Revision: revision, Body: body}
-	var of struct {
-		Verdict string `json:"verdict"`
-	}
-	if err := json.Unmarshal(body, &of); err != nil {
-		return fmt.Errorf("read triage of %s: %w", id, err)
-	}
-	if of.Verdict != "" {
-		payload, err := json.Marshal(map[string]string{"alert": id, "verdict": of.Verdict})
-		if err != nil {
-			return err
-		}
-		t.Control = &pipeline.Control{Kind: sqlite.VerdictControl, Payload: payload}
-	}
-	err := s.db.SaveTriage(ctx, t, storage.AuditEntry{Time: at, Body: audit})
-	if errors.Is(err, storage.ErrStale) {
-		return fmt.Errorf("%w: %w", console.ErrStale, err)
-	}
-	return err
 }
 
 func (s consoleStore) AppendAudit(ctx context.Context, at pipeline.Time, body []byte) error {

@@ -185,7 +185,7 @@ func TestConsoleShowsAlertsAsAnalyzeDoes(t *testing.T) {
 	a.Title, a.Labels = "a \x1b[31m\u202e<b> & c", pipeline.AlertLabels{"service": "shop", "zone": "x"}
 	a.Envelope.Triage = map[string]any{}
 	putAlerts(t, s.db, a)
-	want := "{\"data\":[\n" + string(alerts.AppendJSON(nil, &a)) + "\n],\"more\":false,\"before\":1,\"after\":1}\n"
+	want := "{\"data\":[\n" + string(alerts.AppendJSON(nil, &a)) + "\n],\"more\":false,\"before\":1,\"after\":1,\"next\":null,\"total\":null}\n"
 	if _, body := askConsole(t, s, "/api/v1/alerts"); body != want {
 		t.Errorf("%s, want %s", body, want)
 	}

@@ -32,7 +32,29 @@ type reloader struct {
 	body      []byte                  // of the control record in force
 	file      string                  // what was read last, see fileSum
 	changing  string                  // what was seen and not read yet
-	asks      chan chan reloadStatus  // of the console: reload now, and say what came of it
+	asks      chan chan reloadAnswer  // of who waits for what becomes of it
+}
+
+// reloadAnswer is what became of a reload.
+type reloadAnswer struct {
+	waits []string // takes a restart
+	err   error
+}
+
+// ask reloads and returns what became of it. Any goroutine may call it.
+func (r *reloader) ask(ctx context.Context) ([]string, error) {
+	answer := make(chan reloadAnswer, 1)
+	select {
+	case r.asks <- answer:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case a := <-answer:
+		return a.waits, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // fileSum tells one content of the file from another; "" while it cannot be read.
@@ -41,8 +63,10 @@ func fileSum(path string) string {
 	if path == "" || err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%x", sha256.Sum256(data))
+	return sumOf(data)
 }
+
+func sumOf(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 // run reloads at SIGHUP, and when the file changes, until ctx ends.
 func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
@@ -53,18 +77,12 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hup:
-			r.changing = ""
-			r.reload(ctx, "SIGHUP")
+			_ = r.reload(ctx, "SIGHUP") // it has said what is wrong
 		case answer := <-r.asks:
-			r.changing = ""
-			r.reload(ctx, "it was applied over the API")
-			if st := r.s.status.reload.Load(); st != nil {
-				answer <- *st
-			}
-			close(answer)
+			answer <- r.reload(ctx, "it was applied over the API")
 		case <-tick.C:
 			if r.changed() {
-				r.reload(ctx, "the file changed")
+				_ = r.reload(ctx, "the file changed")
 			}
 		}
 	}
@@ -84,30 +102,36 @@ func (r *reloader) changed() bool {
 
 // reload reads the configuration and puts into force what can be; a bad one changes
 // nothing.
-func (r *reloader) reload(ctx context.Context, why string) {
+func (r *reloader) reload(ctx context.Context, why string) reloadAnswer {
 	s := r.s
-	sum := fileSum(r.path)
-	waits, err := r.apply(ctx)
-	if ctx.Err() != nil {
-		return
+	text, err := readSmall(r.path)
+	var waits []string
+	if err == nil {
+		waits, err = r.apply(ctx)
 	}
-	r.file = sum
+	if ctx.Err() != nil {
+		return reloadAnswer{nil, ctx.Err()}
+	}
+	if r.path != "" {
+		r.file, r.changing = sumOf(text), ""
+	}
 	s.status.setReload(err, waits)
 	if err != nil {
 		s.metrics.reloads.WithLabelValues("failed").Inc()
 		s.metrics.reloadOK.Set(0)
 		s.log.Error("the new configuration is bad: the old one stays in force", zap.String("because", why), zap.String("file", r.path), zap.Error(err))
-		return
+		return reloadAnswer{nil, err}
+	}
+	if s.tuning != nil {
+		s.tuning.applied(string(text), r.cfg.hash())
 	}
 	s.metrics.reloads.WithLabelValues("ok").Inc()
 	s.metrics.reloadOK.Set(1)
-	if s.tuning != nil {
-		s.tuning.reloaded(r.cfg.hash(), sum)
-	}
 	s.log.Info("configuration reloaded", zap.String("because", why), zap.String("config", r.cfg.hash()))
 	if len(waits) > 0 {
 		s.log.Warn("some of the new configuration takes a restart of weir; the rest is in force", zap.Strings("waits", waits))
 	}
+	return reloadAnswer{waits, nil}
 }
 
 // apply puts a new configuration into force: sinks and routes between two attempts,

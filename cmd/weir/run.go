@@ -87,7 +87,11 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	}
 	hup, ignore := hangups()
 	defer ignore()
-	sum := fileSum(path)
+	text, err := readSmall(path) // before it is read to be used: a change in between is noticed
+	if err != nil {
+		fmt.Fprintf(stderr, "weir run: %v\n", err)
+		return exitFailed
+	}
 	cfg, err := load()
 	if err != nil {
 		fmt.Fprintf(stderr, "weir run: %v\n", err)
@@ -98,13 +102,8 @@ func runService(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return exitUsage
 	}
 	limitService()
-	text, err := readSmall(path)
-	if err != nil {
-		fmt.Fprintf(stderr, "weir run: %v\n", err)
-		return exitFailed
-	}
 	s := &service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), edition: edition, workers: workers, stdin: stdin, stderr: stderr}
-	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sum, asks: make(chan chan reloadStatus)}
+	s.reloads = &reloader{s: s, load: load, path: path, cfg: cfg, file: sumOf(text), asks: make(chan chan reloadAnswer)}
 	s.hup = hup
 	defer func() { _ = s.log.Sync() }()
 	if err := s.run(ctx); err != nil {

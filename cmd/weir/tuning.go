@@ -35,7 +35,7 @@ type tuning struct {
 
 	mu      sync.Mutex
 	running string // the configuration in force, as the file had it
-	hash    string // of it, as alerts carry it
+	config  string // its hash in alerts
 	jobs    []*backtestJob
 
 	applying sync.Mutex // one at a time
@@ -50,7 +50,7 @@ const apiListed = 1000
 // newTuning returns what tunes s, which was started with the file at path; stop ends
 // what it runs.
 func newTuning(stop context.Context, s *service) *tuning {
-	return &tuning{s: s, stop: stop, running: string(s.text), hash: s.cfg.hash()}
+	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash()}
 }
 
 func hashOfText(text string) string {
@@ -64,15 +64,17 @@ func (t *tuning) text() string {
 	return t.running
 }
 
-// reloaded says that what the file held with that sum is in force.
-func (t *tuning) reloaded(hash, sum string) {
-	text, err := os.ReadFile(t.s.path)
-	if err != nil || fmt.Sprintf("%x", sha256.Sum256(text)) != sum {
-		return // it is another already, and is read again soon
-	}
+func (t *tuning) configHash() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.running, t.hash = string(text), hash
+	return t.config
+}
+
+// applied notes that text is in force.
+func (t *tuning) applied(text, config string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running, t.config = text, config
 }
 
 // Config returns the running configuration, without secrets.
@@ -88,12 +90,6 @@ func (t *tuning) Config() (console.RunningConfig, error) {
 		c.Changed = err != nil || string(now) != text
 	}
 	return c, nil
-}
-
-func (t *tuning) configHash() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.hash
 }
 
 // Diff returns what differs between the running configuration and text.
@@ -155,8 +151,7 @@ func tryable(changes []console.ConfigChange) error {
 	return nil
 }
 
-// Apply writes text over the configuration's file, after a copy of what it was, and
-// has it reloaded. One that cannot be put into force is taken back.
+// Apply writes text over the configuration's file, after a copy of what it was.
 func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
 	t.applying.Lock()
 	defer t.applying.Unlock()
@@ -174,7 +169,7 @@ func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]cons
 		return now, "", refusedConfig(errors.New("weir was started without -c: there is no file to write"))
 	case hash != "" && hash != hashOfText(running):
 		return now, "", &console.ConfigError{Status: http.StatusConflict, Text: "somebody else applied a configuration meanwhile; read it again"}
-	case full == running:
+	case len(changes) == 0 && full == running:
 		return now, "", refusedConfig(errors.New("it is the running configuration: there is nothing to apply"))
 	}
 	if disk, err := os.ReadFile(t.s.path); err != nil || string(disk) != running {
@@ -186,34 +181,25 @@ func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]cons
 	if err := replaceFile(t.s.path, full, true); err != nil {
 		return now, "", refusedConfig(err)
 	}
-	if restart, err = t.reload(ctx); err != nil {
-		return now, "", errors.Join(err, replaceFile(t.s.path, running, false))
+	return t.reload(ctx, running)
+}
+
+// reload makes the file's new text the one in force; when that cannot be, the file is
+// as before again.
+func (t *tuning) reload(ctx context.Context, before string) (now console.RunningConfig, restart string, err error) {
+	if t.s.reloads == nil {
+		now, err = t.Config()
+		return now, "the file is written; weir reads it at its next start", err
+	}
+	waits, err := t.s.reloads.ask(ctx)
+	if err != nil {
+		return now, "", errors.Join(refusedConfig(fmt.Errorf("the old one stays in force: %w", err)), replaceFile(t.s.path, before, false))
+	}
+	if len(waits) > 0 {
+		restart = "in force but for what takes a restart: " + strings.Join(waits, ", ")
 	}
 	now, err = t.Config()
 	return now, restart, err
-}
-
-// reload asks for the file to be read; waits is what takes a restart.
-func (t *tuning) reload(ctx context.Context) (waits string, err error) {
-	if t.s.reloads == nil {
-		return "weir, which reads the file at its next start", nil
-	}
-	answer := make(chan reloadStatus, 1)
-	select {
-	case t.s.reloads.asks <- answer:
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case <-t.stop.Done():
-		return "", errors.New("weir is stopping")
-	}
-	st, ok := <-answer
-	switch {
-	case !ok:
-		return "", errors.New("weir is stopping")
-	case st.err != "":
-		return "", refusedConfig(errors.New("it cannot be put into force, and the old one stays: " + st.err))
-	}
-	return strings.Join(st.waits, ", "), nil
 }
 
 // replaceFile writes text to path in one step, and before that what was there to

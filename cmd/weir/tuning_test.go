@@ -127,14 +127,7 @@ func TestTuningOverTheAPI(t *testing.T) {
 	}
 
 	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": "sha256:other"}, 409)
-	applied := decoded[struct {
-		Config  console.RunningConfig
-		Restart string
-	}](t, c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": now.Hash, "backtest": id}, 200))
-	if applied.Restart != "" || applied.Config.YAML != next || applied.Config.Changed || applied.Config.Config == now.Config {
-		t.Errorf("applied: %+v", applied)
-	}
-	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next}, 422)
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": now.Hash, "backtest": id}, 200)
 	written, err := os.ReadFile(config)
 	if err != nil || string(written) != strings.Replace(next, "'<secret 1>'", fmt.Sprintf("%q", hook), 1) {
 		t.Errorf("the file is %q (%v)", written, err)
@@ -145,11 +138,18 @@ func TestTuningOverTheAPI(t *testing.T) {
 	if st, err := os.Stat(config); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v (%v)", st.Mode(), err)
 	}
-	// One that reads well and cannot be put into force is taken back.
-	bad := strings.Replace(next, key, filepath.Join(dir, "gone.key"), 1)
-	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": bad}, 422)
-	if again, err := os.ReadFile(config); err != nil || string(again) != string(written) {
-		t.Errorf("the file is %q (%v)", again, err)
+	// It is in force, without a restart.
+	after := decoded[console.RunningConfig](t, c.do("GET", "/api/v1/config", nil, 200))
+	if after.Changed || after.Hash == now.Hash || after.Config == now.Config || !strings.Contains(after.YAML, "probe.path: {mode: off}") {
+		t.Errorf("after it was applied it is %+v", after)
+	}
+	if text := string(c.do("GET", "/metrics", nil, 200)); !strings.Contains(text, "weir_config_reloads_total{result=\"ok\"} 1\n") {
+		t.Error("no reload is counted")
+	}
+	// What cannot be put into force leaves everything as it was.
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": strings.Replace(after.YAML, key, filepath.Join(dir, "none"), 1), "if_hash": after.Hash}, 422)
+	if now, err := os.ReadFile(config); err != nil || string(now) != string(written) {
+		t.Errorf("after one that is bad the file is %q (%v)", now, err)
 	}
 	// What is changed by hand is not overwritten unseen.
 	writeFile(t, dir, "weir.yaml", append(written, "# by hand\n"...))

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -60,7 +61,32 @@ func (t *tx) appendAudit(e storage.AuditEntry) (seq int64, err error) {
 	seq = max(seq, given) + 1
 	_, _, err = t.exec("INSERT INTO audit (seq, time, prev, hash, body) VALUES (?, ?, ?, ?, ?)",
 		seq, int64(e.Time), prev, AuditHash(prev, seq, e.Body), nonNil(e.Body))
-	return seq, err
+	if err != nil || !bytes.Contains(e.Body, []byte(`"kind":"alert"`)) {
+		return seq, err
+	}
+	var about struct {
+		Target struct {
+			Kind string
+			IDs  []string
+		}
+	}
+	if json.Unmarshal(e.Body, &about) != nil || about.Target.Kind != "alert" {
+		return seq, nil
+	}
+	for _, id := range about.Target.IDs {
+		if _, _, err := t.exec("INSERT OR IGNORE INTO audit_alerts (alert, seq) VALUES (?, ?)", id, seq); err != nil {
+			return 0, err
+		}
+	}
+	return seq, nil
+}
+
+// AuditOfAlert returns up to limit entries about an alert, the newest first.
+func (db *DB) AuditOfAlert(ctx context.Context, id string, limit int) ([]storage.AuditRow, error) {
+	return readAll(ctx, db, "read the audit", func(rows *sql.Rows, r *storage.AuditRow) error {
+		return rows.Scan(&r.Seq, &r.Time, &r.Prev, &r.Hash, &r.Body)
+	}, `SELECT a.seq, a.time, a.prev, a.hash, a.body FROM audit_alerts t JOIN audit a ON a.seq = t.seq
+		WHERE t.alert = ? ORDER BY t.seq DESC LIMIT ?`, id, limit)
 }
 
 // AuditAfter returns up to limit rows of the audit behind seq, in order.

@@ -161,7 +161,14 @@ func (t *tx) putAlert(r *storage.AlertRevision, e encodedAlert) (seq int64, diff
 	if err == nil {
 		err = t.noteSilence(a)
 	}
-	return seq, false, err
+	if err != nil {
+		return 0, false, err
+	}
+	var later int64
+	if newer, err := t.row("SELECT 1 FROM alerts WHERE id = ? AND revision > ? LIMIT 1", []any{a.ID, a.Revision}, &later); err != nil || newer {
+		return seq, false, err
+	}
+	return seq, false, t.list(r, seq)
 }
 
 // putFinding keeps the latest finding of an id.

@@ -109,3 +109,19 @@ func (db *DB) RemoveDeadLetter(ctx context.Context, id int64) error {
 		return err
 	})
 }
+
+// SinkKept is a revision that a sink did not take yet, or not at all.
+func (db *DB) SinkKept(ctx context.Context, sink string, seq int64) (k storage.SinkKept, err error) {
+	err = db.readers.QueryRowContext(ctx, "SELECT attempts, next_time FROM sink_retries WHERE sink = ? AND seq = ?", sink, seq).Scan(&k.Attempts, &k.Time)
+	if k.Retrying = err == nil; err == nil {
+		return k, nil
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		err = db.readers.QueryRowContext(ctx, "SELECT reason, time FROM dead_letters WHERE sink = ? AND seq = ?", sink, seq).Scan(&k.Reason, &k.Time)
+		k.Dead = err == nil
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return k, fmt.Errorf("read what sink %s did not take: %w", sink, db.wrap(err))
+	}
+	return k, nil
+}

@@ -60,6 +60,7 @@ type DB struct {
 	buffers sync.Pool // of *appendBuffer
 	lock    *os.File
 	reserve reserve
+	limits  findLimits
 
 	checkpointing sync.Mutex
 
@@ -87,7 +88,7 @@ func open(path string, o Options) (_ *DB, err error) {
 	}
 	db := &DB{
 		path: path, codec: pipeline.NewCodec(), stmts: make(map[string]*sql.Stmt),
-		turn: make(chan struct{}, 1), moved: make(chan struct{}),
+		turn: make(chan struct{}, 1), moved: make(chan struct{}), limits: defaultFindLimits(),
 	}
 	db.turn <- struct{}{}
 	defer func() {

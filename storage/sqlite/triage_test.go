@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -14,7 +15,7 @@ func TestTriage(t *testing.T) {
 	commit(t, db, storage.Output{Position: 3, Alerts: []storage.AlertRevision{testAlert("a", 1), testAlert("b", 1), testAlert("a", 2)}})
 	save := func(id string, revision int64, body string, want error) {
 		t.Helper()
-		if err := db.SaveTriage(ctx, storage.Triage{ID: id, Revision: revision, Body: []byte(body)}, entry(body)); !errors.Is(err, want) {
+		if err := db.SaveTriage(ctx, storage.Triage{ID: id, Revision: revision, Body: fmt.Appendf(nil, `{"who":%q}`, body)}, entry(body)); !errors.Is(err, want) {
 			t.Errorf("%s %d: %v, want %v", id, revision, err, want)
 		}
 	}
@@ -29,7 +30,7 @@ func TestTriage(t *testing.T) {
 	save("a", 3, "ahead", storage.ErrStale)
 	save("none", 1, "nobody's", storage.ErrNoAlert)
 	save("a", 2, "two", nil)
-	if x, ok, err := db.TriageOf(ctx, "a"); !ok || err != nil || x.Revision != 2 || string(x.Body) != "two" {
+	if x, ok, err := db.TriageOf(ctx, "a"); !ok || err != nil || x.Revision != 2 || string(x.Body) != `{"who":"two"}` {
 		t.Errorf("%+v %t %v", x, ok, err)
 	}
 	ids := []string{"b", "none"}
@@ -37,7 +38,7 @@ func TestTriage(t *testing.T) {
 		ids = append(ids, "x")
 	}
 	found, err := db.Triages(ctx, append(ids, "a"))
-	if err != nil || len(found) != 1 || string(found["a"].Body) != "two" {
+	if err != nil || len(found) != 1 || string(found["a"].Body) != `{"who":"two"}` {
 		t.Errorf("%v %v", found, err)
 	}
 	if found, err := db.Triages(ctx, nil); err != nil || len(found) != 0 {
