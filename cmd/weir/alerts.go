@@ -471,8 +471,7 @@ func (c *alertsCommand) revealed(line []byte, id string) ([]byte, error) {
 	}), nil
 }
 
-// set changes the triage of alerts, one after the other; what fails does not keep
-// the others from being changed.
+// set changes the triage of alerts.
 func (c *alertsCommand) set(ids []string) error {
 	if c.all {
 		if err := c.each(maxSet+1, func(_ []byte, a *pipeline.Alert) error {
@@ -489,19 +488,39 @@ func (c *alertsCommand) set(ids []string) error {
 		}
 	}
 	body := c.change.body()
+	if len(ids) == 1 {
+		return c.setOne(ids[0], body)
+	}
+	return c.setMany(ids, body)
+}
+
+// setMany changes alerts in one step, with the audit; what may not be changed does
+// not keep the others from it.
+func (c *alertsCommand) setMany(ids []string, body map[string]any) error {
+	var got struct {
+		Changed int
+		Data    []json.RawMessage
+	}
+	if err := c.api.ask(http.MethodPost, "/api/v1/alerts/bulk", map[string]any{"ids": ids, "change": body}, &got); err != nil {
+		return err
+	}
 	failed := 0
-	for _, id := range ids {
-		if err := c.setOne(id, body); err != nil {
-			failed++
-			fmt.Fprintf(c.stderr, "weir alerts: %s: %v\n", printable(id), err)
-			if c.api.ctx.Err() != nil {
-				break
+	for _, line := range got.Data {
+		var one struct{ ID, Outcome, Detail string }
+		if err := json.Unmarshal(line, &one); err != nil {
+			return fmt.Errorf("read what became of an alert: %w", err)
+		}
+		if c.output == "json" {
+			if _, err := fmt.Fprintf(c.stdout, "%s\n", line); err != nil {
+				return err
 			}
 		}
+		if one.Outcome != "changed" && one.Outcome != "unchanged" {
+			failed++
+			fmt.Fprintf(c.stderr, "weir alerts: %s: %s\n", printable(one.ID), printable(cmp.Or(one.Detail, one.Outcome)))
+		}
 	}
-	if len(ids) > 1 {
-		fmt.Fprintf(c.stderr, "%d of %d alerts changed\n", len(ids)-failed, len(ids))
-	}
+	fmt.Fprintf(c.stderr, "%d of %d alerts changed\n", got.Changed, len(ids))
 	if failed > 0 {
 		return errors.New("not all of it is done")
 	}
