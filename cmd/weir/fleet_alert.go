@@ -48,7 +48,9 @@ type alertUnit struct {
 	end    int64                   // of the feed, behind what this process appended
 	there  map[string]xxh3.Uint128 // revisions in the feed that the state does not know yet, by id.revision
 	out    []pipeline.Alert
-	shown  map[string]bool // names of sources in examples that the member knows about
+	store  *feedStore
+	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
+	shown  map[string]bool   // names of sources in examples that the member knows about
 }
 
 // alertUnitHead is the state of the stage.
@@ -82,15 +84,22 @@ func (u *alertUnit) open(ctx context.Context) error {
 	}
 	u.end = u.epoch + 1
 	u.there, u.shown = map[string]xxh3.Uint128{}, map[string]bool{}
-	return readFeed(ctx, u.f.bus, u.f.topics.alerts, head.Feed, u.epoch+1, func(key string, a *sentAlert) error {
-		u.there[key] = xxh3.Hash128(a.Alert)
-		return nil
+	if u.store, err = openFeedStore(ctx, u.f.bus, u.f.topics); err != nil {
+		return err
+	}
+	err = readFeed(ctx, u.f.bus, u.f.topics.alerts, u.store.needs(head.Feed), u.epoch+1, func(key string, offset int64, a *sentAlert) error {
+		if offset >= head.Feed {
+			u.there[key] = xxh3.Hash128(a.Alert)
+		}
+		return u.store.add(offset, a)
 	})
+	u.store.end = u.epoch + 1
+	return err
 }
 
 // readFeed calls f with every revision in [from, to) of the topic of alerts, once
 // each, under its id.revision. The record at to-1 must be there.
-func readFeed(ctx context.Context, bus *kafka.Bus, topic string, from, to int64, f func(key string, a *sentAlert) error) error {
+func readFeed(ctx context.Context, bus *kafka.Bus, topic string, from, to int64, f func(key string, offset int64, a *sentAlert) error) error {
 	fence := kafka.NoEpoch
 	seen := map[string]bool{}
 	return bus.ReadRange(ctx, topic, 0, from, to, false, func(r kafka.Record) error {
@@ -114,7 +123,7 @@ func readFeed(ctx context.Context, bus *kafka.Bus, topic string, from, to int64,
 			return nil
 		}
 		seen[key] = true
-		return f(key, &a)
+		return f(key, r.Offset, &a)
 	})
 }
 
@@ -126,11 +135,26 @@ func (u *alertUnit) close() {
 	if u.feed != nil {
 		u.feed.Close()
 	}
+	if u.store != nil {
+		u.store.close()
+	}
 }
 
 // run implements roleSlice.
 func (u *alertUnit) run(ctx context.Context) error {
 	u.log.Info("alerts are made here")
+	sinks, err := u.f.deliverer(u.store)
+	if err != nil {
+		return err
+	}
+	if u.sinks = sinks; sinks != nil {
+		// What sinks take is delivered until all that can be done here is done.
+		delivering, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var all sync.WaitGroup
+		all.Go(func() { sinks.Run(delivering) })
+		defer all.Wait()
+		defer stop()
+	}
 	for ctx.Err() == nil {
 		err := u.read(ctx)
 		if errors.Is(err, kafka.ErrFenced) {
@@ -182,6 +206,7 @@ func (u *alertUnit) read(ctx context.Context) error {
 				return err
 			}
 			u.next = item.offset + 1
+			u.f.eventTime(u.member.last)
 			if position, again := u.member.in.Rewind(); again {
 				u.next = position
 				return nil
@@ -232,15 +257,30 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	}
 	from := u.end
 	u.end = w.Next
-	if w.First == from && w.Next-w.First == int64(w.Parts) {
-		return nil
-	}
-	return u.f.bus.ReadRange(ctx, u.f.topics.alerts, 0, from, w.Next, false, func(r kafka.Record) error {
-		if r.Claim && r.Offset > u.epoch {
-			return errFencedUnit
+	if w.First != from || w.Next-w.First != int64(w.Parts) {
+		err := u.f.bus.ReadRange(ctx, u.f.topics.alerts, 0, from, w.Next, false, func(r kafka.Record) error {
+			if r.Claim && r.Offset > u.epoch {
+				return errFencedUnit
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	for i := range records {
+		var a sentAlert
+		if err := json.Unmarshal(records[i].Value, &a); err != nil {
+			return err
+		}
+		if err := u.store.add(records[i].Offset, &a); err != nil {
+			return err
+		}
+	}
+	if u.sinks != nil {
+		u.sinks.Wake()
+	}
+	return nil
 }
 
 // errFencedUnit says that another process makes the alerts: this one waits until

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"weir/bench/services"
+	"weir/pipeline"
 	"weir/pipeline/kafka"
 )
 
@@ -205,7 +207,7 @@ func feedOf(ctx context.Context, t *testing.T, bus *kafka.Bus, c *busConfig) (li
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = readFeed(ctx, bus, topic, 0, behind, func(_ string, a *sentAlert) error {
+	err = readFeed(ctx, bus, topic, 0, behind, func(_ string, _ int64, a *sentAlert) error {
 		list = append(list, canonicalLines(t, a.Alert)...)
 		return nil
 	})
@@ -311,10 +313,11 @@ func TestFleetAcrossFaults(t *testing.T) {
 	ref := referenceFor(t, map[string][]byte{"access.log": log})
 	mustName(t, ref.alerts, abusers()...)
 	dir := t.TempDir()
+	hook := newReceiver(t)
 	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
 	f.append(t, 1+bytes.IndexByte(log, '\n'))
 	fleet := &fleetProcesses{
-		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]", f.path)), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
+		t: t, config: fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]\nalerts: {sinks: {siem: {webhook: {url: %q, secret_file: %q}}}}", f.path, hook.URL+"/hook", writeFile(t, dir, "secret", []byte(hookSecret+"\n")))), args: []string{"--edition", ref.edition}, list: map[string]*daemon{},
 	}
 	for _, name := range []string{"collect", "detect/1", "detect/2", "detect/3", "correlate/1", "correlate/2", "alert/1", "alert/2"} {
 		fleet.start(name)
@@ -365,13 +368,47 @@ func TestFleetAcrossFaults(t *testing.T) {
 	fleet.list["detect/3"].stop(t)
 	delete(fleet.list, "detect/3")
 	write(1)
-	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
+	bus := openBus(t, c)
+	fleet.awaitAlerts(ctx, bus, &c, ref.alerts)
+	wanted := sentIDs(ctx, t, bus, &c)
+	if len(wanted) < 2 {
+		t.Fatalf("only %d revisions are for the sink", len(wanted))
+	}
+	again(ctx, t, "each revision reaches the sink", func() error {
+		if missing := hook.missing(wanted); len(missing) > 0 {
+			return fmt.Errorf("%d of %d are missing\n%s", len(missing), len(wanted), fleet.logs())
+		}
+		return nil
+	})
 	for name, d := range fleet.list {
 		if strings.Contains(d.log.String(), "please report this") {
 			t.Errorf("%s:\n%s", name, d.log)
 		}
 		d.stop(t)
 	}
+}
+
+// sentIDs are the webhook ids of the revisions in the topic of alerts that sinks get.
+func sentIDs(ctx context.Context, t *testing.T, bus *kafka.Bus, c *busConfig) (ids []string) {
+	t.Helper()
+	topic := c.topics().alerts
+	_, behind, err := bus.Bounds(ctx, topic, 0)
+	if err == nil {
+		err = readFeed(ctx, bus, topic, 0, behind, func(key string, _ int64, a *sentAlert) error {
+			var al pipeline.Alert
+			if err := json.Unmarshal(a.Alert, &al); err != nil {
+				return err
+			}
+			if !a.Backfill && (al.Severity == "high" || al.Severity == "critical") {
+				ids = append(ids, key)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 // TestFleetAcrossBrokers: of three brokers one dies, comes back, and another dies,
