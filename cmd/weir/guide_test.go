@@ -26,6 +26,7 @@ import (
 	"weir/console"
 	"weir/detectors"
 	"weir/pipeline"
+	"weir/pipeline/kafka"
 )
 
 // keysOf calls add for every key of a section's type.
@@ -121,7 +122,7 @@ func TestGuideNamesEveryKey(t *testing.T) {
 	}
 }
 
-// metricNames are the names of all metrics that weir run registers.
+// metricNames are the names of all metrics that weir registers.
 func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
 	m := newMetrics(&service{})
@@ -131,6 +132,7 @@ func metricNames(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	console.NewServer(console.Options{Pepper: &console.Pepper{}, Metrics: m.registry, Register: m.registry, Log: zap.NewNop()})
+	m.registry.MustRegister(kafka.NewMetrics()) // of a fleet's processes
 	described := make(chan *prometheus.Desc)
 	go func() {
 		m.registry.Describe(described)
