@@ -26,8 +26,13 @@ func main() {
 	path := flag.String("store", "weir.db", "the store")
 	n := flag.Int("n", 100_000, "alerts to add")
 	step := flag.Duration("every", 20*time.Second, "event time between two of them")
+	severity := flag.String("severity", "", "copy only alerts of these severities, separated by commas")
 	flag.Parse()
-	if err := fill(context.Background(), *path, *n, *step); err != nil {
+	f := storage.AlertFilter{Limit: 1000}
+	if *severity != "" {
+		f.Severity = strings.Split(*severity, ",")
+	}
+	if err := fill(context.Background(), *path, f, *n, *step); err != nil {
 		fmt.Fprintln(os.Stderr, "manyalerts:", err)
 		os.Exit(1)
 	}
@@ -35,13 +40,13 @@ func main() {
 
 const batch = 500
 
-func fill(ctx context.Context, path string, n int, step time.Duration) (err error) {
+func fill(ctx context.Context, path string, f storage.AlertFilter, n int, step time.Duration) (err error) {
 	db, err := sqlite.Open(path, sqlite.Options{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	models, err := db.Alerts(ctx, storage.AlertFilter{Limit: 1000})
+	models, err := db.Alerts(ctx, f)
 	if err != nil {
 		return err
 	}

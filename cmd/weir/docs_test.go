@@ -63,7 +63,7 @@ func missingPaths(fsys fs.FS, pages ...string) (looked int, missing []string, er
 
 // pages are the pages for people, from the root.
 func pages() []string {
-	return []string{"README.md", "CONTRIBUTING.md", "bench/README.md", "docs/guide.md", "docs/detectors.md", "docs/sinks.md"}
+	return []string{"README.md", "CONTRIBUTING.md", "bench/README.md", "docs/guide.md", "docs/detectors.md", "docs/sinks.md", "docs/console.md"}
 }
 
 func TestDocsNamePathsThatExist(t *testing.T) {
@@ -194,7 +194,7 @@ func wrongCall(line string) string {
 	if len(words) < 2 || words[0] != "weir" {
 		return fmt.Sprintf("%q is no call of weir", line)
 	}
-	if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == words[1] }) {
+	if _, role := rolesOf(words[1]); !role && !slices.ContainsFunc(commands(), func(c command) bool { return c.name == words[1] }) {
 		return fmt.Sprintf("%q: there is no command %s", line, words[1])
 	}
 	var help bytes.Buffer

@@ -18,6 +18,7 @@ export async function launch() {
 /** open returns a page of a context of its own, and what it complained of. */
 export async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, bypassCSP: false, ...options });
+  context.setDefaultTimeout(10_000);
   const page = await context.newPage();
   const complaints = [];
   const expected = []; // regular expressions of what a test provokes

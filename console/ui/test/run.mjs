@@ -18,7 +18,7 @@ const wants = (name) => wanted.length === 0 || wanted.includes(name);
 
 /** more copies alerts, so that there is a desk full of them. */
 const filler = process.env.MANYALERTS ? [process.env.MANYALERTS] : ["go", "run", "./bench/manyalerts"];
-const more = (n) => (store) => execFileSync(filler[0], [...filler.slice(1), "-store", store, "-n", String(n)], { cwd: root, stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, CGO_ENABLED: "0" } });
+const more = (n, severity = "") => (store) => execFileSync(filler[0], [...filler.slice(1), "-store", store, "-n", String(n), "-severity", severity], { cwd: root, stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, CGO_ENABLED: "0" } });
 
 const browser = await launch();
 let failed = 0;
@@ -38,7 +38,7 @@ async function step(name, f) {
 
 const log = traffic();
 if (["shift", "keyboard", "shots"].some(wants)) {
-  const server = await serve({ logs: [log], fill: more(many) });
+  const server = await serve({ logs: [log], fill: more(many, "medium,low") });
   if (!wants("shift")) server.user("ada", password, "admin");
   if (wants("shift")) await step("shift", () => shift(browser, server, { many: Math.min(500, many / 4) }));
   if (wants("keyboard")) await step("keyboard", () => keyboard(browser, server));

@@ -70,7 +70,6 @@ export async function serve({ logs, fill = null }) {
   if (fill) {
     await running.stop();
     fill(store);
-    printed = "";
     running = await start(args, dir, take);
   }
   return {

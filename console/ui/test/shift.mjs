@@ -18,9 +18,9 @@ export const api = (page, path, method = "GET", body = null) =>
 export const toast = (page, text) => page.locator(".toast", { hasText: text });
 
 export async function first(page, server) {
-  const link = /http:\/\/\S+\/first#\S+/.exec(server.printed())?.[0];
-  assert(link, "weir printed a link for the first administrator");
-  await page.goto(link);
+  const links = [...server.printed().matchAll(/http:\/\/\S+\/first(#\S+)/g)];
+  assert(links.length, "weir printed a link for the first administrator:\n" + server.printed());
+  await page.goto(`${server.base}/first${links.at(-1)[1]}`);
   await page.getByLabel("User").fill("ada");
   assert(!page.url().includes("#"), "the token is gone from the address");
   await audit(page, "first");
@@ -86,14 +86,14 @@ async function triage(page, id) {
   await page.getByRole("button", { name: "Undo" }).click();
   await page.locator(".triage-bar", { hasText: "nobody has it" }).waitFor();
   await page.getByRole("button", { name: "In progress" }).click();
-  await page.locator(".triage-bar", { hasText: "in progress" }).waitFor();
+  await page.locator(".triage-bar .triage-in_progress").waitFor();
   await page.getByRole("button", { name: "Comment" }).click();
   await audit(page, "comment dialog");
-  await page.getByLabel("Comment", { exact: true }).fill("Asked the partner whether this is theirs.");
+  await page.getByRole("textbox", { name: "Comment" }).fill("Asked the partner whether this is theirs.");
   await page.getByRole("button", { name: "Add comment" }).click();
   await page.locator(".activity blockquote", { hasText: "Asked the partner" }).waitFor();
   await page.getByRole("button", { name: "Tag" }).click();
-  await page.getByLabel("New tags").fill("partner case-4711");
+  await page.getByRole("textbox", { name: "New tags" }).fill("partner case-4711");
   await page.getByRole("button", { name: "Save tags" }).click();
   await page.locator(".triage-bar .tag", { hasText: "case-4711" }).waitFor();
   const t = await state();
@@ -105,7 +105,7 @@ async function suppress(page) {
   await page.locator(".preview", { hasText: "would have hidden" }).waitFor();
   await audit(page, "suppress dialog");
   await page.screenshot({ path: `${shots}/shift-suppress.png` });
-  await page.getByLabel("Why").fill("their exporter, until Monday");
+  await page.getByRole("textbox", { name: "Why" }).fill("their exporter, until Monday");
   await page.getByRole("button", { name: "Suppress", exact: true }).click();
   await toast(page, "Suppressed for 1 day").waitFor();
   const made = (await api(page, "/api/v1/suppressions")).data;
@@ -119,11 +119,11 @@ async function close(page, id) {
   await page.getByRole("button", { name: "Close …" }).click();
   await audit(page, "close dialog");
   await page.getByText("A real attack").click();
-  await page.getByLabel("Comment (optional)").fill("Confirmed with the shop.");
+  await page.getByRole("textbox", { name: "Comment" }).fill("Confirmed with the shop.");
   await page.getByRole("button", { name: "Close alert" }).click();
   await page.locator(".triage-bar", { hasText: "closed: attack" }).waitFor();
   await toast(page, "Closed as attack").getByRole("button", { name: "Undo" }).click();
-  await page.locator(".triage-bar", { hasText: "in progress" }).waitFor();
+  await page.locator(".triage-bar .triage-in_progress").waitFor();
   const t = (await api(page, `/api/v1/alerts/${id}`)).data.at(-1).envelope.triage;
   assert(t.status === "in_progress" && t.verdict === "", "taken back, without a verdict");
 }
@@ -208,7 +208,7 @@ async function reveal(page, base) {
   assert(alert, "an alert with accounts");
   await page.goto(`${base}/alerts/${alert.id}`);
   await page.getByRole("button", { name: /^Show .*names? …/ }).click();
-  await page.getByLabel("Reason").fill("reset the passwords, case 4711");
+  await page.getByRole("textbox", { name: "Reason" }).fill("reset the passwords, case 4711");
   await page.getByRole("button", { name: "Show names" }).click();
   await page.locator(".opened").first().waitFor();
   await page.getByText("What was reached").scrollIntoViewIfNeeded();

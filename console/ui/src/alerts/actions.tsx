@@ -8,6 +8,7 @@ import { toast } from "../lib/toast";
 import { statusText, verdictText } from "../ui/bits";
 import { showDialog } from "../ui/dialogs";
 import { AssignDialog, CloseDialog, CommentDialog, ConflictDialog, TagDialog } from "./dialogs";
+import { suppressFrom } from "./suppress";
 import { changeFiltered, changeMany, changeOne, type Target } from "./triage";
 
 export interface Filtered {
@@ -48,7 +49,7 @@ export function useActions() {
           apply={() => void apply([stored ? { id: target.id, triage: stored } : target], change, stored === null)}
         />
       ));
-    const ctx = { client, onConflict: conflict };
+    const ctx = { client, onConflict: conflict, onProposal: suppressFrom };
     const apply = async (on: On, change: TriageChange, force = false) => {
       if (!may) {
         toast("Reading only: changes need the role of an analyst. Sign in as one.", { tone: "bad" });

@@ -22,7 +22,8 @@ function Form({ close, onSubmit, action, children, disabled = false }: { close: 
   return (
     <form
       onSubmit={submit}
-      onKeyDown={(e) => {
+      // Fields of React Aria keep keys from their parents: capture.
+      onKeyDownCapture={(e) => {
         if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) submit(e);
       }}
     >
@@ -50,7 +51,7 @@ export function CloseDialog({ close, submit, many }: Props & { many: number }) {
       onSubmit={() => submit({ status: "closed", verdict, ...(comment.trim() ? { comment: comment.trim() } : {}) })}
     >
       <div
-        onKeyDown={(e) => {
+        onKeyDownCapture={(e) => {
           const v = verdicts[Number(e.key) - 1];
           if (v) {
             e.preventDefault();

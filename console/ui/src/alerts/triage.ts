@@ -2,7 +2,7 @@
 // that nobody overwrites what a colleague did meanwhile, and can be taken back.
 import type { QueryClient } from "@tanstack/react-query";
 import { ask, Problem } from "../api/client";
-import type { BulkOutcome, Triage, TriageChange } from "../api/types";
+import type { Alert, BulkOutcome, Triage, TriageChange } from "../api/types";
 import { plural } from "../lib/format";
 import { toast, toastProblem } from "../lib/toast";
 import { lastList, type AlertList } from "./list";
@@ -33,28 +33,54 @@ export function back(now: State, was: Omit<State, "revision">): TriageChange {
 interface Context {
   client: QueryClient;
   list?: AlertList | null;
+  onProposal?: (id: string) => void; // weir proposes a suppression after a verdict
   onConflict: (target: Target, change: TriageChange, stored: Triage | null) => void;
+}
+
+// What this page changed itself, and from which revision on: a second action that
+// was begun before the first one came back is no conflict.
+const own = new Map<string, { from: number; triage: Triage }>();
+const running = new Map<string, Promise<unknown>>();
+
+function note(id: string, from: number, triage: Triage) {
+  const before = own.get(id);
+  own.set(id, { from: before?.triage.revision === from ? before.from : from, triage });
+}
+
+/** current is target as this page left it, when nobody else was in between. */
+function current(target: Target): Target {
+  const o = own.get(target.id);
+  if (!o || target.triage.revision < o.from || target.triage.revision >= o.triage.revision) return target;
+  return { id: target.id, triage: o.triage };
 }
 
 function told(ctx: Context, list: { id: string; triage: Triage }[]) {
   (ctx.list ?? lastList())?.onTriages(list);
   const ids = new Set(list.map((t) => t.id));
-  for (const { id, triage } of list) ctx.client.setQueryData(["triage", id], triage);
+  for (const { id, triage } of list) {
+    ctx.client.setQueryData<{ data: Alert[] }>(["alert", id], (d) => d && { ...d, data: d.data.map((a) => ({ ...a, envelope: { ...a.envelope, triage: { ...a.envelope.triage, ...triage } } })) });
+  }
   void ctx.client.invalidateQueries({ predicate: (q) => (q.queryKey[0] === "alert" || q.queryKey[0] === "audit-of") && ids.has(String(q.queryKey[1])) });
 }
 
 /** changeOne makes a change to one alert; revision null makes it whatever was there. */
-export async function changeOne(ctx: Context, target: Target, change: TriageChange, done: string, options: { force?: boolean; undoable?: boolean } = {}) {
+export async function changeOne(ctx: Context, seen: Target, change: TriageChange, done: string, options: { force?: boolean; undoable?: boolean } = {}) {
+  await running.get(seen.id)?.catch(() => undefined);
+  const target = current(seen);
+  const asked = ask<{ id: string; triage: Triage; proposed_suppression?: unknown }>(`/api/v1/alerts/${target.id}`, {
+    method: "PATCH",
+    body: change,
+    ifMatch: options.force ? undefined : target.triage.revision,
+  });
+  running.set(target.id, asked);
   try {
-    const answer = await ask<{ id: string; triage: Triage }>(`/api/v1/alerts/${target.id}`, {
-      method: "PATCH",
-      body: change,
-      ifMatch: options.force ? undefined : target.triage.revision,
-    });
+    const answer = await asked;
+    note(target.id, target.triage.revision, answer.triage);
     told(ctx, [{ id: target.id, triage: answer.triage }]);
     const reverse = back(answer.triage, target.triage);
     const undoable = (options.undoable ?? true) && Object.keys(reverse).length > 0;
     toast(done, {
+      then: answer.proposed_suppression && ctx.onProposal ? { text: "Suppress its like …", do: () => ctx.onProposal?.(target.id) } : undefined,
       undo: undoable ? () => void changeOne(ctx, { id: target.id, triage: answer.triage }, reverse, "Taken back.", { undoable: false }) : undefined,
     });
     return answer.triage;
@@ -62,6 +88,8 @@ export async function changeOne(ctx: Context, target: Target, change: TriageChan
     if (e instanceof Problem && e.status === 409) ctx.onConflict(target, change, (e.body.triage as Triage | undefined) ?? null);
     else toastProblem("Not changed", e);
     return null;
+  } finally {
+    if (running.get(target.id) === asked) running.delete(target.id);
   }
 }
 
@@ -71,6 +99,7 @@ interface BulkAnswer {
 }
 
 function sayBulk(ctx: Context, answer: BulkAnswer, what: string, undoable: boolean) {
+  for (const o of answer.data) if (o.outcome === "changed" && o.triage) note(o.id, o.triage.revision - 1, o.triage);
   told(ctx, answer.data.flatMap((o) => (o.triage ? [{ id: o.id, triage: o.triage }] : [])));
   const stale = answer.data.filter((o) => o.outcome === "stale").length;
   const bad = answer.data.filter((o) => o.outcome === "invalid" || o.outcome === "not_found");
@@ -103,7 +132,7 @@ async function bulk(ctx: Context, body: unknown, what: string, undoable: boolean
 
 /** changeMany makes one change to alerts that are loaded, each at its revision. */
 export function changeMany(ctx: Context, targets: Target[], change: TriageChange, what: string) {
-  return bulk(ctx, { items: targets.map((t) => ({ id: t.id, revision: t.triage.revision, change })) }, what, true);
+  return bulk(ctx, { items: targets.map((t) => ({ id: t.id, revision: current(t).triage.revision, change })) }, what, true);
 }
 
 /** changeFiltered makes one change to all that a filter selects, when they still are as many as were shown. */

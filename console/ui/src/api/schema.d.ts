@@ -91,7 +91,7 @@ export interface paths {
         };
         /**
          * Alert revisions in the order of their commits, each once
-         * @description Go on with next_cursor, which is always there; keep it, not a time. The same cursor gives the same page as long as nothing was removed. Accept: application/x-ndjson gives a row a line, the cursor in X-Next-Cursor. Answers are packed with zstd or gzip as Accept-Encoding says. A page is shorter than limit when it would be larger than 4 MiB.
+         * @description Go on with next_cursor, which is always there; keep it, not a time. The same cursor gives the same page as long as nothing was removed. Accept: application/x-ndjson gives a row a line, the cursor in X-Next-Cursor; so does text/plain with format=cef. Answers are packed with zstd or gzip as Accept-Encoding says. A page is shorter than limit when it would be larger than 4 MiB.
          */
         get: operations["feedAlerts"];
         put?: never;
@@ -197,6 +197,126 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Suppressions and maintenance windows, what was made last first, also those that ended */
+        get: operations["listSuppressions"];
+        put?: never;
+        /**
+         * Let some alerts wake nobody, for a while and for a reason
+         * @description They are still found, stored and shown, with the id in envelope.silence, and no sink gets them. What it covers teaches nothing meanwhile and counts for nothing afterwards. A first success pierces it, and so does ten times as much as was known, except in a maintenance. It takes effect on events from starts on, in event time. An analyst may suppress for 7 days, an engineer for longer. Without expires and for it is 24 hours. Never without a token.
+         */
+        post: operations["createSuppression"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One suppression */
+        get: operations["getSuppression"];
+        put?: never;
+        post?: never;
+        /**
+         * End a suppression now; it stays in the list
+         * @description One of the configuration is ended there (409). Never without a token.
+         */
+        delete: operations["endSuppression"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a suppression would have hidden lately; nothing changes */
+        post: operations["previewSuppression"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What clients may be held to, by endpoint
+         * @description Off unless console.decisions is enabled. Read every hour off the requests of the last day, up to two million. Of an endpoint with 1000 clients or more the limit is what 99.9 % of those without an alert stay under in any minute, of one with fewer twice of the busiest, never below 10; of fewer than 30 there is none. weir advises; the gateway acts. nginx and haproxy are files, of the 100 endpoints with the most clients whose paths a gateway can tell apart.
+         */
+        get: operations["endpointLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All tokens, the oldest first; of none its text */
+        get: operations["listTokens"];
+        put?: never;
+        /**
+         * Make a token, which is shown this once
+         * @description The token and its entry in the audit are stored together. At most 1000 hold at a time; 20 are made or revoked at once, and then one every 30 s. Never without a token: the first one is made by weir token create.
+         */
+        post: operations["createToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a token; from now on it is refused
+         * @description Its row stays. One that was revoked before keeps its time. Revoking the last one opens nothing.
+         */
+        delete: operations["revokeToken"];
         options?: never;
         head?: never;
         patch?: never;
@@ -428,6 +548,7 @@ export interface components {
         Triaged: {
             id: string;
             triage: components["schemas"]["Triage"];
+            proposed_suppression: components["schemas"]["ProposedSuppression"];
         };
         Triage: {
             /** @description Of the triage: grows by one with each change. */
@@ -452,6 +573,207 @@ export interface components {
          * @enum {string}
          */
         Verdict: "true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test" | "";
+        /** @description What is empty is not asked. At least one must not be, except in a maintenance, which may be of everything. */
+        SuppressionMatch: {
+            /** @description A name (auth.stuffing) or a family (auth). */
+            detector?: string;
+            /** @enum {string} */
+            level?: "" | "client" | "account" | "key" | "cohort" | "endpoint" | "campaign";
+            /** @description As alerts have it. Names of accounts and API keys may be in clear: they are stored as tokens. */
+            principal?: {
+                kind: string;
+                value: string;
+            };
+            /** @description Where requests come from: an address or a network like 192.0.2.0/24. */
+            address?: string;
+            account?: string;
+            key?: string;
+            /** @description A name of identity.known_clients. */
+            client?: string;
+            endpoint?: {
+                method?: string;
+                host?: string;
+                /** @description As alerts have it; * stands for any run inside a segment, a last ** for any rest. */
+                template?: string;
+            };
+            labels?: {
+                [key: string]: string;
+            };
+        };
+        /** @description Every week on days (all without any), from from to to in timezone's local time. */
+        SuppressionSchedule: {
+            days?: ("mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun")[];
+            from: string;
+            to: string;
+            timezone?: string;
+        } | null;
+        SuppressionRequest: {
+            match: components["schemas"]["SuppressionMatch"];
+            /**
+             * Format: date-time
+             * @description Now without it.
+             */
+            starts?: string;
+            /** Format: date-time */
+            expires?: string;
+            /** @description Like 24h or 7d, in place of expires. */
+            for?: string;
+            schedule?: components["schemas"]["SuppressionSchedule"];
+            /** @description A load or penetration test: only a success pierces it. */
+            maintenance?: boolean;
+            /** @description 8 to 500 characters on one line; not asked for by a preview. */
+            reason?: string;
+            /** @description The alert that it is made from. */
+            alert?: string;
+            /** @description Of a preview: how far back, 7 without it. */
+            days?: number;
+        };
+        /** @description The smallest suppression that would have covered the alert, ready to be sent to POST /api/v1/suppressions once it has a reason. */
+        ProposedSuppression: {
+            match: components["schemas"]["SuppressionMatch"];
+            for: string;
+            reason: string;
+            alert: string;
+        } | null;
+        Suppression: {
+            id: string;
+            /**
+             * @description By the clock; detection goes by event time.
+             * @enum {string}
+             */
+            state: "scheduled" | "active" | "ended";
+            match: components["schemas"]["SuppressionMatch"];
+            maintenance: boolean;
+            schedule: components["schemas"]["SuppressionSchedule"];
+            starts: components["schemas"]["Time"];
+            expires: components["schemas"]["Time"];
+            /**
+             * Format: date-time
+             * @description When it was over; null before.
+             */
+            ended: string | null;
+            author: string;
+            reason: string;
+            created: components["schemas"]["Time"];
+            /** @enum {string} */
+            source: "api" | "shell" | "config";
+            /** @description The alert that it was made from, or empty. */
+            alert: string;
+            /** @description Alerts that it kept from sinks so far. */
+            hidden: number;
+        };
+        SuppressionList: {
+            data: components["schemas"]["Suppression"][];
+        };
+        SuppressionPreview: {
+            alerts: number;
+            /** @description Of these, of severity high or critical. */
+            pages: number;
+            /** @description Of these, with some success. */
+            succeeded: number;
+            days: number;
+            /** @description There were more than the 20000 alerts that are looked at. */
+            truncated: boolean;
+            /** @description At most 20. */
+            sample: {
+                id: string;
+                title: string;
+                detector: string;
+                severity: components["schemas"]["Severity"];
+                last: components["schemas"]["Time"];
+            }[];
+        };
+        LimitList: {
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            /** @description That the limits were read off. */
+            requests: number;
+            /** @enum {string} */
+            by: "address" | "key";
+            data: components["schemas"]["EndpointLimit"][];
+        };
+        EndpointLimit: {
+            /** @description Empty for several, or where the log has none. */
+            host: string;
+            method: string;
+            template: string;
+            /** @description The limit, in requests of one client in a minute. */
+            per_minute: number;
+            /** @description Clients without an alert. */
+            clients: number;
+            /** @description Of those, how many asked for more. */
+            touched: number;
+            /** @description Of their busiest minutes. */
+            median: number;
+            /** @description The busiest of those. */
+            most: number;
+            /** @description Clients with an alert. */
+            alerted: number;
+            /** @description Of those, how many asked for more than the limit. */
+            alerted_touched: number;
+        };
+        TokenRequest: {
+            name: string;
+            /** @description At least one. */
+            roles: components["schemas"]["Role"][];
+            /** @description RFC 3339, within ten years, or never; in 365 days when absent. */
+            expires?: string;
+        };
+        TokenMade: {
+            /** @description What the holder shows. It cannot be read again. */
+            token: string;
+            id: string;
+            name: string;
+            roles: components["schemas"]["Role"][];
+            /** @description The name of the token that made it, or of a user of the machine. */
+            creator: string;
+            created: components["schemas"]["Time"];
+            /**
+             * Format: date-time
+             * @description null: never.
+             */
+            expires: string | null;
+            /**
+             * Format: date-time
+             * @description Within a minute or so; null: never.
+             */
+            last_used: string | null;
+            /**
+             * Format: date-time
+             * @description null: it is not.
+             */
+            revoked: string | null;
+            usable: boolean;
+        };
+        TokenList: {
+            data: components["schemas"]["ApiToken"][];
+        };
+        ApiToken: {
+            id: string;
+            name: string;
+            roles: components["schemas"]["Role"][];
+            /** @description The name of the token that made it, or of a user of the machine. */
+            creator: string;
+            created: components["schemas"]["Time"];
+            /**
+             * Format: date-time
+             * @description null: never.
+             */
+            expires: string | null;
+            /**
+             * Format: date-time
+             * @description Within a minute or so; null: never.
+             */
+            last_used: string | null;
+            /**
+             * Format: date-time
+             * @description null: it is not.
+             */
+            revoked: string | null;
+            usable: boolean;
+        };
+        /** @enum {string} */
+        Role: "viewer" | "analyst" | "engineer" | "feed" | "admin" | "auditor";
         RevealRequest: {
             /** @description 1 to 200. */
             tokens: string[];
@@ -477,6 +799,7 @@ export interface components {
         };
         Revisions: {
             data: components["schemas"]["Alert"][];
+            proposed_suppression: components["schemas"]["ProposedSuppression"];
             more: boolean;
         };
         RequestList: {
@@ -771,6 +1094,21 @@ export interface components {
         until: string;
         /** @description Where to go on, as a page gave it; without one the feed begins at start. */
         cursor: string;
+        /**
+         * @description How rows are written: native is weir.alert/1, ocsf an OCSF 1.8.0 Detection Finding, ecs an ECS 9.4 document, cim the names of Splunk's Alerts data model with the alert below native, cef a line of text (in JSON a string). The cursor is the same for all.
+         * @example ocsf
+         */
+        format: "native" | "ocsf" | "ecs" | "cim" | "cef";
+        /**
+         * @description Without a cursor: begin at the first row that was made at this time or later (event time; of the audit the time of the entry). A place to begin, no filter: of what follows nothing is left out. With a cursor it is not looked at.
+         * @example 2026-01-02T00:00:00Z
+         */
+        feedSince: components["schemas"]["Time"];
+        /**
+         * @description End in front of the first row that was made at this time or later.
+         * @example 2026-01-09T00:00:00Z
+         */
+        feedUntil: components["schemas"]["Time"];
         /**
          * @description Where to begin without a cursor.
          * @example newest
@@ -1126,6 +1464,23 @@ export interface operations {
                      *         ],
                      *         "time": "2026-11-22T03:04:05Z",
                      *         "who": "anna"
+                     *       },
+                     *       "proposed_suppression": {
+                     *         "match": {
+                     *           "detector": "probe.path",
+                     *           "principal": {
+                     *             "kind": "ip",
+                     *             "value": "203.0.113.7"
+                     *           },
+                     *           "endpoint": {
+                     *             "method": "GET",
+                     *             "template": "/export/{id}"
+                     *           },
+                     *           "labels": {}
+                     *         },
+                     *         "for": "24h",
+                     *         "reason": "benign positive: their migration, announced for Monday",
+                     *         "alert": "681081c5a65329e54204b0b8cdfe766a"
                      *       }
                      *     }
                      */
@@ -1271,13 +1626,28 @@ export interface operations {
                  *     ]
                  */
                 severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description How rows are written: native is weir.alert/1, ocsf an OCSF 1.8.0 Detection Finding, ecs an ECS 9.4 document, cim the names of Splunk's Alerts data model with the alert below native, cef a line of text (in JSON a string). The cursor is the same for all.
+                 * @example ocsf
+                 */
+                format?: components["parameters"]["format"];
                 /** @description Where to go on, as a page gave it; without one the feed begins at start. */
                 cursor?: components["parameters"]["cursor"];
+                /**
+                 * @description Without a cursor: begin at the first row that was made at this time or later (event time; of the audit the time of the entry). A place to begin, no filter: of what follows nothing is left out. With a cursor it is not looked at.
+                 * @example 2026-01-02T00:00:00Z
+                 */
+                since?: components["parameters"]["feedSince"];
                 /**
                  * @description Where to begin without a cursor.
                  * @example newest
                  */
                 start?: components["parameters"]["start"];
+                /**
+                 * @description End in front of the first row that was made at this time or later.
+                 * @example 2026-01-09T00:00:00Z
+                 */
+                until?: components["parameters"]["feedUntil"];
                 /** @example 500 */
                 limit?: number;
                 /**
@@ -1514,8 +1884,18 @@ export interface operations {
                  *     ]
                  */
                 severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description How rows are written: native is weir.alert/1, ocsf an OCSF 1.8.0 Detection Finding, ecs an ECS 9.4 document, cim the names of Splunk's Alerts data model with the alert below native, cef a line of text (in JSON a string). The cursor is the same for all.
+                 * @example ocsf
+                 */
+                format?: components["parameters"]["format"];
                 /** @description Where to go on, as a page gave it; without one the feed begins at start. */
                 cursor?: components["parameters"]["cursor"];
+                /**
+                 * @description Without a cursor: begin at the first row that was made at this time or later (event time; of the audit the time of the entry). A place to begin, no filter: of what follows nothing is left out. With a cursor it is not looked at.
+                 * @example 2026-01-02T00:00:00Z
+                 */
+                since?: components["parameters"]["feedSince"];
                 /**
                  * @description Where to begin without a cursor.
                  * @example newest
@@ -1556,10 +1936,20 @@ export interface operations {
                 /** @description Where to go on, as a page gave it; without one the feed begins at start. */
                 cursor?: components["parameters"]["cursor"];
                 /**
+                 * @description Without a cursor: begin at the first row that was made at this time or later (event time; of the audit the time of the entry). A place to begin, no filter: of what follows nothing is left out. With a cursor it is not looked at.
+                 * @example 2026-01-02T00:00:00Z
+                 */
+                since?: components["parameters"]["feedSince"];
+                /**
                  * @description Where to begin without a cursor.
                  * @example newest
                  */
                 start?: components["parameters"]["start"];
+                /**
+                 * @description End in front of the first row that was made at this time or later.
+                 * @example 2026-01-09T00:00:00Z
+                 */
+                until?: components["parameters"]["feedUntil"];
                 /** @example 500 */
                 limit?: number;
                 /**
@@ -1663,6 +2053,11 @@ export interface operations {
             query?: {
                 /** @description Where to go on, as a page gave it; without one the feed begins at start. */
                 cursor?: components["parameters"]["cursor"];
+                /**
+                 * @description Without a cursor: begin at the first row that was made at this time or later (event time; of the audit the time of the entry). A place to begin, no filter: of what follows nothing is left out. With a cursor it is not looked at.
+                 * @example 2026-01-02T00:00:00Z
+                 */
+                since?: components["parameters"]["feedSince"];
                 /**
                  * @description Where to begin without a cursor.
                  * @example newest
@@ -1792,6 +2187,456 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSuppressions: {
+        parameters: {
+            query?: {
+                /**
+                 * @example [
+                 *       "active"
+                 *     ]
+                 */
+                state?: ("scheduled" | "active" | "ended")[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description At most 1000. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "s_6f1d0b8cdfe766a681081c5a65",
+                     *           "state": "active",
+                     *           "match": {
+                     *             "detector": "probe.path",
+                     *             "level": "",
+                     *             "principal": {
+                     *               "kind": "ip",
+                     *               "value": "203.0.113.7"
+                     *             },
+                     *             "address": "",
+                     *             "account": "",
+                     *             "key": "",
+                     *             "client": "",
+                     *             "endpoint": {
+                     *               "method": "GET",
+                     *               "host": "",
+                     *               "template": "/export/{id}"
+                     *             },
+                     *             "labels": {}
+                     *           },
+                     *           "maintenance": false,
+                     *           "schedule": null,
+                     *           "starts": "2026-11-22T03:04:05Z",
+                     *           "expires": "2026-11-23T03:04:05Z",
+                     *           "ended": null,
+                     *           "author": "anna",
+                     *           "reason": "their exporter asks for old files, ticket 4711",
+                     *           "created": "2026-11-22T03:04:05Z",
+                     *           "source": "api",
+                     *           "alert": "681081c5a65329e54204b0b8cdfe766a",
+                     *           "hidden": 2
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SuppressionList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    createSuppression: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "match": {
+                 *         "detector": "probe.path",
+                 *         "principal": {
+                 *           "kind": "ip",
+                 *           "value": "203.0.113.7"
+                 *         },
+                 *         "endpoint": {
+                 *           "method": "GET",
+                 *           "template": "/export/{id}"
+                 *         },
+                 *         "labels": {}
+                 *       },
+                 *       "for": "24h",
+                 *       "reason": "their exporter asks for old files, ticket 4711",
+                 *       "alert": "681081c5a65329e54204b0b8cdfe766a"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SuppressionRequest"];
+            };
+        };
+        responses: {
+            /** @description The suppression. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "s_6f1d0b8cdfe766a681081c5a65",
+                     *       "state": "active",
+                     *       "match": {
+                     *         "detector": "probe.path",
+                     *         "level": "",
+                     *         "principal": {
+                     *           "kind": "ip",
+                     *           "value": "203.0.113.7"
+                     *         },
+                     *         "address": "",
+                     *         "account": "",
+                     *         "key": "",
+                     *         "client": "",
+                     *         "endpoint": {
+                     *           "method": "GET",
+                     *           "host": "",
+                     *           "template": "/export/{id}"
+                     *         },
+                     *         "labels": {}
+                     *       },
+                     *       "maintenance": false,
+                     *       "schedule": null,
+                     *       "starts": "2026-11-22T03:04:05Z",
+                     *       "expires": "2026-11-23T03:04:05Z",
+                     *       "ended": null,
+                     *       "author": "anna",
+                     *       "reason": "their exporter asks for old files, ticket 4711",
+                     *       "created": "2026-11-22T03:04:05Z",
+                     *       "source": "api",
+                     *       "alert": "681081c5a65329e54204b0b8cdfe766a",
+                     *       "hidden": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Suppression"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getSuppression: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example s_6f1d0b8cdfe766a681081c5a65 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The suppression. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Suppression"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    endSuppression: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example s_6f1d0b8cdfe766a681081c5a65 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It as it ended. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Suppression"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    previewSuppression: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "match": {
+                 *         "detector": "probe.path",
+                 *         "principal": {
+                 *           "kind": "ip",
+                 *           "value": "203.0.113.7"
+                 *         },
+                 *         "endpoint": {
+                 *           "method": "GET",
+                 *           "template": "/export/{id}"
+                 *         },
+                 *         "labels": {}
+                 *       },
+                 *       "for": "24h",
+                 *       "alert": "681081c5a65329e54204b0b8cdfe766a",
+                 *       "days": 7
+                 *     }
+                 */
+                "application/json": components["schemas"]["SuppressionRequest"];
+            };
+        };
+        responses: {
+            /** @description Alerts of the last days that it matches. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "alerts": 3,
+                     *       "pages": 1,
+                     *       "succeeded": 0,
+                     *       "days": 7,
+                     *       "truncated": false,
+                     *       "sample": [
+                     *         {
+                     *           "id": "681081c5a65329e54204b0b8cdfe766a",
+                     *           "title": "Probing by 203.0.113.7",
+                     *           "detector": "probe.path",
+                     *           "severity": "high",
+                     *           "last": "2026-11-22T03:01:00Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SuppressionPreview"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    endpointLimits: {
+        parameters: {
+            query?: {
+                /** @example nginx */
+                format?: "json" | "nginx" | "haproxy";
+                /**
+                 * @description What a client is: an address (an IPv6 /64), or a credential (key, subject or account).
+                 * @example address
+                 */
+                by?: "address" | "key";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In the order of host, template and method. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "since": "2026-03-01T09:30:00Z",
+                     *       "until": "2026-03-02T09:30:00Z",
+                     *       "requests": 812345,
+                     *       "by": "address",
+                     *       "data": [
+                     *         {
+                     *           "host": "",
+                     *           "method": "POST",
+                     *           "template": "/login",
+                     *           "per_minute": 12,
+                     *           "clients": 5120,
+                     *           "touched": 5,
+                     *           "median": 1,
+                     *           "most": 31,
+                     *           "alerted": 2,
+                     *           "alerted_touched": 2
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LimitList"];
+                    "text/plain": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Those that are revoked or expired, too. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "k3v5qd2m7a",
+                     *           "name": "siem",
+                     *           "roles": [
+                     *             "feed"
+                     *           ],
+                     *           "creator": "anna",
+                     *           "created": "2026-03-02T09:00:00Z",
+                     *           "expires": "2027-03-02T09:00:00Z",
+                     *           "last_used": null,
+                     *           "revoked": null,
+                     *           "usable": true
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    createToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "siem",
+                 *       "roles": [
+                 *         "feed"
+                 *       ],
+                 *       "expires": "2027-03-02T09:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Its text is in token and nowhere else. */
+            201: {
+                headers: {
+                    /** @description The path that ends it with DELETE. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "token": "weir_k3v5qd2m7a_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                     *       "id": "k3v5qd2m7a",
+                     *       "name": "siem",
+                     *       "roles": [
+                     *         "feed"
+                     *       ],
+                     *       "creator": "anna",
+                     *       "created": "2026-03-02T09:00:00Z",
+                     *       "expires": "2027-03-02T09:00:00Z",
+                     *       "last_used": null,
+                     *       "revoked": null,
+                     *       "usable": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TokenMade"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    revokeToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The token as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiToken"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             default: components["responses"]["Problem"];
         };
     };

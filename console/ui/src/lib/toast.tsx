@@ -8,6 +8,7 @@ interface Toast {
   text: string;
   tone: "plain" | "bad";
   undo?: () => void;
+  then?: { text: string; do: () => void }; // what else offers itself
   stays: number;
 }
 
@@ -20,8 +21,8 @@ function set(l: Toast[]) {
   for (const f of changed) f();
 }
 
-export function toast(text: string, options: { tone?: "plain" | "bad"; undo?: () => void } = {}) {
-  const t = { id: next++, text, tone: options.tone ?? "plain", undo: options.undo, stays: options.undo || options.tone === "bad" ? 12_000 : 5_000 };
+export function toast(text: string, options: { tone?: "plain" | "bad"; undo?: () => void; then?: Toast["then"] } = {}) {
+  const t = { id: next++, text, tone: options.tone ?? "plain", undo: options.undo, then: options.then, stays: options.undo || options.then || options.tone === "bad" ? 12_000 : 5_000 };
   set([...list.slice(-2), t]);
 }
 
@@ -57,6 +58,17 @@ function One({ t }: { t: Toast }) {
           }}
         >
           Undo
+        </Button>
+      )}
+      {t.then && (
+        <Button
+          className="link strong"
+          onPress={() => {
+            close();
+            t.then?.do();
+          }}
+        >
+          {t.then.text}
         </Button>
       )}
       <Button className="icon" aria-label="Dismiss" onPress={close}>
