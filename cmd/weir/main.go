@@ -41,6 +41,8 @@ func commands() []command {
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
 		{"suppress", "keep alerts from waking people, for a while and for a reason", runSuppress},
+		{"alerts", "search and triage alerts: filters, assignment, verdicts, in bulk", runAlerts},
+		{"requests", "search the stored requests", runRequests},
 		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"token", "make, list and revoke API tokens", runToken},
