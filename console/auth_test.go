@@ -107,6 +107,7 @@ func wantRoles() map[string]string {
 		"POST /api/v1/backtests":                "analyst engineer admin",
 		"GET /api/v1/backtests/{id}":            "analyst engineer admin",
 		"DELETE /api/v1/backtests/{id}":         "analyst engineer admin",
+		"GET /api/v1/shadow":                    "viewer analyst engineer admin",
 	}
 }
 

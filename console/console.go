@@ -48,6 +48,10 @@ type Store interface {
 	// during the call only.
 	Requests(ctx context.Context, f RequestFilter, fn func(r *pipeline.Request, source string) bool) error
 
+	// ShadowCases returns the cases of detectors in shadow mode that f selects, the
+	// newest first.
+	ShadowCases(ctx context.Context, f ShadowFilter) ([]ShadowCase, error)
+
 	// FeedPage returns up to limit rows of a feed behind seq, in the order of
 	// their commits, and through: who goes on from there gets each row once.
 	FeedPage(ctx context.Context, f FeedFilter, seq int64, limit int) (rows []Alert, through int64, err error)
@@ -333,6 +337,7 @@ func (c *console) routes() []route {
 		{get, "/api/v1/campaigns/{id}", people, false, c.shows(c.campaign)},
 		{get, "/api/v1/detectors", people, false, c.shows(c.detectors)},
 		{get, "/api/v1/system", people | Auditor, false, c.shows(c.system)},
+		{get, "/api/v1/shadow", people, false, c.api(c.shadow)},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
 		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},
 		{get, "/api/v1/feed/alerts", people | Feed, false, c.feed(feedAlerts)},

@@ -491,6 +491,12 @@ func TestDocumentExamples(t *testing.T) {
 				Data []tokenView `json:"data"`
 			})
 		},
+		"#/components/schemas/ShadowCases": func() any {
+			return new(struct {
+				Data []ShadowCase `json:"data"`
+				More bool         `json:"more"`
+			})
+		},
 		"#/components/schemas/RunningConfig": func() any { return new(RunningConfig) },
 		"#/components/schemas/ConfigText": func() any {
 			return new(struct {

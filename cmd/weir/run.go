@@ -126,7 +126,8 @@ type service struct {
 	stdin   io.Reader
 	stderr  io.Writer // for what is no business of the log's; may be nil
 
-	db        *sqlite.DB
+	db        *sqlite.DB // nil in a fleet
+	requests  requestLog
 	keys      *pipeline.PrivacyKeys
 	pepper    *console.Pepper
 	auditKey  *console.AuditKey    // nil while the audit is not signed
@@ -314,6 +315,7 @@ func (s *service) open(ctx context.Context) error {
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err
 	}
+	s.requests = s.db
 	s.metrics = newMetrics(s)
 	last, err := s.db.Last(ctx)
 	if err != nil {

@@ -30,6 +30,10 @@ export interface Triage {
   who: string;
 }
 
+/** Where comments are only counted. */
+export type TriageRow = Omit<Triage, "comments"> & { comments: number };
+export type AnyTriage = Omit<Triage, "comments"> & { comments: number | Comment[] };
+
 export interface TriageChange {
   status?: TriageStatus;
   assignee?: string;
@@ -70,7 +74,7 @@ export interface Row {
   change: { kind: string; text: string };
   suppressed: boolean;
   backfill: boolean;
-  triage: Omit<Triage, "comments"> & { comments: number };
+  triage: TriageRow;
 }
 
 export interface RowPage {
@@ -94,7 +98,7 @@ export interface BulkOutcome {
   id: string;
   outcome: "changed" | "unchanged" | "stale" | "not_found" | "invalid";
   detail: string;
-  triage: Triage | null;
+  triage: TriageRow | null;
   before: { status: TriageStatus; assignee: string; verdict: Verdict | ""; tags: string[] } | null;
 }
 
