@@ -19,20 +19,11 @@ export interface Comment {
   text: string;
 }
 
-export interface Triage {
-  revision: number;
-  status: TriageStatus;
-  assignee: string;
-  verdict: Verdict | "";
-  tags: string[];
-  comments: Comment[];
-  time: string | null;
-  who: string;
-}
+export type Triage = S["Triage"];
 
 /** Where comments are only counted. */
-export type TriageRow = Omit<Triage, "comments"> & { comments: number };
-export type AnyTriage = Omit<Triage, "comments"> & { comments: number | Comment[] };
+export type TriageRow = Omit<S["TriageRow"], "verdict"> & { verdict: Verdict | "" };
+export type AnyTriage = Omit<TriageRow, "comments"> & { comments: number | Comment[] };
 
 export interface TriageChange {
   status?: TriageStatus;
@@ -43,80 +34,25 @@ export interface TriageChange {
   comment?: string;
 }
 
-export interface Row {
-  id: string;
-  seq: number;
-  revision: number;
-  status: "open" | "resolved";
-  severity: Severity;
-  tier: string;
-  detector: string;
-  title: string;
-  reason: string;
-  level: string;
-  principal: Principal;
-  endpoint: Endpoint;
-  campaign: string;
-  first: string;
-  last: string;
-  detected_at: string;
-  ongoing: boolean;
-  score: number;
-  requests: number;
-  succeeded: number | null;
-  accounts: number | null;
-  objects: number;
-  addresses_total: number;
-  members_total: number;
-  network: string;
-  country: string;
-  labels: Record<string, string>;
-  change: { kind: string; text: string };
-  suppressed: boolean;
-  backfill: boolean;
-  triage: TriageRow;
-}
+export type Row = Omit<S["AlertItem"], "triage"> & { triage: TriageRow };
 
 export interface RowPage {
   data: Row[];
   more: boolean;
   next: string | null;
-  total?: { count: number; exact: boolean } | null;
+  total: { count: number; exact: boolean } | null;
 }
 
-export interface Group {
-  key: string;
-  filter: Record<string, string> | null;
-  count: number;
-  open: number;
-  new: number;
-  severity: Severity;
-  latest: { id: string; seq: number; title: string; last: string };
-}
+export type Group = S["AlertGroups"]["data"][number];
 
-export interface BulkOutcome {
-  id: string;
-  outcome: "changed" | "unchanged" | "stale" | "not_found" | "invalid";
-  detail: string;
+export type BulkOutcome = Omit<S["BulkAnswer"]["data"][number], "triage" | "before"> & {
   triage: TriageRow | null;
-  before: { status: TriageStatus; assignee: string; verdict: Verdict | ""; tags: string[] } | null;
-}
+  before: Omit<TriageChange, "add_tags" | "remove_tags" | "comment"> & { status: TriageStatus; assignee: string; verdict: Verdict | ""; tags: string[] } | null;
+};
 
-export interface SessionState {
-  session: { id: string; user: string; display: string; kind: string; roles: string[]; csrf: string; ends: string } | null;
-  local: boolean;
-  first: boolean;
-  ways: { password: boolean; oidc: { name: string; href: string } | null };
-  password?: { min: number; max: number };
-}
+export type SessionState = S["SessionState"];
 
-export interface Me {
-  kind: string;
-  id: string;
-  name: string;
-  roles: string[];
-  may: string[];
-}
+export type Me = S["Me"];
 
 export interface Series {
   step_s: number;
@@ -209,9 +145,7 @@ export interface DetectorRow {
   shadow_findings: number;
 }
 
-export interface Reader {
-  [key: string]: unknown;
-}
+export type Reader = S["ReaderList"]["data"][number];
 
 export interface SystemPage {
   version: string;
@@ -251,29 +185,9 @@ export interface SystemPage {
   traffic_per_s: number | null;
 }
 
-export interface RevisionRow {
-  revision: number;
-  seq: number;
-  time: string;
-  status: string;
-  severity: Severity;
-  change: { kind: string; text: string };
-  score: number;
-  requests: number;
-  succeeded: number | null;
-  reason: string;
-}
+export type RevisionRow = S["RevisionList"]["data"][number];
 
-export interface Delivery {
-  sink: string;
-  kind: string;
-  state: "delivered" | "waiting" | "retrying" | "dead" | "not_routed" | "history";
-  revision: number;
-  attempts: number;
-  next: string | null;
-  reason: string;
-  time: string | null;
-}
+export type Delivery = S["DeliveryList"]["data"][number];
 
 export interface AuditEntry {
   seq: number;
@@ -288,7 +202,4 @@ export interface AuditEntry {
   target?: { kind: string; ids: string[] } | null;
 }
 
-export interface Related {
-  why: string[];
-  alert: Row;
-}
+export type Related = Omit<S["RelatedAlerts"]["data"][number], "alert"> & { alert: Row };
