@@ -15,6 +15,7 @@ type access struct {
 	tokens   []Token
 	audit    [][]byte
 	auditErr error
+	shadows  []ShadowCase
 	readers  map[string]Reader
 	used     map[string]pipeline.Time
 	removed  int64 // of the feed of alerts
@@ -264,4 +265,13 @@ func (s *fakeStore) give(o Options, name string, roles Roles) string {
 	defer s.mu.Unlock()
 	s.tokens = append(s.tokens, Token{ID: id, Name: name, MAC: o.Pepper.MAC(text), Roles: roles.Names()})
 	return text
+}
+
+func (s *fakeStore) ShadowCases(_ context.Context, f ShadowFilter) (list []ShadowCase, err error) {
+	for _, c := range s.shadows {
+		if (f.Detector == "" || f.Detector == c.Detector) && len(list) < f.Limit {
+			list = append(list, c)
+		}
+	}
+	return list, nil
 }

@@ -80,6 +80,15 @@ type AlertFilter struct {
 	Limit        int   // 0: 100
 }
 
+// FindingFilter selects stored findings. Zero fields select everything; times are
+// those of the findings.
+type FindingFilter struct {
+	Since, Until pipeline.Time
+	Detector     string
+	Principal    pipeline.Principal
+	Limit        int // 0: 100
+}
+
 // RequestFilter selects stored requests. Zero fields select everything.
 type RequestFilter struct {
 	Since, Until pipeline.Time // by the requests' own stamps, inclusive; 0 open

@@ -350,7 +350,9 @@ func (a *analysis) take(al *pipeline.Alert) {
 		a.onAlert(al)
 	}
 	a.count++
-	a.worst = max(a.worst, severityRank(al.Severity)+1)
+	if !alerts.Silent(al) {
+		a.worst = max(a.worst, severityRank(al.Severity)+1)
+	}
 	if a.labels != nil && len(a.all) < maxKept {
 		a.all = append(a.all, *al)
 	}
@@ -458,9 +460,7 @@ func (a *analysis) summary(n int) {
 	for _, line := range t.packets {
 		fmt.Fprintln(a.stderr, line)
 	}
-	if n := len(a.engine.shadow); n > 0 {
-		fmt.Fprintf(a.stderr, "%d findings of detectors in shadow mode, no alerts\n", n)
-	}
+	a.shadowed()
 	if late, skewed := a.engine.merge.Late(); late+skewed > 0 {
 		fmt.Fprintf(a.stderr, "%d requests came too late for their place, %d carried a time far ahead of their neighbours\n", late, skewed)
 	}
@@ -469,6 +469,26 @@ func (a *analysis) summary(n int) {
 	}
 	if n > 0 || a.o.output != "text" {
 		a.blind.write(a.stderr, a.blindLines())
+	}
+}
+
+// shadowed names what detectors in shadow mode found.
+func (a *analysis) shadowed() {
+	cases := latestFindings(a.engine.shadow, maxShadow)
+	if len(cases) == 0 {
+		return
+	}
+	fmt.Fprintf(a.stderr, "%d %s of detectors in shadow mode, no alerts\n", len(cases), verb(len(cases), "case", "cases"))
+	for i := range cases {
+		if i == 5 && !a.o.verbose {
+			fmt.Fprintf(a.stderr, "  and %d more; --verbose names them\n", len(cases)-i)
+			break
+		}
+		title := cases[i].Title
+		if !a.o.pseudonyms {
+			title = openText(title, a.keys)
+		}
+		fmt.Fprintf(a.stderr, "  %s: %s (%.1f nats)\n", cases[i].Detector, printable(title), cases[i].Score.Float())
 	}
 }
 

@@ -207,6 +207,9 @@ func (p *replay) under(cfg *config, how collectConfig) (*replay, error) {
 		return nil, err
 	}
 	if p.db != nil {
+		if n.apart, err = apart(p.cfg, cfg, p.keys); err != nil {
+			return nil, err
+		}
 		n.again = pipeline.NewReidentify(p.id, n.id)
 		n.amend = func(b *pipeline.Block) {
 			for i := range b.Requests {

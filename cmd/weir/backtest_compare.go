@@ -32,7 +32,8 @@ type side struct {
 type told struct {
 	a      pipeline.Alert
 	at     pipeline.Time // when it was first told of
-	paged  bool          // at some time
+	paged  bool          // at some time, and not kept from sinks
+	silent bool          // kept from sinks by a suppression, at the end
 	paired bool
 }
 
@@ -95,7 +96,9 @@ func (s *side) take(a *pipeline.Alert) {
 		s.told[a.ID] = t
 	}
 	t.a = p
-	t.paged = t.paged || a.Severity == "high" || a.Severity == "critical"
+	id, silent := a.Silent()
+	t.silent = silent && id != ""
+	t.paged = t.paged || !t.silent && (a.Severity == "high" || a.Severity == "critical")
 	if s.labels != nil && len(s.revisions) < maxKept {
 		s.revisions = append(s.revisions, p)
 	}

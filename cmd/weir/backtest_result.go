@@ -30,7 +30,7 @@ type backtestResult struct {
 	Same        int             `json:"same"`
 
 	Alerts     both[int]      `json:"alerts"`
-	Pages      both[int]      `json:"pages"` // alerts that were high or critical at some time
+	Pages      both[int]      `json:"pages"` // alerts that were high or critical at some time, and sent
 	AlertsADay both[float64]  `json:"alerts_a_day"`
 	PagesADay  both[float64]  `json:"pages_a_day"`
 	Precision  both[*float64] `json:"precision"` // null: nothing to judge by
@@ -69,7 +69,8 @@ type backtestAlert struct {
 	Principal pipeline.Principal `json:"principal"`
 	Detected  pipeline.Time      `json:"detected_at"`
 	Paged     bool               `json:"paged"`
-	Verdict   string             `json:"verdict"` // of people, "" for none
+	Silent    bool               `json:"suppressed"` // kept from sinks
+	Verdict   string             `json:"verdict"`    // of people, "" for none
 	Why       string             `json:"why"`
 
 	Changed []string   `json:"changed,omitempty"` // of a moved one
@@ -98,7 +99,7 @@ func (b *comparison) view(t *told) backtestAlert {
 	return backtestAlert{
 		ID: a.ID, Detector: a.Detector, Severity: a.Severity, Tier: a.Tier, Level: a.Level, Title: open(a.Title),
 		Principal: pipeline.Principal{Kind: a.Principal.Kind, Value: open(a.Principal.Value)},
-		Detected:  t.at, Paged: t.paged, Verdict: b.verdicts[a.ID],
+		Detected:  t.at, Paged: t.paged, Silent: t.silent, Verdict: b.verdicts[a.ID],
 	}
 }
 
@@ -112,6 +113,7 @@ func (b *comparison) moved(o, n *told) (backtestAlert, bool) {
 	}{
 		{"severity", o.a.Severity != n.a.Severity}, {"tier", o.a.Tier != n.a.Tier}, {"detector", o.a.Detector != n.a.Detector},
 		{"time", o.at != n.at}, {"id", o.a.ID != n.a.ID}, {"paged", o.paged != n.paged},
+		{"suppressed", o.silent != n.silent},
 	} {
 		if c.differs {
 			v.Changed = append(v.Changed, c.name)
@@ -338,6 +340,8 @@ func (r *backtestResult) listText(w io.Writer, name, mark string, all []backtest
 					parts = append(parts, "detector "+a.Was.Detector+" → "+a.Detector)
 				case "time":
 					parts = append(parts, fmt.Sprintf("told %s", signedSeconds(a.Detected.Sub(a.Was.Detected))))
+				case "suppressed":
+					parts = append(parts, map[bool]string{true: "kept from sinks now", false: "sent now"}[a.Silent])
 				case "id":
 					parts = append(parts, "id was "+a.Was.ID)
 				}

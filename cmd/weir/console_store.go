@@ -136,3 +136,12 @@ func (s consoleStore) Suppression(ctx context.Context, id string) (console.Suppr
 func (s consoleStore) PutSuppression(ctx context.Context, x pipeline.Suppression, at pipeline.Time, audit []byte) error {
 	return s.db.PutSuppression(ctx, x, storage.AuditEntry{Time: at, Body: audit})
 }
+
+func (s consoleStore) ShadowCases(ctx context.Context, f console.ShadowFilter) ([]console.ShadowCase, error) {
+	found, err := s.db.Findings(ctx, storage.FindingFilter(f))
+	list := make([]console.ShadowCase, len(found))
+	for i := range found {
+		list[i] = console.NewShadowCase(&found[i])
+	}
+	return list, err
+}

@@ -86,8 +86,10 @@ func (e *engine) restoreBook(data []byte) error {
 		return err
 	}
 	book.Weigh(e.logins)
-	for _, s := range e.set.Suppressions() {
-		book.Suppress(s)
+	if e.set != nil { // of a fleet's alert stage it is elsewhere
+		for _, s := range e.set.Suppressions() {
+			book.Suppress(s)
+		}
 	}
 	e.book = book
 	return nil
@@ -148,6 +150,9 @@ func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 			f.Sampled = e.sampledShare(f)
 		}
 		if f.Shadow {
+			if len(e.shadow) >= maxShadow {
+				e.shadow = latestFindings(e.shadow, maxShadow/2)
+			}
 			e.shadow = append(e.shadow, *f)
 			if e.onFinding != nil {
 				e.onFinding(f, fateShadow)
@@ -165,6 +170,24 @@ func (e *engine) take(dst []pipeline.Alert) []pipeline.Alert {
 		}
 	}
 	return dst
+}
+
+// maxShadow bounds what is held of detectors in shadow mode.
+const maxShadow = 8192
+
+// latestFindings keeps the latest finding of each case, of the most recent cases at
+// most so many, in their order.
+func latestFindings(list []pipeline.Finding, most int) []pipeline.Finding {
+	seen := map[string]bool{}
+	kept := len(list)
+	for i := len(list) - 1; i >= 0 && len(seen) < most; i-- {
+		if f := list[i]; !seen[f.ID] {
+			seen[f.ID] = true
+			kept--
+			list[kept] = f
+		}
+	}
+	return append(list[:0], list[kept:]...)
 }
 
 // fate is what becomes of a finding.

@@ -41,6 +41,8 @@ func commands() []command {
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
 		{"suppress", "keep alerts from waking people, for a while and for a reason", runSuppress},
+		{"alerts", "search and triage alerts: filters, assignment, verdicts, in bulk", runAlerts},
+		{"requests", "search the stored requests", runRequests},
 		{"sink", "test sinks, list and replay what they did not take", runSink},
 		{"init", "look at a log and write a commented weir.yaml", runInit},
 		{"token", "make, list and revoke API tokens", runToken},
@@ -78,6 +80,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return c.run(ctx, args[1:], stdin, stdout, stderr)
 		}
 	}
+	if list, ok := rolesOf(args[0]); ok {
+		return runRoles(ctx, args[0], list, args[1:], stdin, stdout, stderr)
+	}
 	fmt.Fprintf(stderr, "weir: no command %q\n\n", args[0])
 	usage(stderr)
 	return exitUsage
@@ -95,6 +100,9 @@ Commands:
 `)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	for _, r := range roles() {
+		fmt.Fprintf(w, "  %-10s %s\n", r.name, r.summary)
 	}
 	fmt.Fprint(w, `
 Start with a log that you have:

@@ -51,6 +51,7 @@ type replay struct {
 	db *sqlite.DB // nil for files
 
 	workers  int                             // 0: one
+	apart    *suppressionsApart              // of the store: what another configuration suppresses; may be nil
 	again    *pipeline.Reidentify            // what amend does under another configuration; may be nil
 	onBatch  func([]pipeline.Ordered)        // told of every batch before it is detected; may be nil
 	finding  func(*pipeline.Finding, fate)   // told of every finding; may be nil
@@ -193,6 +194,11 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 		return nil, err
 	}
 	d.e.onFinding = p.finding
+	if p.apart != nil {
+		for _, s := range p.apart.add {
+			d.e.suppress(s)
+		}
+	}
 	if p.onBatch != nil {
 		d.e.onBatch = p.onBatch
 	}
@@ -209,6 +215,9 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 			return d.e, ctx.Err()
 		}
 		lines := int64(0)
+		if p.apart != nil {
+			records = p.apart.without(records)
+		}
 		for i := range records {
 			if b := records[i].Block; b != nil {
 				without(b, drop)

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +56,7 @@ type report struct {
 
 	Detectors []reportDetector
 	Near      []string
+	Shadow    []string // found by detectors on trial
 	Blind     []string
 	Rejects   []string
 	Notes     []string
@@ -242,17 +242,17 @@ func (a *analysis) reportInput(r *report) {
 	for _, err := range t.errs {
 		r.Notes = append(r.Notes, shown(err.Error()))
 	}
-	if n := len(a.engine.shadow); n > 0 {
-		seen := map[string]bool{}
-		var names []string
-		for i := range a.engine.shadow {
-			if d := a.engine.shadow[i].Detector; !seen[d] {
-				seen[d] = true
-				names = append(names, d)
-			}
+	cases := latestFindings(a.engine.shadow, maxShadow)
+	for i := range cases {
+		if i == maxShown {
+			r.Shadow = append(r.Shadow, fmt.Sprintf("and %d more", len(cases)-i))
+			break
 		}
-		slices.Sort(names)
-		r.Notes = append(r.Notes, fmt.Sprintf("Detectors in shadow mode have %d findings, which are no alerts: %s.", n, strings.Join(names, ", ")))
+		title := cases[i].Title
+		if !a.o.pseudonyms {
+			title = openText(title, a.keys)
+		}
+		r.Shadow = append(r.Shadow, shown(fmt.Sprintf("%s: %s (%.1f nats)", cases[i].Detector, title, cases[i].Score.Float())))
 	}
 	if late, skewed := a.engine.merge.Late(); late+skewed > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d requests came too late for their place, %d carried a time far ahead of their neighbours.", late, skewed))

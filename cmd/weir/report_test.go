@@ -258,3 +258,34 @@ func TestChartSteps(t *testing.T) {
 		t.Error("a chart of nothing")
 	}
 }
+
+// TestShadowInAnalyses: what detectors on trial find is named beside the alerts,
+// bounded, and never among them.
+func TestShadowInAnalyses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := writeFile(t, dir, "c.yaml", []byte("detect: {enum.object: {mode: shadow}}\n"))
+	sample := filepath.Join("testdata", "sample.log.gz")
+	r := weir(t, "analyze", "-c", config, "--output", "json", sample)
+	if bytes.Contains(r.stdout, []byte("enum.object")) || !strings.Contains(r.stderr, "1 case of detectors in shadow mode") || !strings.Contains(r.stderr, "  enum.object: Object ids walked on GET /api/v1/orders/{int} by 198.51.100.21 (") {
+		t.Errorf("%s", r.stderr)
+	}
+	_, text := shapeOf(t, weir(t, "analyze", "--quiet", "-c", config, "--output", "html", sample).stdout)
+	if !strings.Contains(text, "Found by detectors in shadow mode") || !strings.Contains(text, "enum.object: Object ids walked") {
+		t.Error("the page does not name what was found on trial")
+	}
+	var many []pipeline.Finding
+	for i := range 5 * maxShadow {
+		if len(many) >= maxShadow {
+			many = latestFindings(many, maxShadow/2)
+		}
+		many = append(many, pipeline.Finding{ID: fmt.Sprint(i / 2), Seq: uint64(i)})
+	}
+	if last := many[len(many)-1]; len(many) > maxShadow || last.Seq != 5*maxShadow-1 {
+		t.Errorf("%d findings are held, the last %d", len(many), last.Seq)
+	}
+	got := latestFindings([]pipeline.Finding{{ID: "a", Seq: 1}, {ID: "b", Seq: 2}, {ID: "a", Seq: 3}, {ID: "c", Seq: 4}}, 2)
+	if len(got) != 2 || got[0].Seq != 3 || got[1].Seq != 4 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,28 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
-
-	"go.uber.org/zap"
 
 	"weir/alerts"
-	"weir/console"
 	"weir/pipeline"
-	"weir/storage/sqlite"
 )
 
 const suppressHelp = `Usage: weir suppress add MATCH... --reason TEXT [--for 24h] [flags]
@@ -117,102 +108,11 @@ func runSuppress(ctx context.Context, args []string, _ io.Reader, stdout, stderr
 
 // open gives do a way to ask: a running weir, or the API over the store's file.
 func (c *suppressCommand) open(ctx context.Context, do func() error) error {
-	if c.url != "" {
-		token, err := os.ReadFile(c.tokenFile)
-		if err != nil {
-			return fmt.Errorf("read the token: %w", err)
-		}
-		client := &http.Client{Timeout: time.Minute}
-		c.ask = asker(ctx, strings.TrimSuffix(c.url, "/"), strings.TrimSpace(string(token)), client.Do)
-		return do()
-	}
-	cfg, err := loadConfig(c.config)
-	if err != nil {
-		return err
-	}
-	if c.store != "" {
-		cfg.Store.Path = c.store
-	}
-	keyFile := cfg.Privacy.KeyFile
-	if keyFile == "" {
-		keyFile = storeKeyFile(cfg.Store.Path)
-	}
-	if _, err := os.Stat(cfg.Store.Path); err != nil {
-		return fmt.Errorf("find the store: %w; a weir elsewhere is asked with --url", err)
-	}
-	keys, err := pipeline.LoadOrCreatePrivacyKeys(keyFile)
-	if err != nil {
-		return err
-	}
-	pepper, err := console.LoadOrCreatePepper(cfg.pepperFile())
-	if err != nil {
-		return err
-	}
-	return withAccess(cfg, func(db *sqlite.DB) error {
-		h := console.NewShell(console.Options{
-			Store: consoleStore{db}, Log: zap.NewNop(), Pepper: pepper, Resolve: func(m *pipeline.SuppressionMatch) error { return resolveMatch(m, cfg, keys) },
-		}, shellUser())
-		c.ask = asker(ctx, "http://localhost", "", func(r *http.Request) (*http.Response, error) {
-			w := &shellAnswer{header: http.Header{}, status: http.StatusOK}
-			h.ServeHTTP(w, r)
-			return &http.Response{StatusCode: w.status, Status: http.StatusText(w.status), Header: w.header, Body: io.NopCloser(&w.body)}, nil
-		})
+	to := shellTarget{config: c.config, store: c.store, url: c.url, tokenFile: c.tokenFile}
+	return to.open(ctx, func(api *shellClient) error {
+		c.ask = api.ask
 		return do()
 	})
-}
-
-// shellAnswer is an answer in this process.
-type shellAnswer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (w *shellAnswer) Header() http.Header         { return w.header }
-func (w *shellAnswer) WriteHeader(status int)      { w.status = status }
-func (w *shellAnswer) Write(b []byte) (int, error) { return w.body.Write(b) }
-
-// maxShellAnswer bounds what is read of an answer, in bytes.
-const maxShellAnswer = 64 << 20
-
-// asker asks an API and reads the answer into into; a problem becomes an error.
-func asker(ctx context.Context, base, token string, do func(*http.Request) (*http.Response, error)) func(method, path string, body, into any) error {
-	return func(method, path string, body, into any) error {
-		var text []byte
-		if body != nil {
-			var err error
-			if text, err = json.Marshal(body); err != nil {
-				return err
-			}
-		}
-		r, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(text))
-		if err != nil {
-			return err
-		}
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		if body != nil {
-			r.Header.Set("Content-Type", "application/json")
-		}
-		resp, err := do(r)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxShellAnswer))
-		if err != nil {
-			return err
-		}
-		if resp.StatusCode != http.StatusOK {
-			var p struct{ Detail string }
-			if json.Unmarshal(answer, &p) != nil || p.Detail == "" {
-				p.Detail = resp.Status
-			}
-			return errors.New(printable(p.Detail))
-		}
-		return json.Unmarshal(answer, into)
-	}
 }
 
 // suppressed is a suppression as the API answers it.

@@ -78,7 +78,7 @@ func newConfiguredEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.
 	return e, err
 }
 
-// publishSuppressions puts what changed about the suppressions of the configuration
+// publishSuppressions puts what changed about the suppressions of a configuration
 // at the end of the log: those that are new, and the end of those that are gone.
 func (s *service) publishSuppressions(ctx context.Context, c *config) error {
 	want, err := c.configured(s.keys)

@@ -37,6 +37,8 @@ type tuning struct {
 	running string // the configuration in force, as the file had it
 	config  string // its hash in alerts
 	jobs    []*backtestJob
+
+	applying sync.Mutex // one at a time
 }
 
 // keptJobs is how many backtests are remembered.
@@ -151,6 +153,8 @@ func tryable(changes []console.ConfigChange) error {
 
 // Apply writes text over the configuration's file, after a copy of what it was.
 func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
+	t.applying.Lock()
+	defer t.applying.Unlock()
 	full, err := t.whole(text)
 	if err != nil {
 		return now, "", err
@@ -174,8 +178,8 @@ func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]cons
 	if err := audit(changes, hashOfText(running), hashOfText(full)); err != nil {
 		return now, "", err
 	}
-	if err := replaceFile(t.s.path, full); err != nil {
-		return now, "", err
+	if err := replaceFile(t.s.path, full, true); err != nil {
+		return now, "", refusedConfig(err)
 	}
 	return t.reload(ctx, running)
 }
@@ -189,7 +193,7 @@ func (t *tuning) reload(ctx context.Context, before string) (now console.Running
 	}
 	waits, err := t.s.reloads.ask(ctx)
 	if err != nil {
-		return now, "", errors.Join(refusedConfig(fmt.Errorf("the old one stays in force: %w", err)), replaceFile(t.s.path, before))
+		return now, "", errors.Join(refusedConfig(fmt.Errorf("the old one stays in force: %w", err)), replaceFile(t.s.path, before, false))
 	}
 	if len(waits) > 0 {
 		restart = "in force but for what takes a restart: " + strings.Join(waits, ", ")
@@ -198,26 +202,27 @@ func (t *tuning) reload(ctx context.Context, before string) (now console.Running
 	return now, restart, err
 }
 
-// replaceFile writes text to path in one step, and what was there to path.bak.
-func replaceFile(path, text string) error {
+// replaceFile writes text to path in one step, and before that what was there to
+// path.bak, if it is to be kept.
+func replaceFile(path, text string, keep bool) error {
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		path = resolved
+	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	if resolved, err := filepath.EvalSymlinks(path); err == nil {
-		path = resolved
-	}
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{{path + ".bak", old}, {path, []byte(text)}} {
-		if err := writeWhole(f.path, f.data, st.Mode().Perm()); err != nil {
-			return fmt.Errorf("write configuration: %w", err)
+	if keep {
+		old, err := os.ReadFile(path)
+		if err == nil {
+			err = writeWhole(path+".bak", old, st.Mode().Perm())
 		}
+		if err != nil {
+			return fmt.Errorf("keep the configuration that was: %w", err)
+		}
+	}
+	if err := writeWhole(path, []byte(text), st.Mode().Perm()); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
 	}
 	return nil
 }

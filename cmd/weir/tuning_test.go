@@ -151,6 +151,9 @@ func TestTuningOverTheAPI(t *testing.T) {
 	if now, err := os.ReadFile(config); err != nil || string(now) != string(written) {
 		t.Errorf("after one that is bad the file is %q (%v)", now, err)
 	}
+	// What is changed by hand is not overwritten unseen.
+	writeFile(t, dir, "weir.yaml", append(written, "# by hand\n"...))
+	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": now.YAML}, 409)
 	audit := string(c.do("GET", "/api/v1/feed/audit", nil, 200))
 	if !strings.Contains(audit, `"action":"config.apply"`) || !strings.Contains(audit, "detect.probe.path.mode") || !strings.Contains(audit, id) || strings.Contains(audit, "verysecret") {
 		t.Errorf("the audit has %s", audit)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,10 +80,9 @@ func TestUnlearned(t *testing.T) {
 	a := alerts[0].Alert
 	verdict := func(word string, revision int64) {
 		t.Helper()
-		change := console.TriageSave{ID: a.ID, Revision: revision, Body: []byte(`{"verdict":"` + word + `"}`), Audit: console.AuditEntry{Time: 1, Action: "alert.triage"}}
-		errs, err := (consoleStore{s.db}).SaveTriages(t.Context(), []console.TriageSave{change})
-		if err := errors.Join(append(errs, err)...); err != nil {
-			t.Fatal(err)
+		save := console.TriageSave{ID: a.ID, Revision: revision, Body: []byte(`{"verdict":"` + word + `"}`), Audit: console.AuditEntry{Action: "alert.triage"}}
+		if errs, err := (consoleStore{s.db}).SaveTriages(t.Context(), []console.TriageSave{save}); err != nil || len(errs) > 0 && errs[0] != nil {
+			t.Fatal(err, errs)
 		}
 	}
 	verdict("benign_positive", 1)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -64,6 +65,39 @@ func (db *DB) Alerts(ctx context.Context, f storage.AlertFilter) ([]storage.Stor
 // that is not stored.
 func (db *DB) Alert(ctx context.Context, id string) ([]storage.StoredAlert, error) {
 	return db.alerts(ctx, "SELECT seq, body, backfill FROM alerts WHERE id = ? ORDER BY revision", id)
+}
+
+// Findings returns the latest finding of each case that f selects, the newest
+// first: those of detectors in shadow mode are stored alone.
+func (db *DB) Findings(ctx context.Context, f storage.FindingFilter) ([]pipeline.Finding, error) {
+	where := "time >= ? AND time <= ?"
+	since, until := int64(math.MinInt64), int64(math.MaxInt64)
+	if f.Since != 0 {
+		since = int64(f.Since)
+	}
+	if f.Until != 0 {
+		until = int64(f.Until)
+	}
+	args := []any{since, until}
+	if f.Detector != "" {
+		where += " AND detector = ?"
+		args = append(args, f.Detector)
+	}
+	if f.Principal.Value != "" {
+		where += " AND principal_kind = ? AND principal_value = ?"
+		args = append(args, f.Principal.Kind.String(), f.Principal.Value)
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 100
+	}
+	return readAll(ctx, db, "read findings", func(rows *sql.Rows, into *pipeline.Finding) error {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return err
+		}
+		return json.Unmarshal(body, into)
+	}, "SELECT body FROM findings WHERE "+where+" ORDER BY time DESC, id LIMIT ?", append(args, limit)...)
 }
 
 // candidate is a block that may hold what a filter asks for.
