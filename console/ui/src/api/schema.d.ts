@@ -342,6 +342,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/shadow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Cases of detectors in shadow mode, newest first: found, kept and never told */
+        get: operations["listShadowCases"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/config": {
         parameters: {
             query?: never;
@@ -802,6 +819,157 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/principals/{kind}/{value}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a principal did
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute. The alerts are those of all times.
+         */
+        get: operations["getPrincipal"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Endpoints with their traffic and alerts
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["listEndpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/one": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One endpoint's traffic, alerts and baseline
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["getEndpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How much traffic there was
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["getTraffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Campaigns, those with most alerts first
+         * @description What a campaign says of its members is told from the 100 most severe.
+         */
+        get: operations["listCampaigns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A campaign, its members and what happened when */
+        get: operations["getCampaign"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Detectors with their alerts and what people said of those */
+        get: operations["listDetectors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How weir is: lag, loss, rejects, state, store, sinks, readers */
+        get: operations["getSystem"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/openapi.json": {
         parameters: {
             query?: never;
@@ -874,6 +1042,44 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        ShadowCases: {
+            data: components["schemas"]["ShadowCase"][];
+            more: boolean;
+        };
+        ShadowCase: {
+            /** @description Of the alert that it would be. */
+            id: string;
+            detector: string;
+            level: string;
+            /**
+             * @description What its evidence is enough for.
+             * @enum {unknown}
+             */
+            tier: "page" | "review";
+            title: string;
+            reason: string;
+            principal: components["schemas"]["Principal"];
+            endpoint: {
+                method?: string;
+                host?: string;
+                template?: string;
+            };
+            addresses: components["schemas"]["Strings"];
+            /** @description Of its latest news. */
+            time: components["schemas"]["Time"];
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            /** @description Nats. */
+            score: number;
+            signals: {
+                name?: string;
+                observed?: number;
+                expected?: number;
+                nats?: number;
+            }[];
+            /** @description As those of an alert. */
+            exemplars: Record<string, never>[];
+        };
         RunningConfig: {
             yaml: string;
             /** @description Of the file, for if_hash. */
@@ -924,8 +1130,11 @@ export interface components {
             state: "running" | "done" | "failed" | "cancelled";
             progress: number;
             error: string;
-            /** @description Hashes, old and new, as alerts carry them. */
-            config?: Record<string, never>;
+            /** @description Hashes, as alerts carry them. */
+            config?: {
+                old?: string;
+                new?: string;
+            };
             changes?: components["schemas"]["ConfigChange"][];
             requests?: number;
             /** Format: date-time */
@@ -953,10 +1162,26 @@ export interface components {
              * @enum {unknown}
              */
             basis?: "labels" | "verdicts" | "";
-            verdicts?: Record<string, never>;
+            verdicts?: {
+                old?: {
+                    true?: number;
+                    benign?: number;
+                    false?: number;
+                };
+                new?: {
+                    true?: number;
+                    benign?: number;
+                    false?: number;
+                };
+            };
             /** @description Median seconds from an alert's onset to when it was told. */
             delay?: components["schemas"]["OldNew"];
-            episodes?: Record<string, never>[];
+            episodes?: {
+                episode?: string;
+                type?: string;
+                /** @enum {unknown} */
+                change?: "gained" | "lost";
+            }[];
             /** @description Cases of detectors in shadow mode, old and new, by detector. */
             shadow?: Record<string, never>;
             notes?: components["schemas"]["Strings"];
@@ -970,15 +1195,23 @@ export interface components {
             title: string;
             principal: components["schemas"]["Principal"];
             detected_at: components["schemas"]["Time"];
-            /** @description It was high or critical at some time. */
+            /** @description It was high or critical at some time, and not suppressed. */
             paged: boolean;
+            /** @description Kept from sinks. */
+            suppressed: boolean;
             /** @description Of people, empty for none. */
             verdict: string;
             /** @description What in the configuration did it. */
             why: string;
             changed?: components["schemas"]["Strings"];
-            /** @description Of a moved one: id, detector, severity, tier and detected_at before. */
-            was?: Record<string, never>;
+            /** @description Of a moved one: what was otherwise. */
+            was?: {
+                id?: string;
+                detector?: string;
+                severity?: components["schemas"]["Severity"];
+                tier?: string;
+                detected_at?: components["schemas"]["Time"];
+            };
         };
         OldNew: {
             old: number | null;
@@ -1443,6 +1676,269 @@ export interface components {
                 why: ("campaign" | "principal" | "address" | "member" | "endpoint")[];
                 alert: components["schemas"]["AlertItem"];
             }[];
+        };
+        /** @description Requests by the class of their status. */
+        StatusClasses: {
+            "2xx": number;
+            "3xx": number;
+            "4xx": number;
+            "5xx": number;
+            other: number;
+        };
+        /** @description A number each step. */
+        Series: {
+            step_s: number;
+            start: components["schemas"]["Time"];
+            requests: number[];
+            /** @description 4xx and 5xx. */
+            errors: number[];
+        };
+        PrincipalPage: {
+            principal: components["schemas"]["Principal"];
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            /** @description Else only the newest 200,000 requests were read. */
+            complete: boolean;
+            requests: number;
+            bytes: number;
+            /** Format: date-time */
+            first_seen: string | null;
+            /** Format: date-time */
+            last_seen: string | null;
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            endpoints: {
+                requests: number;
+                errors: number;
+                method: string;
+                host: string;
+                template: string;
+            }[];
+            addresses: {
+                value: string;
+                requests: number;
+            }[];
+            agents: {
+                value: string;
+                requests: number;
+            }[];
+            context: {
+                asn: string;
+                country: string;
+                network: string;
+                people: number[] | null;
+            } | null;
+            alerts: components["schemas"]["AlertItem"][];
+            alerts_total: number;
+        };
+        EndpointList: {
+            data: {
+                requests: number;
+                errors: number;
+                bytes: number;
+                alerts: number;
+                /** Format: date-time */
+                last: string | null;
+                method: string;
+                host: string;
+                template: string;
+            }[];
+            more: boolean;
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            /** @description Past the bound of endpoints that are told apart. */
+            other: {
+                requests: number;
+            };
+        };
+        EndpointPage: {
+            endpoint: {
+                method: string;
+                host: string;
+                template: string;
+            };
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            requests: number;
+            errors: number;
+            bytes: number;
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            alerts: components["schemas"]["AlertItem"][];
+            alerts_total: number;
+            baseline: {
+                edition: string;
+                /** @description It has a template of its own. */
+                known: boolean;
+                facts: {
+                    name: string;
+                    value: number;
+                    unit: string;
+                    text: string;
+                }[];
+            } | null;
+        };
+        Traffic: {
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            sources: {
+                value: string;
+                requests: number;
+            }[];
+        };
+        Campaign: {
+            id: string;
+            title: string;
+            severity: components["schemas"]["Severity"];
+            detectors: components["schemas"]["Strings"];
+            alerts: number;
+            open: number;
+            new: number;
+            principals: number;
+            requests: number;
+            succeeded: number | null;
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            endpoints: components["schemas"]["Strings"];
+            campaign_alert: string | null;
+        };
+        CampaignList: {
+            data: components["schemas"]["Campaign"][];
+            more: boolean;
+        };
+        CampaignPage: {
+            members: components["schemas"]["AlertItem"][];
+            timeline: {
+                time: components["schemas"]["Time"];
+                alert: string;
+                kind: string;
+                text: string;
+            }[];
+            id: string;
+            title: string;
+            severity: components["schemas"]["Severity"];
+            detectors: components["schemas"]["Strings"];
+            alerts: number;
+            open: number;
+            new: number;
+            principals: number;
+            requests: number;
+            succeeded: number | null;
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            endpoints: components["schemas"]["Strings"];
+            campaign_alert: string | null;
+        };
+        DetectorList: {
+            data: {
+                name: string;
+                /** @enum {string} */
+                mode: "on" | "shadow" | "off";
+                title: string;
+                doc: string;
+                alerts: number;
+                open: number;
+                new: number;
+                verdicts: {
+                    [key: string]: number;
+                };
+                /** @description Closed as true, benign or false positive. */
+                judged: number;
+                /** @description Of those judged; null before the first. */
+                false_positive_rate: number | null;
+                knobs: {
+                    name: string;
+                    value: string;
+                    default: string;
+                    unit: string;
+                    text: string;
+                }[];
+                attack: components["schemas"]["Strings"];
+                owasp_api: components["schemas"]["Strings"];
+                oat: components["schemas"]["Strings"];
+                /** Format: date-time */
+                last: string | null;
+            }[];
+        };
+        System: {
+            version: string;
+            config: string;
+            edition: {
+                number: number;
+                /** Format: date-time */
+                effective: string | null;
+                hash: string;
+            } | null;
+            started: components["schemas"]["Time"];
+            ready: boolean;
+            waits_for: components["schemas"]["Strings"];
+            detect: {
+                /** Format: date-time */
+                through: string | null;
+                lag_records: number;
+                lag_s: number;
+                position: number;
+                late: number;
+                skewed: number;
+                duplicates: number;
+                replay_differences: number;
+            };
+            state: {
+                name: string;
+                value: number;
+            }[];
+            store: {
+                path: string;
+                bytes: number;
+                file_bytes: number;
+                max_bytes: number | null;
+                disk_free: number | null;
+                requests: number;
+                /** Format: date-time */
+                oldest: string | null;
+                /** Format: date-time */
+                newest: string | null;
+                alerts: number;
+                shed: number;
+                reserve_armed: boolean;
+            };
+            sources: {
+                source: string;
+                requests: number;
+                lines: number;
+                rejected: number;
+                lost: number;
+                /** Format: date-time */
+                last_line: string | null;
+            }[];
+            rejects: {
+                reason: string;
+                count: number;
+            }[];
+            sinks: {
+                name: string;
+                kind: string;
+                state: string;
+                reason: string;
+                seq: number;
+                behind: number;
+                retries: number;
+                dead_letters: number;
+            }[];
+            readers: {
+                /** @enum {string} */
+                feed: "alerts" | "audit";
+                /** @description The id of its token; local without one. */
+                reader: string;
+                name: string;
+                /** @description It has everything through it. */
+                seq: number;
+                lag_rows: number;
+                last_read: components["schemas"]["Time"];
+            }[];
+            traffic_per_s: number;
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -3671,6 +4167,88 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    listShadowCases: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /** @example scrape.crawl */
+                detector?: string;
+                /** @example 20 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The latest state of each; no feed, no sink and no alert has it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "590b6e74e162a779e2dd26029b0991da",
+                     *           "detector": "scrape.crawl",
+                     *           "level": "client",
+                     *           "tier": "page",
+                     *           "title": "Scraping by 203.0.113.67",
+                     *           "reason": "Took 178 different pages",
+                     *           "principal": {
+                     *             "kind": "ip",
+                     *             "value": "203.0.113.67"
+                     *           },
+                     *           "endpoint": {
+                     *             "method": "GET",
+                     *             "host": "",
+                     *             "template": "/products/{int}"
+                     *           },
+                     *           "addresses": [
+                     *             "203.0.113.67"
+                     *           ],
+                     *           "time": "2026-03-02T09:17:40Z",
+                     *           "first": "2026-03-02T09:17:13Z",
+                     *           "last": "2026-03-02T09:17:40Z",
+                     *           "score": 19.6,
+                     *           "signals": [
+                     *             {
+                     *               "name": "distinct_items",
+                     *               "observed": 178,
+                     *               "expected": 15.7,
+                     *               "nats": 9.6
+                     *             }
+                     *           ],
+                     *           "exemplars": []
+                     *         }
+                     *       ],
+                     *       "more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ShadowCases"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
     getConfig: {
         parameters: {
             query?: never;
@@ -4982,6 +5560,648 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["RelatedAlerts"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getPrincipal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+            };
+            header?: never;
+            path: {
+                /** @example ip */
+                kind: "ip" | "session" | "key" | "account" | "subject";
+                /**
+                 * @description Percent-encoded.
+                 * @example 198.51.100.21
+                 */
+                value: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its stored requests in numbers, and its alerts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "principal": {
+                     *         "kind": "ip",
+                     *         "value": "198.51.100.21"
+                     *       },
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:23:00Z",
+                     *       "complete": true,
+                     *       "requests": 4,
+                     *       "bytes": 812,
+                     *       "first_seen": "2026-03-02T09:21:00Z",
+                     *       "last_seen": "2026-03-02T09:21:00Z",
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "endpoints": [
+                     *         {
+                     *           "method": "GET",
+                     *           "host": "",
+                     *           "template": "/api/v1/orders/{int}",
+                     *           "requests": 4,
+                     *           "errors": 1
+                     *         }
+                     *       ],
+                     *       "addresses": [
+                     *         {
+                     *           "value": "198.51.100.21",
+                     *           "requests": 4
+                     *         }
+                     *       ],
+                     *       "agents": [
+                     *         {
+                     *           "value": "curl/8.5.0",
+                     *           "requests": 4
+                     *         }
+                     *       ],
+                     *       "context": {
+                     *         "asn": "",
+                     *         "country": "",
+                     *         "network": "",
+                     *         "people": [
+                     *           1,
+                     *           1
+                     *         ]
+                     *       },
+                     *       "alerts": [],
+                     *       "alerts_total": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PrincipalPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listEndpoints: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+                /**
+                 * @description Part of an endpoint.
+                 * @example orders
+                 */
+                q?: string;
+                /** @example alerts */
+                sort?: "requests" | "errors" | "alerts" | "name";
+                /** @example 50 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Endpoints. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "method": "GET",
+                     *           "host": "",
+                     *           "template": "/api/v1/orders/{int}",
+                     *           "requests": 4,
+                     *           "errors": 1,
+                     *           "bytes": 812,
+                     *           "alerts": 1,
+                     *           "last": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ],
+                     *       "more": false,
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "other": {
+                     *         "requests": 0
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EndpointList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getEndpoint: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+                /**
+                 * @description Needed.
+                 * @example GET
+                 */
+                method?: string;
+                /** @example api.example.com */
+                host?: string;
+                /**
+                 * @description Needed.
+                 * @example /api/v1/orders/{int}
+                 */
+                template?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoint. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "endpoint": {
+                     *         "method": "GET",
+                     *         "host": "",
+                     *         "template": "/api/v1/orders/{int}"
+                     *       },
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "requests": 4,
+                     *       "errors": 1,
+                     *       "bytes": 812,
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "alerts": [],
+                     *       "alerts_total": 0,
+                     *       "baseline": {
+                     *         "edition": "sha256:d5c0",
+                     *         "known": true,
+                     *         "facts": [
+                     *           {
+                     *             "name": "median_address",
+                     *             "value": 3,
+                     *             "unit": "requests a minute",
+                     *             "text": "the busiest minute of the median client without an alert, by address"
+                     *           }
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EndpointPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getTraffic: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Traffic. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "sources": [
+                     *         {
+                     *           "value": "access.log",
+                     *           "requests": 4
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Traffic"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listCampaigns: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of their alerts.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /** @example 20 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Campaigns. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "b2e1",
+                     *           "title": "Credential stuffing by 214 addresses",
+                     *           "severity": "high",
+                     *           "detectors": [
+                     *             "auth.stuffing"
+                     *           ],
+                     *           "alerts": 5,
+                     *           "open": 2,
+                     *           "new": 1,
+                     *           "principals": 5,
+                     *           "requests": 900,
+                     *           "succeeded": 2,
+                     *           "first": "2026-03-02T09:21:00Z",
+                     *           "last": "2026-03-02T09:21:00Z",
+                     *           "endpoints": [
+                     *             "POST /login"
+                     *           ],
+                     *           "campaign_alert": null
+                     *         }
+                     *       ],
+                     *       "more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CampaignList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example b2e1 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The campaign. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "b2e1",
+                     *       "title": "Credential stuffing by 214 addresses",
+                     *       "severity": "high",
+                     *       "detectors": [
+                     *         "auth.stuffing"
+                     *       ],
+                     *       "alerts": 5,
+                     *       "open": 2,
+                     *       "new": 1,
+                     *       "principals": 5,
+                     *       "requests": 900,
+                     *       "succeeded": 2,
+                     *       "first": "2026-03-02T09:21:00Z",
+                     *       "last": "2026-03-02T09:21:00Z",
+                     *       "endpoints": [
+                     *         "POST /login"
+                     *       ],
+                     *       "campaign_alert": null,
+                     *       "members": [],
+                     *       "timeline": [
+                     *         {
+                     *           "time": "2026-03-02T09:21:00Z",
+                     *           "alert": "681081c5a65329e54204b0b8cdfe766a",
+                     *           "kind": "succeeded",
+                     *           "text": "2 logins worked"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CampaignPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listDetectors: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In catalog order. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "name": "enum.object",
+                     *           "mode": "on",
+                     *           "title": "Walking object ids",
+                     *           "doc": "Clients that ask for other people's objects.",
+                     *           "alerts": 12,
+                     *           "open": 3,
+                     *           "new": 2,
+                     *           "verdicts": {
+                     *             "true_positive": 8,
+                     *             "false_positive_data": 1
+                     *           },
+                     *           "judged": 9,
+                     *           "false_positive_rate": 0.1111,
+                     *           "knobs": [
+                     *             {
+                     *               "name": "detect.enum.object.mode",
+                     *               "value": "on",
+                     *               "default": "on",
+                     *               "unit": "",
+                     *               "text": "on; shadow: findings are stored and raise no alert; off"
+                     *             }
+                     *           ],
+                     *           "attack": [
+                     *             "T1213"
+                     *           ],
+                     *           "owasp_api": [
+                     *             "API1:2023"
+                     *           ],
+                     *           "oat": [
+                     *             "OAT-011"
+                     *           ],
+                     *           "last": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DetectorList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getSystem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "version": "dev",
+                     *       "config": "sha256:b004",
+                     *       "edition": {
+                     *         "number": 3,
+                     *         "effective": "2026-03-02T09:21:00Z",
+                     *         "hash": "sha256:d5c0"
+                     *       },
+                     *       "started": "2026-03-02T09:21:00Z",
+                     *       "ready": true,
+                     *       "waits_for": [],
+                     *       "detect": {
+                     *         "through": "2026-03-02T09:21:00Z",
+                     *         "lag_records": 0,
+                     *         "lag_s": 1.5,
+                     *         "position": 812,
+                     *         "late": 0,
+                     *         "skewed": 0,
+                     *         "duplicates": 0,
+                     *         "replay_differences": 0
+                     *       },
+                     *       "state": [
+                     *         {
+                     *           "name": "principals",
+                     *           "value": 57
+                     *         }
+                     *       ],
+                     *       "store": {
+                     *         "path": "weir.db",
+                     *         "bytes": 1048576,
+                     *         "file_bytes": 1048576,
+                     *         "max_bytes": null,
+                     *         "disk_free": 73400320,
+                     *         "requests": 812,
+                     *         "oldest": "2026-03-02T09:21:00Z",
+                     *         "newest": "2026-03-02T09:21:00Z",
+                     *         "alerts": 3,
+                     *         "shed": 0,
+                     *         "reserve_armed": true
+                     *       },
+                     *       "sources": [
+                     *         {
+                     *           "source": "access.log",
+                     *           "requests": 812,
+                     *           "lines": 815,
+                     *           "rejected": 3,
+                     *           "lost": 0,
+                     *           "last_line": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ],
+                     *       "rejects": [
+                     *         {
+                     *           "reason": "binary",
+                     *           "count": 3
+                     *         }
+                     *       ],
+                     *       "sinks": [
+                     *         {
+                     *           "name": "siem",
+                     *           "kind": "webhook",
+                     *           "state": "ok",
+                     *           "reason": "",
+                     *           "seq": 3,
+                     *           "behind": 0,
+                     *           "retries": 0,
+                     *           "dead_letters": 0
+                     *         }
+                     *       ],
+                     *       "readers": [],
+                     *       "traffic_per_s": 1.35
+                     *     }
+                     */
+                    "application/json": components["schemas"]["System"];
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -62,128 +62,21 @@ export interface Series {
   statuses?: Record<string, number[]>;
 }
 
-export interface PrincipalPage {
-  principal: Principal;
-  since: string;
-  until: string;
-  complete: boolean;
-  requests: number;
-  bytes: number | null;
-  first_seen: string | null;
-  last_seen: string | null;
-  statuses: Record<string, number>;
-  series: Series;
-  endpoints: (Endpoint & { requests: number; errors: number })[];
-  addresses: { value: string; requests: number }[];
-  agents: { value: string; requests: number }[];
-  principals: (Principal & { requests: number })[];
-  context: { asn: string; country: string; network: string; people: number[] | null } | null;
-  alerts: Row[];
-  alerts_total: number;
-}
+export type PrincipalPage = Omit<S["PrincipalPage"], "alerts"> & { alerts: Row[] };
 
-export interface EndpointRow extends Endpoint {
-  requests: number;
-  errors: number;
-  bytes: number;
-  alerts: number;
-  last: string | null;
-}
+export type EndpointRow = S["EndpointList"]["data"][number];
 
-export interface EndpointPage {
-  endpoint: Endpoint;
-  since: string;
-  until: string;
-  requests: number;
-  errors: number;
-  bytes: number;
-  statuses: Record<string, number>;
-  series: Series;
-  alerts: Row[];
-  alerts_total: number;
-  baseline: { edition: string; role: string; facts: { name: string; value: number; unit: string; text: string }[] } | null;
-}
+export type EndpointPage = Omit<S["EndpointPage"], "alerts"> & { alerts: Row[] };
 
-export interface Campaign {
-  id: string;
-  title: string;
-  severity: Severity;
-  detectors: string[];
-  alerts: number;
-  open: number;
-  new: number;
-  principals: number;
-  requests: number;
-  succeeded: number | null;
-  first: string;
-  last: string;
-  endpoints: string[];
-  campaign_alert: string | null;
-}
+export type Campaign = S["Campaign"];
 
-export interface CampaignPage extends Campaign {
-  members: Row[];
-  timeline: { time: string; alert: string; kind: string; text: string }[];
-}
+export type CampaignPage = Omit<S["CampaignPage"], "members"> & { members: Row[] };
 
-export interface DetectorRow {
-  name: string;
-  mode: "on" | "shadow" | "off";
-  title: string;
-  doc: string;
-  alerts: number;
-  open: number;
-  verdicts: Record<string, number>;
-  closed: number;
-  false_positive_rate: number | null;
-  judged: number;
-  knobs: { name: string; value: unknown; default: unknown; unit: string; text: string }[];
-  attack: string[];
-  owasp_api: string[];
-  oat: string[];
-  last: string | null;
-  shadow_findings: number;
-}
+export type DetectorRow = S["DetectorList"]["data"][number];
 
 export type Reader = S["ReaderList"]["data"][number];
 
-export interface SystemPage {
-  version: string;
-  config: string;
-  edition: { number: number; effective: string; hash: string } | null;
-  started: string;
-  ready: boolean;
-  waits_for: string[];
-  detect: {
-    through: string | null;
-    lag_records: number;
-    lag_s: number | null;
-    position: number;
-    late: number;
-    skewed: number;
-    duplicates: number;
-    replay_differences: number;
-  };
-  state: { name: string; value: number; max: number | null }[];
-  store: {
-    path: string;
-    bytes: number;
-    file_bytes: number;
-    max_bytes: number | null;
-    disk_free: number | null;
-    requests: number;
-    oldest: string | null;
-    newest: string | null;
-    alerts: number;
-    shed: number;
-    reserve_armed: boolean;
-  };
-  sources: { source: string; requests: number; lines: number; rejected: number; lost: number; last_line: string | null }[];
-  rejects: { reason: string; count: number }[];
-  sinks: { name: string; kind: string; seq: number; behind: number; retries: number; dead_letters: number }[];
-  readers: Reader[];
-  traffic_per_s: number | null;
-}
+export type SystemPage = S["System"];
 
 export type RevisionRow = S["RevisionList"]["data"][number];
 

@@ -158,8 +158,6 @@ function View({ s }: { s: System }) {
               {s.state.map((x) => (
                 <li key={x.name}>
                   {word(x.name)} <strong>{integer(x.value)}</strong>
-                  {x.max !== null && <span className="muted"> of {integer(x.max)}</span>}
-                  <Meter value={x.value} max={x.max} />
                 </li>
               ))}
             </ul>
