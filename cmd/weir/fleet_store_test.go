@@ -85,7 +85,7 @@ func TestStoreAcrossFaults(t *testing.T) {
 	dir := t.TempDir()
 	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
 	f.append(t, 1+bytes.IndexByte(log, '\n'))
-	config := fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]\nstore: {retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default}}", f.path, server.Address()))
+	config := fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]\nstore: {retention: 36500d, alert_retention: 3650d, clickhouse: {addresses: [%q], user: default}}", f.path, server.Address()))
 	var out bytes.Buffer
 	if code := run(ctx, []string{"migrate", "-c", config}, nil, &out, &out); code != exitOK {
 		t.Fatalf("migrate: %s", out.String())
