@@ -172,7 +172,7 @@ func (r *Route) group(a *pipeline.Alert) (key string, by []Common) {
 	if len(r.GroupBy) == 0 {
 		return a.ID, nil
 	}
-	salt := ""
+	var salt strings.Builder
 	for _, name := range r.GroupBy {
 		c := Common{Name: name}
 		switch name {
@@ -195,10 +195,10 @@ func (r *Route) group(a *pipeline.Alert) (key string, by []Common) {
 		default:
 			c.Value = a.Labels[strings.TrimPrefix(name, labelPrefix)]
 		}
-		salt += c.Name + "\x00" + c.Value + "\x00"
+		salt.WriteString(c.Name + "\x00" + c.Value + "\x00")
 		by = append(by, c)
 	}
-	return fmt.Sprintf("%016x%016x", pipeline.Hash64(salt), pipeline.Hash64("2"+salt)), by
+	return fmt.Sprintf("%016x%016x", pipeline.Hash64(salt.String()), pipeline.Hash64("2"+salt.String())), by
 }
 
 func (m *Match) matches(a *pipeline.Alert) bool {

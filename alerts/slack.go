@@ -140,13 +140,13 @@ func slackGroup(g *Group, list []*pipeline.Alert) object {
 	if g.Repeat > 0 {
 		head = "Still open: " + head
 	}
-	text := ""
+	var text strings.Builder
 	for _, l := range listed(list, maxNamed) {
-		text += "• " + slackText(l) + "\n"
+		text.WriteString("• " + slackText(l) + "\n")
 	}
 	blocks := []object{
 		{"type": "header", "text": object{"type": "plain_text", "text": cut(head, 150)}},
-		{"type": "section", "text": object{"type": "mrkdwn", "text": cut(text, 2900)}},
+		{"type": "section", "text": object{"type": "mrkdwn", "text": cut(text.String(), 2900)}},
 		{"type": "context", "elements": []object{{"type": "mrkdwn", "text": cut(slackText("weir · "+g.Key), 2900)}}},
 	}
 	return object{"text": slackText(cut(head, 150)), "blocks": blocks}

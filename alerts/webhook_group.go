@@ -3,6 +3,7 @@ package alerts
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"weir/pipeline"
 )
@@ -50,11 +51,11 @@ func (h *webhook) group(ctx context.Context, g *Group) error {
 
 // groupRevision tells this message of a group from its others, the same on every try.
 func groupRevision(g *Group) string {
-	salt := fmt.Sprint(g.Repeat)
+	salt := []byte(strconv.Itoa(g.Repeat))
 	for i := range g.Alerts {
-		salt += " " + revisionOf(g.Alerts[i].Alert)
+		salt = append(append(salt, ' '), revisionOf(g.Alerts[i].Alert)...)
 	}
-	return fmt.Sprintf("%016x", pipeline.Hash64(salt))
+	return fmt.Sprintf("%016x", pipeline.Hash64(string(salt)))
 }
 
 func (h *webhook) groupBody(g *Group) []byte {

@@ -504,13 +504,13 @@ func (c *console) ready(w http.ResponseWriter, r *http.Request, _ *caller) {
 		refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: "weir waits for " + strings.Join(waits, "; "), WaitsFor: waits})
 		return
 	}
-	text := "ready\n"
+	text := []byte("ready\n")
 	if c.Notes != nil {
 		for _, note := range c.Notes() {
-			text += "note: " + note + "\n"
+			text = append(text, "note: "+note+"\n"...)
 		}
 	}
-	write(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
+	write(w, http.StatusOK, "text/plain; charset=utf-8", text)
 }
 
 //go:embed openapi.json

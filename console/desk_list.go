@@ -28,7 +28,8 @@ func (c *console) alerts(r *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	shown := list.Alerts[:min(len(list.Alerts), limit)]
-	out, n := []byte(`{"data":[`), 0
+	out := []byte(`{"data":[`)
+	var n int
 	if rows {
 		out, n, err = appendRows(out, shown)
 	} else {

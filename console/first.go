@@ -41,8 +41,8 @@ func (c *console) first(w http.ResponseWriter, r *http.Request, _ *caller) {
 		check := newUserRequest{Name: q.User, Roles: Admin.Names(), Password: q.Password}
 		err = check.check()
 	}
-	out := false
 	if err == nil {
+		var out bool
 		// Only a link that is out is worth the cost of a password.
 		if out, err = c.Store.HasFirst(r.Context(), pipeline.TimeOf(now)); err == nil && !out {
 			err = ErrFirst

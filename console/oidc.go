@@ -57,7 +57,7 @@ func (o *OIDCConfig) validate() error {
 	for key, value := range map[string]string{"issuer": o.Issuer, "url": o.URL} {
 		u, err := url.Parse(value)
 		local := err == nil && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
-		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && local) {
+		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !local) {
 			bad("%s: %q is no https URL", key, value)
 		}
 	}

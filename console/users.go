@@ -406,7 +406,7 @@ func (c *console) me(r *http.Request, who *caller) (any, error) {
 		{"triage", triagers, true}, {"reveal", triagers, true}, {"suppress", triagers, true}, {"backtest", triagers, true}, {"config", Engineer | Admin, true},
 		{"users", Admin, true}, {"tokens", Admin, true}, {"audit", Admin | Auditor, false},
 	} {
-		if who.roles&m.roles != 0 && !(m.changes && who.local()) {
+		if who.roles&m.roles != 0 && (!m.changes || !who.local()) {
 			v.May = append(v.May, m.word)
 		}
 	}

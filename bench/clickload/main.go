@@ -114,7 +114,7 @@ func fill(ctx context.Context, db *clickhouse.DB, n int, out io.Writer) error {
 	}
 	took := time.Since(start)
 	fmt.Fprintf(out, "%d requests in %.1f s, %.0f/s; %.2f us of this process a request\n", n, took.Seconds(), float64(n)/took.Seconds(),
-		float64((processorTime(syscall.RUSAGE_SELF) - cpu).Microseconds())/float64(n))
+		float64((processorTime(syscall.RUSAGE_SELF)-cpu).Microseconds())/float64(n))
 	return nil
 }
 

@@ -195,7 +195,6 @@ func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	whole = nil
 	if err := await(ctx, bus, list, m); err != nil {
 		for _, p := range list { // where each of them is
 			_ = p.cmd.Process.Signal(syscall.SIGQUIT)

@@ -236,7 +236,6 @@ func (b *comparison) judge(r *backtestResult, pairs [][2]*told) {
 		said[p[1].a.ID] = cmp.Or(said[p[1].a.ID], said[p[0].a.ID])
 		said[p[0].a.ID] = cmp.Or(said[p[0].a.ID], said[p[1].a.ID])
 	}
-	all := 0 // true positives of either side
 	count := func(s *side) (v verdicts) {
 		for id := range s.told {
 			switch said[id] {
@@ -251,7 +250,7 @@ func (b *comparison) judge(r *backtestResult, pairs [][2]*told) {
 		return v
 	}
 	r.Verdicts = both[verdicts]{count(&b.was), count(&b.now)}
-	all = r.Verdicts.Old.True
+	all := r.Verdicts.Old.True // true positives of either side
 	for _, n := range b.now.sorted() {
 		if !n.paired && said[n.a.ID] == "true_positive" {
 			all++

@@ -418,7 +418,8 @@ const batchBlocks = 32
 func nextBatch(blocks <-chan read) (batch []read) {
 	whole := map[*source]int{} // where blocks begin that need more
 	for len(batch) < batchBlocks || len(whole) > 0 {
-		r, ok := read{}, true
+		var r read
+		var ok bool
 		if len(batch) == 0 || len(whole) > 0 {
 			r, ok = <-blocks
 		} else {

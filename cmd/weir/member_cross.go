@@ -163,7 +163,7 @@ func (m *alertMember) push(dst []pipeline.Alert, position int64, b *pipeline.Bun
 	for i := range m.batch {
 		// A finding about a late request comes when event time is further already.
 		dst = m.book.Advance(dst, m.batch[i].Place.Time())
-		m.engine.findings = m.batch[i : i+1]
+		m.findings = m.batch[i : i+1]
 		dst = m.take(dst)
 	}
 	clear(m.batch)

@@ -89,7 +89,7 @@ func niceStep(d time.Duration) time.Duration {
 			return s
 		}
 	}
-	return (d + 24*h - 1) / (24 * h) * 24 * h
+	return (d + 24*h - 1).Truncate(24 * h)
 }
 
 func (t *timelines) add(r *pipeline.Request) {
