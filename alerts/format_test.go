@@ -71,7 +71,9 @@ func corpus(t testing.TB) []pipeline.Alert {
 	} {
 		a := hostileAlert(s)
 		out = append(out, *a)
-		a.Principal.Kind, a.Exemplars, a.Status, a.Envelope.Triage = pipeline.PrincipalAccount, nil, "resolved", nil
+		a.Envelope.Triage, a.Envelope.Silence = nil, map[string]any{"id": s, "silent": true, "reason": s, "author": s, "expires": noon}
+		out = append(out, *a)
+		a.Principal.Kind, a.Exemplars, a.Status = pipeline.PrincipalAccount, nil, "resolved"
 		out = append(out, *a)
 		a.Principal = pipeline.Principal{}
 		a.Endpoint, a.Addresses, a.Revision, a.Status = pipeline.Endpoint{}, nil, 1, "open"

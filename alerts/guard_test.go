@@ -3,10 +3,13 @@ package alerts
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -132,4 +135,88 @@ func TestAllowNetworks(t *testing.T) {
 	if err := c.Err(); err == nil || !strings.HasPrefix(err.Error(), "alerts.allow_networks: ") {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestRebinding: whoever controls the name and has it lead inside later gains nothing:
+// it is looked at again for every connection.
+func TestRebinding(t *testing.T) {
+	n := newPipeNet()
+	defer close(n.conns)
+	taken := 0
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		taken++
+		w.Header().Set("Connection", "close")
+	})}
+	go func() { _ = srv.Serve(n) }()
+	leads := []string{"198.51.100.7", "::ffff:127.0.0.1", "10.0.0.1", "198.51.100.8", "169.254.169.254"}
+	asked := 0
+	s, err := OpenSink(SinkConfig{Webhook: &WebhookConfig{URL: "http://siem.example.com/hook", InsecureHTTP: true, SecretFile: secretFile(t, oldSecret)}}, SinkOptions{
+		resolve: func(context.Context, string) ([]netip.Addr, error) {
+			asked++
+			return []netip.Addr{netip.MustParseAddr(leads[asked-1])}, nil
+		},
+		dial: n.dial,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, lead := range leads {
+		err := s.Send(t.Context(), []pipeline.Alert{*last(t, stories()["idwalk"])})
+		if inside := i != 0 && i != 3; errors.Is(err, ErrRefused) != inside || err != nil && !inside {
+			t.Errorf("led to %s: %v", lead, err)
+		}
+	}
+	if taken != 2 || asked != len(leads) {
+		t.Errorf("%d taken, asked %d times", taken, asked)
+	}
+}
+
+// TestAnswersWithoutEnd: a receiver that answers with more than anybody reads, in its
+// header or its body, costs no memory and holds nothing up.
+func TestAnswersWithoutEnd(t *testing.T) {
+	header := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		text := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+		if !header {
+			text += "Transfer-Encoding: chunked\r\n\r\n"
+		}
+		more := "X-More: " + strings.Repeat("x", 4000) + "\r\n"
+		if !header {
+			more = fmt.Sprintf("%x\r\n%s\r\n", 1<<16, strings.Repeat(" ", 1<<16))
+		}
+		if _, err := io.WriteString(c, text); err != nil {
+			return
+		}
+		for err == nil {
+			_, err = io.WriteString(c, more)
+		}
+	}))
+	defer srv.Close()
+	a := last(t, stories()["idwalk"])
+	for name, s := range everySink(t, srv.URL) {
+		header = false
+		before := allocated()
+		err := s.Send(t.Context(), []pipeline.Alert{*a})
+		if used := allocated() - before; used > 200<<20 || errors.Is(err, pipeline.ErrPermanent) {
+			t.Errorf("%s: a body without end took %d MB: %v", name, used>>20, err)
+		}
+		header = true
+		before = allocated()
+		err = s.Send(t.Context(), []pipeline.Alert{*a})
+		if used := allocated() - before; used > 20<<20 || err == nil || errors.Is(err, pipeline.ErrPermanent) {
+			t.Errorf("%s: a header without end took %d MB: %v", name, used>>20, err)
+		}
+	}
+}
+
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }

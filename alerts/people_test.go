@@ -340,6 +340,49 @@ func TestRepeat(t *testing.T) {
 	})
 }
 
+// TestRepeatSuppressed: while a suppression covers it, nothing is told again.
+func TestRepeatSuppressed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, []Route{{To: everything(), Repeat: Duration(time.Hour)}})
+		o.start()
+		o.st.say("a", 1, "opened", nil)
+		o.st.say("a", 2, "still_active", func(a *pipeline.Alert) { a.Envelope.Silence = map[string]any{"id": "s1", "silent": true} })
+		o.pass(5 * time.Hour)
+		o.st.say("a", 3, "still_active", nil)
+		o.pass(90 * time.Minute)
+		o.stopped()
+		if want := []string{"a.1", "a.3", "a.3.r1"}; !slices.Equal(o.ids, want) {
+			t.Errorf("%v", o.ids)
+		}
+	})
+}
+
+// TestRepeatEnds: an alert that nobody will end, because detection began anew, is not
+// told again for ever; one that is active is.
+func TestRepeatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, []Route{{Match: Match{Change: []string{"opened"}}, To: everything(), Repeat: Duration(4 * time.Hour)}})
+		st := o.st
+		at := func(a *pipeline.Alert) { a.Window.Last = pipeline.TimeOf(time.Now()) }
+		o.start()
+		st.say("lost", 1, "opened", at)
+		st.say("active", 1, "opened", at)
+		for day := range 20 {
+			st.say("active", 2+day, "still_active", at) // no route takes it
+			o.pass(24 * time.Hour)
+		}
+		o.stopped()
+		n := map[string]int{}
+		for _, id := range o.ids {
+			id, _, _ = strings.Cut(id, ".")
+			n[id]++
+		}
+		if n["lost"] < 40 || n["lost"] > 60 || n["active"] < 110 {
+			t.Errorf("%v", n)
+		}
+	})
+}
+
 // TestRepeatWhileDown: a repeat that is not taken is tried again, and is no dead letter.
 func TestRepeatWhileDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -256,7 +256,7 @@ func (b *Book) surgeAlert(s *surge, open bool) pipeline.Alert {
 			f.Addresses = append(f.Addresses, m.Who.Value)
 		}
 	}
-	f.AddressesTotal = max(len(f.Addresses), 0)
+	f.AddressesTotal = len(f.Addresses)
 	tier := tierReview
 	if s.Severity >= medium {
 		tier = tierPage

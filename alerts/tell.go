@@ -186,7 +186,7 @@ func (c *courier) tellOnce(ctx context.Context, row *Row, mates []*Row) error {
 	now := time.Now()
 	for i, r := range rows {
 		if last[r.Alert.ID] == i {
-			c.noteTold(r, g, 0, now)
+			c.noteTold(r, g, now)
 		}
 	}
 	c.noteGroup(g)
@@ -209,12 +209,12 @@ func (c *courier) sendGroup(ctx context.Context, g *Group) error {
 }
 
 // noteTold notes that the sink knows r since now.
-func (c *courier) noteTold(r *Row, g *Group, repeats int, now time.Time) {
+func (c *courier) noteTold(r *Row, g *Group, now time.Time) {
 	if r.Alert.Status == "resolved" {
 		c.ledger.over(r.Alert.ID)
 		return
 	}
-	t := Told{Alert: r.Alert.ID, Group: g.Key, Seq: r.Seq, Repeats: repeats}
+	t := Told{Alert: r.Alert.ID, Group: g.Key, Seq: r.Seq}
 	if route, ok := c.wanted(r); ok && route.Repeat > 0 {
 		t.Next = now.Add(time.Duration(route.Repeat))
 	}
@@ -268,27 +268,33 @@ func (c *courier) repeat(ctx context.Context, key string, ids []string) error {
 	l := c.ledger
 	g := c.newGroup(key, nil)
 	var rows []*Row
+	var every []time.Duration
 	for _, id := range ids {
 		row, ok, err := c.store.LatestAlert(ctx, id)
 		if err != nil {
 			return err
 		}
 		t := l.told[id]
-		route, wanted := c.wanted(&row)
+		route, wanted, err := c.toldBy(ctx, t)
+		if err != nil {
+			return err
+		}
 		switch {
 		case !ok:
 			l.over(id) // no longer stored
+		case forgotten(&row.Alert, t, route, wanted):
+			l.over(id)
 		case !wanted || route.Repeat == 0:
 			next := *t
 			next.Next = time.Time{}
 			l.tell(next)
-		case row.Seq > c.cursor && row.Seq != t.Seq || row.Alert.Status == "resolved" || len(c.pending[id]) > 0:
-			c.again(id, time.Now().Add(time.Duration(route.Repeat))) // its news is on the way
+		case row.Seq > c.cursor && row.Seq != t.Seq, row.Alert.Status == "resolved", len(c.pending[id]) > 0, Silent(&row.Alert):
+			c.again(id, time.Now().Add(time.Duration(route.Repeat))) // its news is on the way, or it is suppressed
 		default:
 			_, g.By = c.placed(route, &row.Alert)
 			g.Repeat = max(g.Repeat, t.Repeats+1)
 			g.Alerts = append(g.Alerts, GroupAlert{c.shown(&row.Alert), true})
-			rows = append(rows, &row)
+			rows, every = append(rows, &row), append(every, time.Duration(route.Repeat))
 		}
 	}
 	if len(rows) == 0 {
@@ -309,11 +315,31 @@ func (c *courier) repeat(ctx context.Context, key string, ids []string) error {
 	c.metrics.total.WithLabelValues(c.name, "repeated").Inc()
 	c.content()
 	now := time.Now()
-	for _, r := range rows {
-		c.noteTold(r, g, l.told[r.Alert.ID].Repeats+1, now)
+	for i, r := range rows {
+		t := Told{Alert: r.Alert.ID, Group: g.Key, Seq: l.told[r.Alert.ID].Seq, Repeats: l.told[r.Alert.ID].Repeats + 1}
+		t.Next = now.Add(every[i])
+		l.tell(t)
 	}
 	c.noteGroup(g)
 	return nil
+}
+
+// toldBy is the route by which the sink was told of an alert, as routes are now: what
+// the alert is by now need not be for the sink.
+func (c *courier) toldBy(ctx context.Context, t *Told) (via *Route, ok bool, err error) {
+	rows, err := c.store.AlertsAfter(ctx, t.Seq-1, 1)
+	if err != nil || len(rows) == 0 || rows[0].Seq != t.Seq {
+		return nil, false, err
+	}
+	via, ok = c.wanted(&rows[0])
+	return via, ok, nil
+}
+
+// forgotten reports whether nobody will end a, of which nothing was heard for longer than
+// any incident stays open without news: detection began anew in between.
+func forgotten(a *pipeline.Alert, t *Told, route *Route, wanted bool) bool {
+	const most = maxQuiet + day
+	return wanted && time.Duration(t.Repeats)*time.Duration(route.Repeat) > most && pipeline.TimeOf(time.Now()).Sub(a.Window.Last) > most
 }
 
 // again has an alert that is open looked at again then.

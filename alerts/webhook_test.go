@@ -150,6 +150,7 @@ func everySink(t *testing.T, address string) map[string]Sink {
 		}}),
 		"pagerduty": open(SinkConfig{PagerDuty: &PagerDutyConfig{URL: u, RoutingKeyFile: secret}}),
 		"slack":     open(SinkConfig{Slack: &SlackConfig{URLFile: secretFile(t, address+"/services/T00/hunter2?token=hunter3")}}),
+		"slack bot": open(SinkConfig{Slack: &SlackConfig{TokenFile: secret, Channel: "C1", URL: u}}),
 	}
 	for _, k := range catalog() {
 		if sinks[k.name] == nil && !slices.Contains([]string{"syslog", "file", "kafka"}, k.name) {
@@ -180,6 +181,10 @@ func TestRetryTable(t *testing.T) {
 		hits++
 		if r.URL.Path == "/_bulk" && status == http.StatusOK {
 			_, _ = io.WriteString(w, `{"errors":false,"items":[{"create":{"status":201}}]}`)
+			return
+		}
+		if r.URL.Path == "/chat.postMessage" && status == http.StatusOK {
+			_, _ = io.WriteString(w, `{"ok":true,"ts":"1.2"}`)
 			return
 		}
 		if after != "" {
@@ -217,7 +222,7 @@ func TestRetryTable(t *testing.T) {
 		}
 		f(200, "", "ok", 0)
 		for _, code := range []int{201, 202, 204} {
-			if name != "elasticsearch" { // it says what became of each document
+			if name != "elasticsearch" && name != "slack bot" { // they say what became of it
 				f(code, "", "ok", 0)
 			}
 		}

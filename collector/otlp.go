@@ -205,7 +205,7 @@ func (s *otlpSum) answer(kind string, asJSON bool) (media string, body []byte) {
 // refuseOTLP answers with a google.rpc.Status, as OTLP has it.
 func (p *Push) refuseOTLP(w http.ResponseWriter, asJSON bool, no *refusal) {
 	if no.status == 0 {
-		return
+		hangUp()
 	}
 	no.headers(w.Header())
 	code := 3 // INVALID_ARGUMENT

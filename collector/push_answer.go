@@ -43,7 +43,7 @@ func (p *Push) failed(r *http.Request, err error) *refusal {
 // refuse answers with a problem, as RFC 9457 has it.
 func (p *Push) refuse(w http.ResponseWriter, no *refusal) {
 	if no.status == 0 {
-		return
+		hangUp()
 	}
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`
@@ -57,6 +57,10 @@ func (p *Push) refuse(w http.ResponseWriter, no *refusal) {
 	no.headers(w.Header())
 	p.answer(w, no.status, "application/problem+json", append(body, '\n'))
 }
+
+// hangUp ends a request without an answer: one that was cut off looks to net/http like one
+// that was dealt with, and a sender that is there all the same would be told 200.
+func hangUp() { panic(http.ErrAbortHandler) }
 
 func (no *refusal) headers(h http.Header) {
 	if no.again {

@@ -13,7 +13,7 @@ import (
 const (
 	maxAlertAudit      = 500
 	maxRelated         = 50
-	relatedEach        = 20
+	relatedEach        = maxRelated
 	alertRequestsLimit = 200
 	maxMembersAsked    = 16
 )

@@ -46,60 +46,68 @@ const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"th
 // routes is a change here.
 func wantRoles() map[string]string {
 	return map[string]string{
-		"GET /api/v1/alerts":                 "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}":            "viewer analyst engineer admin",
-		"GET /api/v1/alerts/groups":          "viewer analyst engineer admin",
-		"GET /api/v1/alerts/stream":          "viewer analyst engineer admin",
-		"POST /api/v1/alerts/bulk":           "analyst engineer admin",
-		"GET /api/v1/alerts/{id}/revisions":  "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}/requests":   "analyst engineer admin",
-		"GET /api/v1/alerts/{id}/deliveries": "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}/audit":      "viewer analyst engineer admin",
-		"GET /api/v1/alerts/{id}/related":    "viewer analyst engineer admin",
-		"PATCH /api/v1/alerts/{id}":          "analyst engineer admin",
-		"GET /api/v1/requests":               "analyst engineer admin",
-		"GET /api/v1/blindspots":             "viewer analyst engineer admin auditor",
-		"GET /api/v1/feed/alerts":            "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/alerts/stream":     "viewer analyst engineer feed admin",
-		"GET /api/v1/feed/audit":             "admin auditor",
-		"GET /api/v1/feed/audit/stream":      "admin auditor",
-		"GET /api/v1/feed/readers":           "engineer feed admin auditor",
-		"GET /api/v1/decisions":              "analyst engineer feed admin",
-		"GET /api/v1/session":                "everybody",
-		"POST /api/v1/session":               "everybody",
-		"DELETE /api/v1/session":             "everybody",
-		"GET /api/v1/session/oidc":           "everybody",
-		"GET /api/v1/session/oidc/callback":  "everybody",
-		"POST /api/v1/session/first":         "everybody",
-		"POST /api/v1/session/password":      "viewer analyst engineer feed admin auditor",
-		"GET /api/v1/sessions":               "viewer analyst engineer admin auditor",
-		"DELETE /api/v1/sessions/{id}":       "viewer analyst engineer admin auditor",
-		"GET /api/v1/me":                     "viewer analyst engineer feed admin auditor",
-		"GET /api/v1/users":                  "admin auditor",
-		"POST /api/v1/users":                 "admin",
-		"PATCH /api/v1/users/{name}":         "admin",
-		"GET /api/v1/assignees":              "viewer analyst engineer admin",
-		"GET /api/v1/endpoints/limits":       "analyst engineer feed admin",
-		"GET /api/v1/tokens":                 "admin",
-		"POST /api/v1/tokens":                "admin",
-		"DELETE /api/v1/tokens/{id}":         "admin",
-		"POST /api/v1/reveal":                "analyst engineer admin",
-		"GET /api/v1/openapi.json":           "viewer analyst engineer feed admin auditor",
-		"GET /metrics":                       "viewer analyst engineer feed admin",
-		"GET /healthz":                       "everybody",
-		"GET /readyz":                        "everybody",
-		"GET /api/v1/suppressions":           "viewer analyst engineer admin auditor",
-		"POST /api/v1/suppressions":          "analyst engineer admin",
-		"GET /api/v1/suppressions/{id}":      "viewer analyst engineer admin auditor",
-		"DELETE /api/v1/suppressions/{id}":   "analyst engineer admin",
-		"GET /api/v1/shadow":                 "viewer analyst engineer admin",
-		"POST /api/v1/suppressions/preview":  "viewer analyst engineer admin",
-		"GET /api/v1/config":                 "analyst engineer admin auditor",
-		"POST /api/v1/config/diff":           "analyst engineer admin",
-		"POST /api/v1/config/apply":          "engineer admin",
-		"POST /api/v1/backtests":             "analyst engineer admin",
-		"GET /api/v1/backtests/{id}":         "analyst engineer admin",
-		"DELETE /api/v1/backtests/{id}":      "analyst engineer admin",
+		"GET /api/v1/alerts":                    "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}":               "viewer analyst engineer admin",
+		"GET /api/v1/alerts/groups":             "viewer analyst engineer admin",
+		"GET /api/v1/alerts/stream":             "viewer analyst engineer admin",
+		"POST /api/v1/alerts/bulk":              "analyst engineer admin",
+		"GET /api/v1/alerts/{id}/revisions":     "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/requests":      "analyst engineer admin",
+		"GET /api/v1/alerts/{id}/deliveries":    "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/audit":         "viewer analyst engineer admin",
+		"GET /api/v1/alerts/{id}/related":       "viewer analyst engineer admin",
+		"PATCH /api/v1/alerts/{id}":             "analyst engineer admin",
+		"GET /api/v1/principals/{kind}/{value}": "analyst engineer admin",
+		"GET /api/v1/endpoints":                 "viewer analyst engineer admin",
+		"GET /api/v1/endpoints/one":             "viewer analyst engineer admin",
+		"GET /api/v1/traffic":                   "viewer analyst engineer admin",
+		"GET /api/v1/campaigns":                 "viewer analyst engineer admin",
+		"GET /api/v1/campaigns/{id}":            "viewer analyst engineer admin",
+		"GET /api/v1/detectors":                 "viewer analyst engineer admin",
+		"GET /api/v1/system":                    "viewer analyst engineer admin auditor",
+		"GET /api/v1/requests":                  "analyst engineer admin",
+		"GET /api/v1/blindspots":                "viewer analyst engineer admin auditor",
+		"GET /api/v1/feed/alerts":               "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/alerts/stream":        "viewer analyst engineer feed admin",
+		"GET /api/v1/feed/audit":                "admin auditor",
+		"GET /api/v1/feed/audit/stream":         "admin auditor",
+		"GET /api/v1/feed/readers":              "engineer feed admin auditor",
+		"GET /api/v1/decisions":                 "analyst engineer feed admin",
+		"GET /api/v1/session":                   "everybody",
+		"POST /api/v1/session":                  "everybody",
+		"DELETE /api/v1/session":                "everybody",
+		"GET /api/v1/session/oidc":              "everybody",
+		"GET /api/v1/session/oidc/callback":     "everybody",
+		"POST /api/v1/session/first":            "everybody",
+		"POST /api/v1/session/password":         "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/sessions":                  "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/sessions/{id}":          "viewer analyst engineer admin auditor",
+		"GET /api/v1/me":                        "viewer analyst engineer feed admin auditor",
+		"GET /api/v1/users":                     "admin auditor",
+		"POST /api/v1/users":                    "admin",
+		"PATCH /api/v1/users/{name}":            "admin",
+		"GET /api/v1/assignees":                 "viewer analyst engineer admin",
+		"GET /api/v1/endpoints/limits":          "analyst engineer feed admin",
+		"GET /api/v1/tokens":                    "admin",
+		"POST /api/v1/tokens":                   "admin",
+		"DELETE /api/v1/tokens/{id}":            "admin",
+		"POST /api/v1/reveal":                   "analyst engineer admin",
+		"GET /api/v1/openapi.json":              "viewer analyst engineer feed admin auditor",
+		"GET /metrics":                          "viewer analyst engineer feed admin",
+		"GET /healthz":                          "everybody",
+		"GET /readyz":                           "everybody",
+		"GET /api/v1/suppressions":              "viewer analyst engineer admin auditor",
+		"POST /api/v1/suppressions":             "analyst engineer admin",
+		"GET /api/v1/suppressions/{id}":         "viewer analyst engineer admin auditor",
+		"DELETE /api/v1/suppressions/{id}":      "analyst engineer admin",
+		"POST /api/v1/suppressions/preview":     "viewer analyst engineer admin",
+		"GET /api/v1/config":                    "analyst engineer admin auditor",
+		"POST /api/v1/config/diff":              "analyst engineer admin",
+		"POST /api/v1/config/apply":             "engineer admin",
+		"POST /api/v1/backtests":                "analyst engineer admin",
+		"GET /api/v1/backtests/{id}":            "analyst engineer admin",
+		"DELETE /api/v1/backtests/{id}":         "analyst engineer admin",
+		"GET /api/v1/shadow":                    "viewer analyst engineer admin",
 	}
 }
 
@@ -109,13 +117,13 @@ func wantAnswers() map[string]int {
 	return map[string]int{
 		"GET /api/v1/session/oidc": 404, "GET /api/v1/session/oidc/callback": 404, // without a provider
 		"POST /api/v1/session": 401, "DELETE /api/v1/session": 204, "POST /api/v1/session/first": 401, "POST /api/v1/session/password": 403,
-		"DELETE /api/v1/sessions/{id}": 404, "POST /api/v1/users": 201, "POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204,
+		"DELETE /api/v1/sessions/{id}": 404, "GET /api/v1/campaigns/{id}": 404, "POST /api/v1/users": 201, "POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204,
 	}
 }
 
 // goodQueries are what routes need in their query.
 func goodQueries() map[string]string {
-	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector"}
+	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector", "GET /api/v1/endpoints/one": "?method=GET&template=/"}
 }
 
 // goodBodies are what routes take.
@@ -193,7 +201,7 @@ func TestRoutesAndRoles(t *testing.T) {
 				if strings.HasPrefix(path, "/api/v1/tokens/") {
 					id = spent // one whose end changes nothing
 				}
-				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path)+goodQueries()[name], body)
+				return askAs(h, token, as, strings.NewReplacer("{id}", id, "{name}", "bob", "{kind}", "ip", "{value}", "192.0.2.7").Replace(path)+goodQueries()[name], body)
 			}
 			for role, token := range tokens {
 				code, allowed := 403, roles == "everybody" || slices.Contains(strings.Fields(roles), role)

@@ -134,15 +134,15 @@ func loadAuditKey(path string) (*AuditKey, error) {
 		return nil, errors.New(want)
 	}
 	if block.Type == "PUBLIC KEY" {
-		any, err := x509.ParsePKIXPublicKey(block.Bytes)
-		public, ok := any.(ed25519.PublicKey)
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		public, ok := key.(ed25519.PublicKey)
 		if err != nil || !ok {
 			return nil, errors.New(want)
 		}
 		return &AuditKey{public: public}, nil
 	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	secret, ok := any.(ed25519.PrivateKey)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	secret, ok := key.(ed25519.PrivateKey)
 	if err != nil || !ok {
 		return nil, errors.New(want)
 	}

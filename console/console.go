@@ -90,6 +90,7 @@ type Store interface {
 
 	AccountStore
 	DeskStore
+	TrafficStore
 }
 
 // Alert is one revision in the feed.
@@ -160,6 +161,13 @@ type Options struct {
 	OIDC     *OIDCConfig // may be nil
 	// Deliveries says how far each sink has come with an alert; nil: there are none.
 	Deliveries func(ctx context.Context, a *Found) ([]Delivery, error)
+	// Detectors lists the detectors as they are configured, System says how weir is,
+	// Baseline what the edition knows of an endpoint, Template which one a path is of.
+	// Each may be missing.
+	Detectors func() []DetectorInfo
+	System    func(ctx context.Context) (System, error)
+	Baseline  func(of pipeline.Endpoint) *Baseline
+	Template  func(host, path string) string
 	// Limits returns what clients may be held to, nil before it is known; a nil
 	// func turns that off.
 	Limits func() *Limits
@@ -321,6 +329,14 @@ func (c *console) routes() []route {
 		{get, "/api/v1/alerts/{id}/audit", people, false, c.shows(c.auditOf)},
 		{get, "/api/v1/alerts/{id}/related", people, false, c.shows(c.related)},
 		{patch, "/api/v1/alerts/{id}", Analyst | Engineer | Admin, true, c.triage},
+		{get, "/api/v1/principals/{kind}/{value}", Analyst | Engineer | Admin, false, c.shows(c.principal)},
+		{get, "/api/v1/endpoints", people, false, c.shows(c.endpoints)},
+		{get, "/api/v1/endpoints/one", people, false, c.shows(c.endpoint)},
+		{get, "/api/v1/traffic", people, false, c.shows(c.traffic)},
+		{get, "/api/v1/campaigns", people, false, c.shows(c.campaigns)},
+		{get, "/api/v1/campaigns/{id}", people, false, c.shows(c.campaign)},
+		{get, "/api/v1/detectors", people, false, c.shows(c.detectors)},
+		{get, "/api/v1/system", people | Auditor, false, c.shows(c.system)},
 		{get, "/api/v1/shadow", people, false, c.api(c.shadow)},
 		{get, "/api/v1/requests", Analyst | Engineer | Admin, false, c.api(c.requests)},
 		{get, "/api/v1/blindspots", people | Auditor, false, c.api(c.blindspots)},

@@ -133,6 +133,13 @@ func options(s *fakeStore) Options {
 		Limits: func() *Limits { return &Limits{Since: 1, Until: 2} },
 		Names:  func(token string) (string, bool) { return "name of " + token, token != "u_none" },
 		Tuning: &fakeTuning{},
+		Detectors: func() []DetectorInfo {
+			return []DetectorInfo{{Name: "auth.stuffing", Mode: "on", Title: "Credential stuffing", Doc: "Pairs of names and passwords.", Knobs: []Knob{{Name: "mode"}}}}
+		},
+		System: func(context.Context) (System, error) {
+			return System{State: []SystemState{}, Sources: []SystemSource{}, Rejects: []SystemRejects{}, Sinks: []SystemSink{}}, nil
+		},
+		Baseline: func(pipeline.Endpoint) *Baseline { return &Baseline{Facts: []BaselineFact{{Name: "x"}}} },
 	}
 }
 
@@ -235,7 +242,7 @@ func TestAnswers(t *testing.T) {
 		taken[r.method+" "+r.path] = true
 	}
 	for _, r := range newConsole(o).routes() {
-		path := strings.ReplaceAll(r.path, "{id}", "a1")
+		path := strings.NewReplacer("{id}", "a1", "{kind}", "ip", "{value}", "192.0.2.7").Replace(r.path)
 		if r.method != http.MethodGet {
 			if !taken["GET "+r.path] {
 				f("GET", path, 405, problems, r.method)
@@ -245,8 +252,8 @@ func TestAnswers(t *testing.T) {
 		switch {
 		case r.noLocal:
 			f("HEAD", path, 403, problems, "")
-		case !strings.HasSuffix(path, "/stream") && !strings.HasPrefix(path, oidcPath): // without a provider
-			f("HEAD", path, 200, "", "")
+		case !strings.HasSuffix(path, "/stream") && wantAnswers()["GET "+r.path] == 0:
+			f("HEAD", path+goodQueries()["GET "+r.path], 200, "", "")
 		}
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
 			if !taken[method+" "+r.path] {

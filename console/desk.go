@@ -208,7 +208,7 @@ func rowOf(f *Found) (alertRow, error) {
 		Level: a.Level, Principal: a.Principal, Endpoint: a.Endpoint, Campaign: a.Campaign, First: a.Window.First, Last: a.Window.Last, DetectedAt: a.Window.DetectedAt,
 		Ongoing: a.Ongoing, Score: a.Score.Nats, Requests: a.Outcome.Requests, Succeeded: a.Outcome.Succeeded, Accounts: a.Outcome.Accounts, Objects: a.Outcome.Objects,
 		Addresses: a.AddressesTotal, Members: a.MembersTotal, Network: a.Context.Network, Country: a.Context.Country, Labels: a.Labels, Change: a.Change,
-		Suppressed: len(a.Envelope.Silence) > 0, Backfill: f.Backfill, Triage: rowOfTriage(&t),
+		Suppressed: a.Suppressed(), Backfill: f.Backfill, Triage: rowOfTriage(&t),
 	}, nil
 }
 

@@ -160,3 +160,44 @@ func (s *fakeStore) AlertAudit(_ context.Context, id string, limit int) (list []
 	}
 	return list, nil
 }
+
+func (s *fakeStore) Minutes(_ context.Context, since, until pipeline.Time, fn func(m Minute)) error {
+	for i := range s.requests {
+		if r := &s.requests[i]; r.Time >= since && r.Time < until {
+			fn(Minute{Time: r.Time, Source: "access.log", Class: int(r.Status / 100), Requests: 1, Bytes: r.Bytes})
+		}
+	}
+	return s.err
+}
+
+func (s *fakeStore) EndpointTotals(_ context.Context, since, until pipeline.Time) (list []EndpointTotal, other int64, err error) {
+	of := map[pipeline.Endpoint]*EndpointTotal{}
+	for i := range s.requests {
+		r := &s.requests[i]
+		if r.Time < since || r.Time >= until {
+			other++
+			continue
+		}
+		e := pipeline.Endpoint{Method: r.Method, Template: r.Path}
+		if of[e] == nil {
+			of[e] = &EndpointTotal{Endpoint: e, Last: r.Time}
+		}
+		of[e].Requests++
+		if r.Status >= 400 {
+			of[e].Errors++
+		}
+	}
+	for _, t := range of {
+		list = append(list, *t)
+	}
+	return list, other, s.err
+}
+
+func (s *fakeStore) EndpointMinutes(_ context.Context, of pipeline.Endpoint, since, until pipeline.Time, fn func(m Minute)) error {
+	for i := range s.requests {
+		if r := &s.requests[i]; r.Time >= since && r.Time < until && r.Method == of.Method && r.Path == of.Template {
+			fn(Minute{Time: r.Time, Class: int(r.Status / 100), Requests: 1, Bytes: r.Bytes})
+		}
+	}
+	return s.err
+}

@@ -229,7 +229,7 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 		if strings.HasSuffix(path, "/stream") {
 			method = "HEAD" // it has an end
 		}
-		return ask(h, method, strings.ReplaceAll(path, "{id}", "681081c5a65329e54204b0b8cdfe766a")+"?"+query).Code
+		return ask(h, method, strings.NewReplacer("{id}", "681081c5a65329e54204b0b8cdfe766a", "{kind}", "ip", "{value}", "198.51.100.21").Replace(path)+"?"+query).Code
 	}
 	known := map[string]func(q *query) error{
 		"/api/v1/alerts": func(q *query) error { _, _, err := (&console{}).deskQuery(q); return err },
@@ -239,7 +239,24 @@ func TestDocumentHasEveryParameter(t *testing.T) {
 			q.number("limit", 1, 1, 1)
 			return q.err()
 		},
-		"/api/v1/alerts/stream":          (*query).err,
+		"/api/v1/alerts/stream":             (*query).err,
+		"/api/v1/system":                    (*query).err,
+		"/api/v1/traffic":                   func(q *query) error { (&console{}).span(q); return q.err() },
+		"/api/v1/principals/{kind}/{value}": func(q *query) error { (&console{}).span(q); return q.err() },
+		"/api/v1/detectors":                 func(q *query) error { q.window(); return q.err() },
+		"/api/v1/campaigns": func(q *query) error {
+			q.window()
+			q.words("status")
+			q.number("limit", 1, 1, 1)
+			return q.err()
+		},
+		"/api/v1/endpoints": func(q *query) error {
+			(&console{}).span(q)
+			for _, name := range []string{"q", "sort", "limit"} {
+				q.one(name, "")
+			}
+			return q.err()
+		},
 		"/api/v1/alerts/{id}/revisions":  (*query).err,
 		"/api/v1/alerts/{id}/deliveries": (*query).err,
 		"/api/v1/alerts/{id}/audit":      (*query).err,
@@ -397,6 +414,26 @@ func TestDocumentExamples(t *testing.T) {
 				Data []readerView `json:"data"`
 			})
 		},
+		"#/components/schemas/PrincipalPage": func() any { return new(principalView) },
+		"#/components/schemas/EndpointPage":  func() any { return new(endpointPage) },
+		"#/components/schemas/EndpointList": func() any {
+			return new(struct {
+				Data         []endpointRow
+				More         bool
+				Since, Until pipeline.Time
+				Other        map[string]int64
+			})
+		},
+		"#/components/schemas/Traffic": func() any { return new(trafficView) },
+		"#/components/schemas/CampaignList": func() any {
+			return new(struct {
+				Data []campaignView
+				More bool
+			})
+		},
+		"#/components/schemas/CampaignPage": func() any { return new(campaignPage) },
+		"#/components/schemas/DetectorList": func() any { return new(struct{ Data []detectorView }) },
+		"#/components/schemas/System":       func() any { return new(System) },
 		"#/components/schemas/AlertGroups": func() any {
 			return new(struct {
 				Data  []groupView `json:"data"`
@@ -660,6 +697,17 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 		f("/api/v1/alerts/{id}/"+view, "/api/v1/alerts/"+url.PathEscape(s.feed[0].ID)+"/"+view, 200)
 		f("/api/v1/alerts/{id}/"+view, "/api/v1/alerts/none/"+view, 404)
 	}
+	f("/api/v1/principals/{kind}/{value}", "/api/v1/principals/ip/198.51.100.21", 200)
+	f("/api/v1/principals/{kind}/{value}", "/api/v1/principals/ip/2001:db8:0:1::%2F64", 200)
+	f("/api/v1/principals/{kind}/{value}", "/api/v1/principals/x/y", 400)
+	f("/api/v1/endpoints", "/api/v1/endpoints?since=1970-01-01T00:00:00.000001Z&until=1970-01-01T01:00:00Z", 200)
+	f("/api/v1/endpoints/one", "/api/v1/endpoints/one?method=GET&template=/", 200)
+	f("/api/v1/endpoints/one", "/api/v1/endpoints/one?method=GET", 400)
+	f("/api/v1/traffic", "/api/v1/traffic", 200)
+	f("/api/v1/campaigns", "/api/v1/campaigns", 200)
+	f("/api/v1/campaigns/{id}", "/api/v1/campaigns/none", 404)
+	f("/api/v1/detectors", "/api/v1/detectors", 200)
+	f("/api/v1/system", "/api/v1/system", 200)
 	f("/api/v1/session", "/api/v1/session", 200)
 	f("/api/v1/me", "/api/v1/me", 200)
 	f("/api/v1/sessions", "/api/v1/sessions", 200)
@@ -725,6 +773,11 @@ func TestDocumentKnowsTheSchema(t *testing.T) {
 	walk("heartbeat", d.at("components", "schemas", "Heartbeat"), reflect.TypeFor[heartbeat]())
 	walk("audit entry", d.at("components", "schemas", "AuditEntry"), reflect.TypeFor[AuditEntry]())
 	walk("decision", d.at("components", "schemas", "Decision"), reflect.TypeFor[decision]())
+	walk("endpoint", d.at("components", "schemas", "EndpointPage"), reflect.TypeFor[endpointPage]())
+	walk("principal", d.at("components", "schemas", "PrincipalPage", "properties", "series"), reflect.TypeFor[series]())
+	walk("campaign", d.at("components", "schemas", "Campaign"), reflect.TypeFor[campaignView]())
+	walk("detector", d.at("components", "schemas", "DetectorList", "properties", "data"), reflect.TypeFor[[]detectorView]())
+	walk("system", d.at("components", "schemas", "System"), reflect.TypeFor[System]())
 	walk("alert row", d.at("components", "schemas", "AlertItem"), reflect.TypeFor[alertRow]())
 	walk("triage row", d.at("components", "schemas", "TriageRow"), reflect.TypeFor[triageRow]())
 	walk("group", d.at("components", "schemas", "AlertGroups", "properties", "data"), reflect.TypeFor[[]groupView]())

@@ -76,20 +76,24 @@ func EndpointText(t *pipeline.Templates, r *pipeline.Request) string { return en
 // give adds a visit of request i to those of the worker that has the principal; of
 // what is set aside there is another one.
 func (s *Set) give(i int, r *pipeline.Ordered, owner uint64, as role) {
-	n := uint16(len(s.workers))
 	spare := families(0)
 	if s.silences.At(r.Effective) {
 		if spare = s.aside(r, owner); spare != 0 {
-			key := owner ^ asideSalt
-			w := s.workers[pipeline.Shard(key)%n]
-			w.mine = append(w.mine, visit{int32(i), as, true, ^spare, key})
+			s.assign(visit{int32(i), as, true, ^spare, owner ^ asideSalt})
 			if spare == allFamilies {
 				return
 			}
 		}
 	}
-	w := s.workers[pipeline.Shard(owner)%n]
-	w.mine = append(w.mine, visit{int32(i), as, false, spare, owner})
+	s.assign(visit{int32(i), as, false, spare, owner})
+}
+
+// assign gives a visit to the worker that has the principal, if this set does.
+func (s *Set) assign(v visit) {
+	if shard := pipeline.Shard(v.owner); s.whole || s.visits[shard] {
+		w := s.workers[shard%uint16(len(s.workers))]
+		w.mine = append(w.mine, v)
+	}
 }
 
 // principal is the hash of d's principal.

@@ -33,6 +33,9 @@ func (c *Correlator) Configure(modes map[string]Mode) error {
 	c.cfg.Modes = modes
 	for m := range c.takers {
 		c.takers[m] = nil
+		if !c.here[m] {
+			continue
+		}
 		for j, of := range c.junctions {
 			if of.wants(pipeline.Meeting(m)) && modes[of.name()] != ModeOff {
 				c.takers[m] = append(c.takers[m], j)

@@ -12,7 +12,9 @@ import (
 // Correlator is the state of the correlate stage: it sees together what several
 // principals did to one object, one account, one endpoint. It is sharded by
 // meeting key like detect is by principal, so that no result depends on how many
-// processes share the work. One goroutine uses it.
+// processes share the work: as one slice of one stage (Config.Stage) it is given the
+// signals that meet there, in the order of their places, and what its tables send on
+// to other stages is in Sent. One goroutine uses it.
 type Correlator struct {
 	cfg       Config
 	edition   *pipeline.Edition
@@ -26,11 +28,13 @@ type Correlator struct {
 	begun     bool
 	k         knot
 
-	takers   [pipeline.Meetings][]int // junctions that want a meeting's signals, and are on
-	awake    []uint16                 // shards with tables that want a tick, in any order
-	truth    []learnedTruth           // of all login endpoints, sorted by template
-	truthSeq uint64                   // counts its changes
-	relearn  bool                     // a table learned something since the last tick
+	takers  [pipeline.Meetings][]int // junctions that want a meeting's signals, and are on
+	here    [pipeline.Meetings]bool  // signals of these meet here and not in another process
+	sent    []pipeline.Signal        // for other processes, of the last Process
+	awake   []uint16                 // shards with tables that want a tick, in any order
+	truths  []Truth                  // of login endpoints: the one in use, and those that will be
+	learned []Truth                  // not yet taken by Learned
+	relearn bool                     // a table learned something since the last tick
 }
 
 // junction is one question about what meets. Its state is one table for each
@@ -74,6 +78,9 @@ type knot struct {
 	b        *Baselines
 	out      []pipeline.Finding
 	queue    []pipeline.Signal // sent on by tables, to be taken next
+	place    pipeline.Place    // of the signal at hand, or of the table that ticks
+	emitted  int               // findings because of it
+	passed   int               // signals
 }
 
 // junctions lists what correlate asks, in the order in which signals are taken.
@@ -101,6 +108,9 @@ func NewCorrelator(cfg Config, edition *pipeline.Edition) (*Correlator, error) {
 		c.families = append(c.families, familyBit(j.name()))
 	}
 	for m := range c.takers {
+		if c.here[m] = cfg.Stage == 0 || cfg.Stage == pipeline.StageOf(pipeline.Meeting(m)); !c.here[m] {
+			continue
+		}
 		for j, of := range c.junctions {
 			if of.wants(pipeline.Meeting(m)) && cfg.Modes[of.name()] != ModeOff {
 				c.takers[m] = append(c.takers[m], j)
@@ -121,10 +131,19 @@ func (c *Correlator) SetEdition(e *pipeline.Edition) error {
 	return nil
 }
 
+// Edition returns the edition in force.
+func (c *Correlator) Edition() *pipeline.Edition { return c.edition }
+
 // Process takes the next signal and appends the findings to dst.
 func (c *Correlator) Process(dst []pipeline.Finding, s *pipeline.Signal) []pipeline.Finding {
-	dst = c.Advance(dst, s.Facts.Time)
-	c.k.now = s.Facts.Time
+	clear(c.sent)
+	c.sent = c.sent[:0]
+	now := s.Facts.Time
+	if s.Place.Depth() > 0 {
+		now = s.Request.Effective // it may be about an earlier request
+	}
+	dst = c.Advance(dst, max(now, s.Place.Time()))
+	c.k.now = now
 	c.take(s)
 	// What tables send on is taken before the next signal. It cannot run on: what
 	// is sent goes one way, from objects to templates to principals.
@@ -137,20 +156,32 @@ func (c *Correlator) Process(dst []pipeline.Finding, s *pipeline.Signal) []pipel
 	return c.flush(dst)
 }
 
+// Sent returns what the last Process sends on to other stages, in the order of
+// places; valid until the next one.
+func (c *Correlator) Sent() []pipeline.Signal { return c.sent }
+
 // maxSentOn bounds what one signal can set off.
 const maxSentOn = 64
 
-// Advance tells the correlator that event time reached now.
+// Advance tells the correlator that event time reached now. Tables that are awake
+// tick at the end of every minute, however seldom it is called.
 func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
-	minute := int64(now) / 60e6
+	minute := minuteOf(now)
 	if !c.begun {
 		c.begun, c.minute = true, minute
 	}
-	if minute <= c.minute {
-		return dst
+	for ; c.minute < minute; c.minute++ {
+		if len(c.awake) == 0 {
+			c.minute = minute
+			break
+		}
+		dst = c.tick(dst, pipeline.Time((c.minute+1)*60e6))
 	}
-	at := pipeline.Time((c.minute + 1) * 60e6)
-	c.minute = minute
+	return dst
+}
+
+// tick ends the minute that ends at at.
+func (c *Correlator) tick(dst []pipeline.Finding, at pipeline.Time) []pipeline.Finding {
 	c.k.now = at
 	slices.Sort(c.awake)
 	due := slices.Compact(c.awake)
@@ -162,16 +193,17 @@ func (c *Correlator) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeli
 				continue
 			}
 			x.awake[j], x.dirty = false, true
-			c.k.n, c.k.junction = n, j
+			c.k.at(n, j, pipeline.PlaceOfCrossTick(at, n, j))
 			x.tables[j].tick(&c.k, at)
 		}
 	}
-	c.gatherTruth()
+	c.gatherTruth(at)
 	return c.flush(dst)
 }
 
 func (c *Correlator) take(s *pipeline.Signal) {
 	n := pipeline.Shard(s.Key)
+	c.k.at(n, 0, s.Place)
 	for _, j := range c.takers[s.Meeting] {
 		if s.Spare&c.families[j] != 0 {
 			continue
@@ -189,9 +221,14 @@ func (c *Correlator) take(s *pipeline.Signal) {
 			x.tables[j] = of.open()
 		}
 		x.dirty = true
-		c.k.n, c.k.junction = n, j
+		c.k.junction = j
 		x.tables[j].meet(&c.k, s)
 	}
+}
+
+// at says where the knot is.
+func (k *knot) at(shard uint16, junction int, p pipeline.Place) {
+	k.n, k.junction, k.place, k.emitted, k.passed = shard, junction, p, 0, 0
 }
 
 func (c *Correlator) flush(dst []pipeline.Finding) []pipeline.Finding {
@@ -207,16 +244,25 @@ func (c *Correlator) flush(dst []pipeline.Finding) []pipeline.Finding {
 	return dst
 }
 
-// send passes a signal on to where it meets others.
+// send passes a signal on to where it meets others. Ticks send nothing.
 func (k *knot) send(s pipeline.Signal) {
-	s.Aside = k.aside()
-	k.queue = append(k.queue, s)
+	if k.place.Depth() >= pipeline.MaxDepth {
+		return // what is sent goes from objects to templates to principals, or from accounts to endpoints
+	}
+	s.Aside, s.Place = k.aside(), k.place.Sent(k.passed)
+	k.passed++
+	if k.c == nil || k.c.here[s.Meeting] {
+		k.queue = append(k.queue, s)
+	} else {
+		k.c.sent = append(k.c.sent, s)
+	}
 }
 
 // emit gives out a finding. Its Seq, Edition and Shadow are set by the
 // correlator.
 func (k *knot) emit(f pipeline.Finding) {
-	f.Aside = k.aside()
+	f.Aside, f.Place = k.aside(), k.place.Emit(k.emitted)
+	k.emitted++
 	k.out = append(k.out, f)
 }
 
@@ -247,14 +293,16 @@ type CorrelatorHead struct {
 	Seq    uint64 `json:"seq"`
 	Minute int64  `json:"minute"`
 	Begun  bool   `json:"begun"`
+
+	Truths []Truth `json:"truths,omitempty"`
 }
 
 // correlatorLayout is changed with the bytes of any table.
-const correlatorLayout = "2"
+const correlatorLayout = "3"
 
 // Head returns the state outside the shards.
 func (c *Correlator) Head() CorrelatorHead {
-	return CorrelatorHead{Layout: correlatorLayout, Seq: c.seq, Minute: c.minute, Begun: c.begun}
+	return CorrelatorHead{Layout: correlatorLayout, Seq: c.seq, Minute: c.minute, Begun: c.begun, Truths: c.truths}
 }
 
 // crossingState is a shard in a checkpoint.
@@ -343,8 +391,6 @@ func (c *Correlator) Restore(h CorrelatorHead, chunk func(n uint32) ([]byte, err
 		}
 		c.shards[n] = x
 	}
-	c.seq, c.minute, c.begun = h.Seq, h.Minute, h.Begun
-	c.relearn = true
-	c.gatherTruth()
+	c.seq, c.minute, c.begun, c.truths = h.Seq, h.Minute, h.Begun, h.Truths
 	return nil
 }

@@ -30,45 +30,27 @@ func (w *worker) proven(r *pipeline.Request, as role) bool {
 	return e != nil && e.Keyed
 }
 
-// judge drops the findings against addresses that, by the time of the finding,
-// look like a proxy or may yet. The watch sees the batch on the way.
-func (s *Set) judge(batch []pipeline.Ordered, all []placed, watched bool) []placed {
-	watch := s.cfg.Watch
-	if watch == nil {
-		return all
-	}
-	if watched {
-		watch.Rewind()
-	}
-	var kept []placed
-	for i := range batch {
-		watch.Observe(batch[i].Request)
-		for len(all) > 0 && all[0].at == i {
-			p := all[0]
-			all = all[1:]
-			owner := p.owner
-			if p.f.Aside {
-				owner ^= asideSalt
-			}
-			if p.f.Who.Kind != pipeline.PrincipalIP || !watch.Suspect(owner) && !watch.Hold(owner) {
-				kept = append(kept, p)
-				continue
-			}
-			s.unopen(p)
-			if notice, ok := s.notice(p.f.Time); ok {
-				kept = append(kept, placed{at: i, f: notice})
-			}
-		}
-	}
-	return kept
+// watchAhead is a worker's own view of the proxy watch, which comes behind the
+// visits or beside them: it follows the batch as far as somebody has to know.
+type watchAhead struct {
+	watch *pipeline.ProxyWatch
+	at    int // through which request of the batch; -1: none
 }
 
-// unopen undoes the opening of a case that p was.
-func (s *Set) unopen(p placed) {
-	if d := s.shards[pipeline.Shard(p.owner)].caseOf(p.owner); d != nil && p.first {
-		c := d.Cases[p.detector]
-		c.Opened, c.Sent, c.Paged, c.Phase = false, false, false, 0
+// proxied reports whether nothing may be said against d's principal at request i,
+// since it looks like a proxy, or may yet.
+func (w *worker) proxied(i int, d *dossier) bool {
+	of := w.set.cfg.Watch
+	if of == nil || d.Who.Kind != pipeline.PrincipalIP {
+		return false
 	}
+	if w.ahead.at < 0 {
+		w.ahead.watch = of.Fork(w.ahead.watch)
+	}
+	for ; w.ahead.at < i; w.ahead.at++ {
+		w.ahead.watch.Observe(w.batch[w.ahead.at+1].Request)
+	}
+	return w.ahead.watch.Suspect(d.principal()) || w.ahead.watch.Hold(d.principal())
 }
 
 // withheld reports whether nothing is said against d's principal now.

@@ -34,8 +34,8 @@ import (
 // between a range that failed and one that worked is unknown.
 //
 // The same code learns twice: in a fit, for the edition, and all the time in
-// correlate, for what the edition does not know; the latter counts from the next
-// minute of event time on.
+// correlate, for what the edition does not know; the latter counts from TruthDelay
+// after the minute on.
 
 // LoginAnswer is one kind of answer to a login attempt. Sizes are in bytes, -1
 // where the log has none.
@@ -142,7 +142,7 @@ func (w *worker) follow(i int, p *Profile, r *pipeline.Ordered) {
 	if what == sequelNone {
 		return
 	}
-	w.told = append(w.told, told{i, pipeline.Signal{
+	w.told = append(w.told, told{i, w.next(), pipeline.Signal{
 		Meeting: pipeline.MeetLogin, Key: before.template, Sender: o.Owner, Weight: 256, Kind: uint8(what), Aside: w.salt != 0, Spare: w.spare, Request: *r,
 		Facts: pipeline.Observation{
 			Time: o.Time, Owner: o.Owner, Template: before.template, Status: before.status, Bytes: int64(before.size), Flags: pipeline.ObsLogin,
@@ -256,44 +256,6 @@ func (t *truthTable) decode(data []byte) error {
 		a.changed = true // what was awake is kept elsewhere; learning again is harmless
 	}
 	return nil
-}
-
-// gatherTruth puts together what the tables learned.
-func (c *Correlator) gatherTruth() {
-	if !c.relearn {
-		return
-	}
-	c.relearn = false
-	c.truthSeq++
-	c.truth = nil
-	for _, x := range c.shards {
-		if x == nil {
-			continue
-		}
-		for _, t := range x.tables[:len(c.junctions)] {
-			if t, ok := t.(*truthTable); ok {
-				for _, a := range t.endpoints {
-					if len(a.Learned) > 0 {
-						c.truth = append(c.truth, learnedTruth{a.Template, a.Learned})
-					}
-				}
-			}
-		}
-	}
-	slices.SortFunc(c.truth, func(a, b learnedTruth) int { return compare(a.Template, b.Template) })
-}
-
-// learn takes over what correlate learned, where both are one process. It
-// changes only between minutes, so that it does not depend on batches.
-func (s *Set) learn() {
-	if s.cfg.Cross == nil || s.truthSeq == s.cfg.Cross.truthSeq {
-		return
-	}
-	s.truthSeq = s.cfg.Cross.truthSeq
-	s.v.truth = s.cfg.Cross.truth
-	for _, w := range s.workers {
-		w.v.truth = s.v.truth
-	}
 }
 
 // learned says what an answer to a login attempt means, by the edition, else by

@@ -5,7 +5,8 @@ import (
 )
 
 // suspects takes over what the proxy watch concluded: profiles of suspects are
-// marked, and what to configure is told once as a notice.
+// marked, and what to configure is told once as a notice, by who has the first
+// slice.
 func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Finding {
 	if s.cfg.Watch == nil {
 		return dst
@@ -14,8 +15,8 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 	if text == "" && s.noticed == "" {
 		return dst // nobody is suspect, nor was
 	}
-	for _, sh := range s.shards {
-		if sh == nil {
+	for n, sh := range s.shards {
+		if sh == nil || s.asleep(uint16(n)) {
 			continue
 		}
 		for _, d := range sh.cases {
@@ -34,8 +35,8 @@ func (s *Set) suspects(dst []pipeline.Finding, at pipeline.Time) []pipeline.Find
 			}
 		}
 	}
-	if f, ok := s.notice(at); ok {
-		return s.number(dst, f)
+	if f, ok := s.notice(at); ok && s.slices[0].mine && !s.slices[0].ahead {
+		return s.number(dst, &placed{f: f}, pipeline.PlaceOfNotice(at))
 	}
 	return dst
 }

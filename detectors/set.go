@@ -2,9 +2,7 @@ package detectors
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"sync"
 
 	"weir/pipeline"
@@ -26,6 +24,13 @@ type Config struct {
 	// Cross takes the set's signals as they come, where both are one process; its
 	// findings come out in their place among the set's. Nil: see Signals.
 	Cross *Correlator
+	// Slices is into how many slices the virtual shards are dealt, where several
+	// processes share them; the set begins with none of them, see AddSlice. 0: the
+	// set has all.
+	Slices int
+	// Stage is the part of correlate that a Correlator is, where the others are
+	// other processes; 0: all of it.
+	Stage pipeline.Stage
 	// Trace is told what each detector made of each request about each principal,
 	// before anything else is; nil: nothing. What it points to is valid during the
 	// call. With one worker the calls come in the order of the requests.
@@ -67,13 +72,22 @@ type Set struct {
 	seq       uint64
 	minute    int64 // of the last tick
 	begun     bool
+	since     int64             // the first minute
+	count     uint64            // requests taken, over all
+	reached   pipeline.Place    // everything up to here is done
+	floor     pipeline.Time     // the highest time that Advance was told
 	noticed   string            // the proxy notice given last
 	told      []told            // of the segment at hand
 	signals   []pipeline.Signal // of the last Process, for another process
 	warm      uint64            // see worker.warm
-	truthSeq  uint64            // of the login truth in use
+	truth     truthBook
 	places    *pipeline.Places
 	silences  *pipeline.Silences
+
+	slices []setSlice
+	behind int                   // slices that are further than the set is
+	visits [pipeline.Shards]bool // virtual shards that are visited
+	whole  bool                  // they all are
 }
 
 // worker owns the virtual shards whose number is its own modulo the number of
@@ -84,6 +98,9 @@ type worker struct {
 	v     *observer
 	out   []placed
 	told  []told
+	index uint16             // of the next signal of the visit at hand
+	batch []pipeline.Ordered // at hand
+	ahead watchAhead
 	mine  []visit // of the batch at hand
 	obs   pipeline.Observation
 	sc    scope
@@ -98,14 +115,16 @@ type worker struct {
 type placed struct {
 	at, detector int
 	owner        uint64
-	first        bool // the case's first
 	f            pipeline.Finding
 }
 
 // NewSet returns a set that detects under edition; an unknown detector name is
 // an error.
 func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
-	s := &Set{cfg: cfg, places: pipeline.NewPlaces(), silences: pipeline.NewSilences(cfg.Labels, suppressedFamilies)}
+	s := &Set{
+		cfg: cfg, places: pipeline.NewPlaces(), silences: pipeline.NewSilences(cfg.Labels, suppressedFamilies),
+		floor: pipeline.NoTime, truth: truthBook{through: pipeline.NoTime},
+	}
 	for name := range cfg.Modes {
 		if !slices.Contains(Names(), name) {
 			return nil, fmt.Errorf("detect.%s: no such detector; there are %v", name, Names())
@@ -119,6 +138,12 @@ func NewSet(cfg Config, edition *pipeline.Edition) (*Set, error) {
 	for i := range max(1, cfg.Workers) {
 		s.workers = append(s.workers, &worker{set: s, id: i, hot: map[uint16]int{}})
 	}
+	if cfg.Slices < 0 || cfg.Slices > pipeline.Shards {
+		return nil, fmt.Errorf("%d slices: there are %d virtual shards", cfg.Slices, pipeline.Shards)
+	}
+	s.slices = make([]setSlice, max(1, cfg.Slices))
+	s.slices[0].mine = cfg.Slices == 0
+	s.deal()
 	return s, s.SetEdition(edition)
 }
 
@@ -135,8 +160,7 @@ func (s *Set) SetEdition(e *pipeline.Edition) error {
 		w.v.logins, w.v.truth = s.cfg.Logins, s.v.truth
 		w.sc.b, w.sc.v = b, w.v
 	}
-	s.truthSeq = 0
-	s.learn()
+	s.learn(true)
 	s.silences.Forget()
 	return nil
 }
@@ -147,42 +171,81 @@ func (s *Set) Edition() *pipeline.Edition { return s.edition }
 // Process detects over a batch that is in order and appends the findings to
 // dst, in an order that depends on the requests alone.
 func (s *Set) Process(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
+	dst, _ = s.Take(dst, batch)
+	return dst
+}
+
+// Take is Process where correlate is another process: it stops, with every minute
+// before it ended, at the first request of a minute for which what correlate
+// learned is not known yet, see LearnTruth, and returns how many it took.
+func (s *Set) Take(dst []pipeline.Finding, batch []pipeline.Ordered) (_ []pipeline.Finding, taken int) {
 	s.signals = s.signals[:0]
-	s.learn()
-	for len(batch) > 0 {
-		minute := int64(batch[0].Effective) / 60e6
+	for taken < len(batch) {
+		rest := batch[taken:]
+		minute := minuteOf(rest[0].Effective)
 		if !s.begun {
-			s.begun, s.minute = true, minute
+			s.begun, s.minute, s.since = true, minute, minute
+			s.learn(false)
 		}
 		if minute > s.minute {
-			dst = s.Advance(dst, batch[0].Effective)
+			dst = s.Advance(dst, rest[0].Effective)
 		}
-		end := (s.minute + 1) * 60e6
-		n := len(batch)
-		if int64(batch[n-1].Effective) >= end {
+		if !s.ready() {
+			break
+		}
+		end := pipeline.Time((s.minute + 1) * 60e6)
+		n := len(rest)
+		if rest[n-1].Effective >= end {
 			// Effective times never go back, so the minute ends at one place.
-			n, _ = slices.BinarySearchFunc(batch, end, func(o pipeline.Ordered, end int64) int {
-				if int64(o.Effective) < end {
+			n, _ = slices.BinarySearchFunc(rest, end, func(o pipeline.Ordered, end pipeline.Time) int {
+				if o.Effective < end {
 					return -1
 				}
 				return 1
 			})
 			n = max(n, 1)
 		}
-		dst = s.segment(dst, batch[:n])
-		batch = batch[n:]
+		if s.behind > 0 {
+			n = s.catchUp(rest[:n])
+		}
+		dst = s.segment(dst, rest[:n])
+		s.reached = s.placeOf(rest, n-1).End()
+		s.count += uint64(n)
+		taken += n
 	}
-	return dst
+	return dst, taken
+}
+
+// placeOf is the place of request i of a batch, of which nothing is taken yet.
+func (s *Set) placeOf(batch []pipeline.Ordered, i int) pipeline.Place {
+	return pipeline.PlaceOfRequest(max(batch[i].Effective, s.floor), s.count+uint64(i))
+}
+
+// minuteOf is the minute of event time that t lies in.
+func minuteOf(t pipeline.Time) int64 {
+	m := int64(t) / 60e6
+	if int64(t) < m*60e6 {
+		m-- // before 1970
+	}
+	return m
 }
 
 // Advance tells the set that event time reached now without a request.
 func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Finding {
-	if minute := int64(now) / 60e6; s.begun && minute > s.minute {
-		dst = s.tick(dst, minute)
+	if !s.begun {
+		return dst
 	}
-	if s.cfg.Cross != nil {
-		dst = s.cfg.Cross.Advance(dst, now)
-		s.learn()
+	if minute := minuteOf(now); minute > s.minute {
+		dst = s.tick(dst, minute)
+		if s.cfg.Cross != nil {
+			dst = s.cfg.Cross.Advance(dst, now)
+			s.truth.list = s.cfg.Cross.truths
+		}
+		s.learn(false)
+	}
+	s.floor = max(s.floor, now)
+	if at := pipeline.PlaceReached(now); s.reached.Before(at) {
+		s.reached = at
 	}
 	return dst
 }
@@ -191,18 +254,19 @@ func (s *Set) Advance(dst []pipeline.Finding, now pipeline.Time) []pipeline.Find
 const parallelFrom = 512
 
 func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeline.Finding {
-	n := uint16(len(s.workers))
 	for _, w := range s.workers {
 		w.mine = w.mine[:0]
 	}
-	quiet := s.silences.None()
+	n, whole, quiet := uint16(len(s.workers)), s.whole, s.silences.None()
 	give := func(i int, owner uint64, as role) {
 		if !quiet {
 			s.give(i, &batch[i], owner, as)
 			return
 		}
-		w := s.workers[pipeline.Shard(owner)%n]
-		w.mine = append(w.mine, visit{i: int32(i), as: as, owner: owner})
+		if shard := pipeline.Shard(owner); whole || s.visits[shard] {
+			w := s.workers[shard%n]
+			w.mine = append(w.mine, visit{i: int32(i), as: as, owner: owner})
+		}
 	}
 	for i := range batch {
 		r := batch[i].Request
@@ -220,11 +284,11 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		give(i, r.Owner, asOwner)
 		give(i, r.Address.Owner(), asLender)
 	}
-	parallel := n > 1 && len(batch) >= parallelFrom
-	if !parallel {
+	if len(s.workers) == 1 || len(batch) < parallelFrom {
 		for _, w := range s.workers {
 			w.take(batch)
 		}
+		s.watch(batch)
 	} else {
 		if s.cfg.Watch != nil {
 			s.cfg.Watch.Mark()
@@ -236,6 +300,9 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		wg.Go(func() { s.watch(batch) })
 		s.workers[0].take(batch)
 		wg.Wait()
+		if s.cfg.Watch != nil {
+			s.cfg.Watch.Unmark()
+		}
 	}
 	var all []placed
 	for _, w := range s.workers {
@@ -243,16 +310,7 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		w.out = w.out[:0]
 	}
 	signals := s.gather()
-	if len(all) == 0 {
-		if !parallel {
-			s.watch(batch)
-		}
-		for i := range signals {
-			dst = s.relay(dst, &signals[i].Signal)
-		}
-		return dst
-	}
-	slices.SortStableFunc(all, func(a, b placed) int {
+	slices.SortFunc(all, func(a, b placed) int {
 		if a.at != b.at {
 			return a.at - b.at
 		}
@@ -261,15 +319,16 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		}
 		return compareStrings(a.f.ID, b.f.ID)
 	})
-	for _, p := range s.judge(batch, all, parallel) {
+	for i := range all {
+		p := &all[i]
 		for len(signals) > 0 && signals[0].at < p.at {
-			dst = s.relay(dst, &signals[0].Signal)
+			dst = s.relay(dst, batch, &signals[0])
 			signals = signals[1:]
 		}
-		dst = s.number(dst, p.f)
+		dst = s.number(dst, p, s.placeOf(batch, p.at).Finding(p.detector, p.f.ID))
 	}
 	for i := range signals {
-		dst = s.relay(dst, &signals[i].Signal)
+		dst = s.relay(dst, batch, &signals[i])
 	}
 	return dst
 }
@@ -284,20 +343,28 @@ func compareStrings(a, b string) int {
 	return 0
 }
 
-func (s *Set) number(dst []pipeline.Finding, f pipeline.Finding) []pipeline.Finding {
+// number gives out p's finding.
+func (s *Set) number(dst []pipeline.Finding, p *placed, at pipeline.Place) []pipeline.Finding {
 	s.seq++
-	f.Seq = s.seq
-	return append(dst, f)
+	p.f.Seq, p.f.Place, p.f.Slice = s.seq, at, s.sliceOf(p.owner)
+	return append(dst, p.f)
 }
 
 // tick ends the minutes before minute: every open case that moved says so.
 func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 	at := pipeline.Time((s.minute + 1) * 60e6)
+	if s.behind > 0 {
+		s.wakeUp(pipeline.PlaceOfNotice(at))
+	}
 	s.minute = minute
 	dst = s.suspects(dst, at)
 	var all []placed
 	for _, w := range s.workers {
 		for n := range w.hot {
+			if s.asleep(n) {
+				continue
+			}
+			delete(w.hot, n)
 			sh := s.shards[n]
 			sh.dirty = true // what was told is state too
 			for _, d := range sh.cases {
@@ -310,14 +377,13 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 						continue
 					}
 					if st, fresh := sh.find(d.Owner); !fresh && st.full != 0 {
-						all = append(all, placed{f: w.finding(at, i, sh.profile(st.full-1), d, c), detector: i})
+						all = append(all, placed{f: w.finding(at, i, sh.profile(st.full-1), d, c), detector: i, owner: d.Owner})
 						c.Sent = true
 					}
 					c.Changed = false
 				}
 			}
 		}
-		clear(w.hot)
 	}
 	slices.SortFunc(all, func(a, b placed) int {
 		if a.f.Last != b.f.Last {
@@ -332,299 +398,11 @@ func (s *Set) tick(dst []pipeline.Finding, minute int64) []pipeline.Finding {
 		return a.detector - b.detector
 	})
 	for i := range all {
-		dst = s.number(dst, all[i].f)
+		p := &all[i]
+		dst = s.number(dst, p, pipeline.PlaceOfTick(at, p.f.Last, p.f.ID, p.detector))
 	}
+	s.reached = pipeline.PlaceReached(pipeline.Time(minute * 60e6))
 	return dst
-}
-
-// visit is one principal's look at request i of a batch: its owner's, or its
-// address's.
-type visit struct {
-	i     int32
-	as    role
-	aside bool     // a suppression set it aside: owner is the key of that
-	spare families // that are not asked
-	owner uint64
-}
-
-// role is in which quality a principal sees a request.
-type role uint8
-
-const (
-	asOwner   role = iota
-	asAddress      // the address owns it, whatever credential it names
-	asLender       // the address, where a credential owns it
-)
-
-// readAhead is how many visits are looked up before the first of them is made:
-// what each waits for in memory, it waits for together with the others.
-const readAhead = 16
-
-func (w *worker) take(batch []pipeline.Ordered) {
-	for mine := range slices.Chunk(w.mine, readAhead) {
-		sum := w.warm
-		for _, v := range mine {
-			r := batch[v.i].Request
-			sum += w.v.paths[r.PathKey&(pathCache-1)].key + uint64(r.Status) + uint64(len(r.Referer))
-		}
-		for _, v := range mine {
-			sum += w.set.shards[pipeline.Shard(v.owner)].warm(v.owner)
-		}
-		w.warm = sum
-		for _, v := range mine {
-			w.salt, w.spare = 0, v.spare
-			if v.aside {
-				w.salt = asideSalt
-			}
-			w.visit(int(v.i), &batch[v.i], v.owner, v.as)
-		}
-	}
-}
-
-// visit lets every detector see request i about one principal: its owner, or
-// its address when a credential owns it (borrowed).
-func (w *worker) visit(i int, r *pipeline.Ordered, owner uint64, as role) {
-	if r.Kind == pipeline.PrincipalNone {
-		return
-	}
-	n := pipeline.Shard(owner)
-	sh := w.set.shards[n]
-	if sh == nil {
-		sh = new(shard)
-		w.set.shards[n] = sh
-	}
-	sh.dirty = true
-	st, fresh := sh.find(owner)
-	now := seconds(r.Effective)
-	if fresh {
-		st.first = now
-	}
-	st.last = now
-	if st.requests < 1<<16-1 {
-		st.requests++
-	}
-	miss := r.Status >= 400 || r.Flags&pipeline.FlagAppFailed != 0
-	if st.full == 0 && st.requests < promoteAt && !miss && r.Flags&(pipeline.FlagLogin|pipeline.FlagAsks) == 0 && r.Payloads == 0 && !w.proven(r.Request, as) {
-		if r.Status != 0 {
-			st.hits++
-		}
-		if as != asLender && sampledClient(owner^w.salt) {
-			w.glimpse(i, st, r)
-		}
-		return
-	}
-	if st.full != 0 && !miss && as == asOwner && w.set.cfg.Trace == nil && w.asset(sh, sh.profile(st.full-1), r) {
-		return
-	}
-	o := &w.obs
-	endpoint := w.v.observe(o, r.Request)
-	o.Owner = owner ^ w.salt
-	var p *Profile
-	if st.full == 0 {
-		p = sh.promote(st, &w.arena)
-		p.Kind = r.Kind
-		if as != asOwner {
-			p.Kind = pipeline.PrincipalIP
-		}
-		// What the stub saw were hits; they speak for the principal.
-		for range st.hits {
-			p.probe.misses.observe(w.sc.b.Probe.Beta, false, countScale, now, halfLifeSeconds)
-		}
-		p.First = pipeline.Time(st.first) * 1e6
-		p.Requests = uint32(st.requests) - 1
-	} else {
-		p = sh.profile(st.full - 1)
-	}
-	if day := p.touch(o.Time, o.Agent); day != 0 && w.salt == 0 {
-		sh.endDay(p, day, w.sc.b)
-	}
-	if as == asLender {
-		o.Flags |= pipeline.ObsBorrowed
-		p.borrowed++
-		p.credentials.add(r.Owner)
-	}
-	if p.Requests < 64 && w.v.declares(r.Request) {
-		p.Flags |= profileDeclared
-	}
-	if r.Flags&pipeline.FlagKnown != 0 {
-		p.Flags |= profileKnown
-	}
-	p.place(r.Request)
-	sc := &w.sc
-	sc.endpoint, sc.r = endpoint, r.Request
-	sc.freshItem, sc.freshPath, sc.freshObject = false, false, false
-	// A preflight leaves the first contact to the request behind it.
-	if (!o.Has(pipeline.ObsStatic) || o.Has(pipeline.ObsMiss)) && !preflight(r.Request) {
-		sc.freshItem = p.seen.add(o.Item, now)
-		path := o.Path
-		if o.Flags&(pipeline.ObsSlot|pipeline.ObsUnknown|pipeline.ObsMiss) == pipeline.ObsSlot|pipeline.ObsMiss && (endpoint != nil || p.met(o.Template)) {
-			path = pipeline.Mix64(o.Template, 3) // misses of ids are enum.object's
-		}
-		sc.freshPath = sc.freshItem
-		if path != o.Item {
-			sc.freshPath = p.seen.add(path, now)
-		}
-	}
-	if o.Flags&(pipeline.ObsLogin|pipeline.ObsAsks) != 0 && w.spare&familyAuth == 0 {
-		w.account(sh, p, r, as)
-	}
-	entries, trace, spare := w.set.entries, w.set.cfg.Trace, w.spare
-	for k, d := range w.set.detectors {
-		if e := &entries[k]; e.of != 0 && o.Flags&e.of == 0 || o.Flags&e.not != 0 || spare&e.family != 0 {
-			continue
-		}
-		score, counted := d.observe(p, o, sc)
-		if trace != nil {
-			trace(Traced{Detector: entries[k].name, Owner: o.Owner, Request: r, Facts: o, Score: score, Counted: counted})
-		}
-		if counted && score >= dossierAt {
-			w.counted(i, k, score+p.listed(score), sh, n, p, r, as)
-		}
-	}
-	if o.Object != 0 && granted(o.Status) {
-		w.touch(sh, p, r)
-	}
-	w.follow(i, p, r)
-	if as != asLender {
-		w.tell(i, p, r)
-	}
-}
-
-// asset counts a request for a file that a page is made of, if r is one and no
-// more than that: no detector judges it. It reports whether it was.
-func (w *worker) asset(sh *shard, p *Profile, r *pipeline.Ordered) bool {
-	if r.Verb != pipeline.VerbGet || r.Kind != pipeline.PrincipalIP || r.Payloads != 0 || r.Flags != 0 || r.Query != "" || p.tried.at != 0 ||
-		!w.v.factsOf(r.Request).asset() {
-		return false
-	}
-	if day := p.touch(r.Effective, r.AgentKey); day != 0 && w.salt == 0 {
-		sh.endDay(p, day, w.sc.b)
-	}
-	if p.Requests < 64 && w.v.declares(r.Request) {
-		p.Flags |= profileDeclared
-	}
-	return true
-}
-
-// counted keeps the request as an example and emits a finding when the case
-// opens or changes in kind.
-func (w *worker) counted(i, k int, score pipeline.Nats, sh *shard, n uint16, p *Profile, r *pipeline.Ordered, as role) {
-	s := w.set
-	if s.cfg.Modes[s.entries[k].name] == ModeOff {
-		return
-	}
-	if p.Flags&profileSuspect != 0 {
-		return
-	}
-	who := r.Principal()
-	if as != asOwner {
-		who = pipeline.Principal{Kind: pipeline.PrincipalIP, Value: r.Address.PrincipalValue()}
-	}
-	d := sh.openCase(p.Owner, who, score, len(s.detectors))
-	if d == nil {
-		return
-	}
-	d.Aside = w.salt != 0
-	if s.cfg.Labels != nil && r.Block != nil {
-		d.label(s.cfg.Labels[r.Block.Source])
-	}
-	d.adopt(k, s.entries)
-	c := d.note(k, *r, s.places.Network(r.Request), &w.obs, s.edition.Templates)
-	c.Score = score
-	if score < pipeline.ReviewAt && !c.Opened {
-		return
-	}
-	phase := s.detectors[k].phase(p)
-	// Background noise waits for the end of the minute: by then it may have
-	// turned out to be more than that.
-	quiet := s.entries[k].name == "probe.path" && phase == 0 && p.probe.missed < toldProbe
-	if !quiet && (!c.Opened || phase > c.Phase || !c.Paged && score >= pipeline.PageAt) {
-		w.emit(i, k, p, d, c)
-		return
-	}
-	c.Opened, c.Changed = true, true
-	w.hot[n] = 1
-}
-
-func (w *worker) emit(i, k int, p *Profile, d *dossier, c *caseFile) {
-	f := w.finding(w.obs.Time, k, p, d, c)
-	first := !c.Sent
-	c.Opened, c.Sent, c.Changed = true, true, false
-	c.Paged = c.Paged || f.Score >= pipeline.PageAt
-	c.Phase = w.set.detectors[k].phase(p)
-	w.out = append(w.out, placed{i, k, p.Owner, first, f})
-}
-
-// finding builds the whole case as it stands.
-func (w *worker) finding(at pipeline.Time, k int, p *Profile, d *dossier, c *caseFile) pipeline.Finding {
-	s := w.set
-	low, high := p.people(s.baselines)
-	f := pipeline.Finding{
-		Time: at, Detector: s.entries[k].name, Level: level(d.Who.Kind), Who: d.Who,
-		First: c.First, Last: c.Last, Endpoint: c.Endpoint,
-		Outcome:   pipeline.Outcome{Requests: c.Requests},
-		Addresses: slices.Clone(d.Addresses), AddressesTotal: max(len(d.Addresses), min(d.Distinct.count(), 1420)),
-		Objects: slices.Clone(c.Objects), Truncated: c.Truncated, Supersedes: c.Supersedes,
-		Agents: slices.Clone(d.Agents), JA4: slices.Clone(d.JA4), People: [2]int{low, high},
-		FirstSeen: p.First, Rate5m: p.rate5m(), Exemplars: slices.Clone(c.Exemplars), Sampled: 1, Late: c.Late,
-		Edition: s.hash, Aside: d.Aside, Backfill: c.Backfill, Shadow: s.cfg.Modes[s.entries[k].name] == ModeShadow, Labels: maps.Clone(d.Labels),
-	}
-	if len(d.Addresses) < maxAddresses {
-		f.AddressesTotal = len(d.Addresses)
-	}
-	if !c.Unsized {
-		bytes := c.Bytes
-		f.Outcome.Bytes = &bytes
-	}
-	d.affected(&f, p)
-	f.Signals = s.detectors[k].signals(nil, p, s.baselines)
-	for _, sig := range f.Signals {
-		f.Score += sig.Nats
-	}
-	f.Shares = c.shares(f.Signals)
-	if n := p.listed(f.Score); n > 0 {
-		f.Signals = append(f.Signals, listedSignal(n))
-		f.Score += n
-	}
-	d.Origin.describe(&f)
-	s.detectors[k].describe(&f, p, c, s.baselines)
-	if f.Detector == "enum.object" {
-		d.handed(&f, p.worst())
-	}
-	c.block(&f)
-	if f.Onset == 0 {
-		f.Onset = c.First
-	}
-	// The case file opens with the first evidence worth keeping; what the
-	// detector counted before belongs to it too.
-	f.Outcome.Requests = max(f.Outcome.Requests, f.Outcome.Attempted)
-	if c.ID == "" {
-		c.ID = findingID(family(f.Detector), p.Owner, f.Onset)
-	}
-	f.ID = c.ID
-	f.First = min(f.First, f.Onset)
-	return f
-}
-
-func findingID(family string, owner uint64, first pipeline.Time) string {
-	a := pipeline.Mix64(pipeline.Mix64(pipeline.Hash64(family), owner), uint64(first))
-	b := pipeline.Mix64(pipeline.Mix64(owner, pipeline.Hash64(family)), ^uint64(first))
-	return hex64(a) + hex64(b)
-}
-
-func hex64(v uint64) string {
-	s := strconv.FormatUint(v, 16)
-	return "0000000000000000"[len(s):] + s
-}
-
-func level(k pipeline.PrincipalKind) string {
-	switch k {
-	case pipeline.PrincipalAccount, pipeline.PrincipalSubject:
-		return "account"
-	case pipeline.PrincipalKey:
-		return "key"
-	}
-	return "client"
 }
 
 // Stats is the size of the state.

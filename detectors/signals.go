@@ -1,16 +1,25 @@
 package detectors
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"weir/pipeline"
 )
 
-// told is a signal with the place in the batch that caused it.
+// told is a signal with the request in the batch that caused it, and its number
+// among those of that request: the owner's come first, then the lending address'.
 type told struct {
-	at int
+	at    int
+	index uint16
 	pipeline.Signal
+}
+
+// next is the number of the next signal of the visit at hand.
+func (w *worker) next() uint16 {
+	w.index++
+	return w.index - 1
 }
 
 // tell sends what a wider view needs of request i. Every kind of signal is
@@ -20,7 +29,7 @@ func (w *worker) tell(i int, p *Profile, r *pipeline.Ordered) {
 	who := o.Owner
 	send := func(m pipeline.Meeting, key uint64, kind uint8) {
 		score, _ := p.worstScore()
-		w.told = append(w.told, told{i, pipeline.Signal{Meeting: m, Key: key, Sender: who, Weight: 256, Kind: kind, Aside: w.salt != 0, Spare: w.spare, Score: score, Request: *r, Facts: *o}})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: m, Key: key, Sender: who, Weight: 256, Kind: kind, Aside: w.salt != 0, Spare: w.spare, Score: score, Request: *r, Facts: *o}})
 	}
 	if ownable(r.Request, w.sc.endpoint) && p.ownerContact(o, r.Request, w.sc.freshObject) {
 		send(pipeline.MeetResource, o.Object, 0)
@@ -65,7 +74,7 @@ func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
 	o.Owner = st.owner ^ w.salt
 	w.sc.freshPath = st.meet(o.Path)
 	if contact(o, &w.sc) {
-		w.told = append(w.told, told{i, pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: o.Owner, Weight: 256, Kind: contactSignal, Aside: w.salt != 0, Spare: w.spare, Request: *r, Facts: *o}})
+		w.told = append(w.told, told{i, w.next(), pipeline.Signal{Meeting: pipeline.MeetTemplate, Key: o.Template, Sender: o.Owner, Weight: 256, Kind: contactSignal, Aside: w.salt != 0, Spare: w.spare, Request: *r, Facts: *o}})
 	}
 }
 
@@ -78,22 +87,25 @@ func (s *Set) gather() []told {
 		clear(w.told)
 		w.told = w.told[:0]
 	}
-	slices.SortStableFunc(s.told, func(a, b told) int { return a.at - b.at })
+	if len(s.workers) > 1 {
+		slices.SortFunc(s.told, func(a, b told) int { return cmp.Or(a.at-b.at, int(a.index)-int(b.index)) })
+	}
 	return s.told
 }
 
 // relay hands a signal to correlate.
-func (s *Set) relay(dst []pipeline.Finding, sig *pipeline.Signal) []pipeline.Finding {
+func (s *Set) relay(dst []pipeline.Finding, batch []pipeline.Ordered, t *told) []pipeline.Finding {
+	t.Place = s.placeOf(batch, t.at).Signal(t.index)
 	if s.cfg.Cross == nil {
-		s.signals = append(s.signals, *sig)
+		s.signals = append(s.signals, t.Signal)
 		return dst
 	}
-	return s.cfg.Cross.Process(dst, sig)
+	return s.cfg.Cross.Process(dst, &t.Signal)
 }
 
-// Signals returns what the last call of Process has for correlate, where that
-// is another process, in the order of the requests; valid until the next call,
-// and no longer than its batch.
+// Signals returns what the last call of Process or Take has for correlate, where
+// that is another process, in the order of their places; valid until the next call,
+// and no longer than its batch. SliceOf says whose a signal is.
 func (s *Set) Signals() []pipeline.Signal { return s.signals }
 
 // sensitive reports whether r changes what secures an account or pays its owner:

@@ -25,6 +25,13 @@ type SnapshotHead struct {
 	Minute  int64  `json:"minute"`
 	Begun   bool   `json:"begun"`
 	Noticed string `json:"noticed"`
+
+	Since        int64          `json:"since"` // the first minute
+	Count        uint64         `json:"count"` // requests taken
+	Reached      pipeline.Place `json:"reached"`
+	Floor        int64          `json:"floor"`
+	Truths       []Truth        `json:"truths,omitempty"`
+	TruthThrough int64          `json:"truth_through"`
 }
 
 // ErrLayout says that a checkpoint was written by another version.
@@ -65,14 +72,23 @@ func layoutOf(types ...reflect.Type) string {
 
 // Head returns the state outside the shards.
 func (s *Set) Head() SnapshotHead {
-	return SnapshotHead{Layout: Layout(), Seq: s.seq, Minute: s.minute, Begun: s.begun, Noticed: s.noticed}
+	return SnapshotHead{
+		Layout: Layout(), Seq: s.seq, Minute: s.minute, Begun: s.begun, Noticed: s.noticed,
+		Since: s.since, Count: s.count, Reached: s.reached, Floor: int64(s.floor), Truths: s.truth.list, TruthThrough: int64(s.truth.through),
+	}
 }
 
 // Changed calls f with the number and the state of every shard that changed
 // since its last checkpoint (all, if all is set), and counts it as written when f
 // returns nil. The bytes are f's.
 func (s *Set) Changed(all bool, f func(n uint32, data []byte) error) error {
-	for n, sh := range s.shards {
+	return s.changed(0, len(s.shards), all, f)
+}
+
+// changed is Changed for the virtual shards [from, to).
+func (s *Set) changed(from, to int, all bool, f func(n uint32, data []byte) error) error {
+	for n := from; n < to; n++ {
+		sh := s.shards[n]
 		if sh == nil || !sh.dirty && !all {
 			continue
 		}
@@ -89,34 +105,38 @@ func (s *Set) Changed(all bool, f func(n uint32, data []byte) error) error {
 }
 
 // Restore takes over a head and the shards that chunk returns; a nil chunk is a
-// shard that was never used. The set must be new.
+// shard that was never used. The set must be new, and have all slices.
 func (s *Set) Restore(h SnapshotHead, chunk func(n uint32) ([]byte, error)) error {
-	if h.Layout != Layout() {
-		return ErrLayout
+	if err := s.RestoreHead(h); err != nil {
+		return err
 	}
 	for n := range s.shards {
-		data, err := chunk(uint32(n))
-		if err != nil {
+		if err := s.restoreShard(n, chunk); err != nil {
 			return err
 		}
-		if data == nil {
-			continue
-		}
-		w := s.workers[n%len(s.workers)]
-		sh := new(shard)
-		if err := sh.decode(data, len(s.detectors), &w.arena); err != nil {
-			return fmt.Errorf("read shard %d: %w", n, err)
-		}
-		s.shards[n] = sh
-		for _, d := range sh.cases {
-			for _, c := range d.Cases {
-				if c != nil && c.Changed {
-					w.hot[uint16(n)] = 1
-				}
+	}
+	return nil
+}
+
+// restoreShard takes over virtual shard n.
+func (s *Set) restoreShard(n int, chunk func(n uint32) ([]byte, error)) error {
+	data, err := chunk(uint32(n))
+	if err != nil || data == nil {
+		return err
+	}
+	w := s.workers[n%len(s.workers)]
+	sh := new(shard)
+	if err := sh.decode(data, len(s.detectors), &w.arena); err != nil {
+		return fmt.Errorf("read shard %d: %w", n, err)
+	}
+	s.shards[n] = sh
+	for _, d := range sh.cases {
+		for _, c := range d.Cases {
+			if c != nil && c.Changed {
+				w.hot[uint16(n)] = 1
 			}
 		}
 	}
-	s.seq, s.minute, s.begun, s.noticed = h.Seq, h.Minute, h.Begun, h.Noticed
 	return nil
 }
 

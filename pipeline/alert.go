@@ -134,6 +134,12 @@ type AlertEnvelope struct {
 	Silence map[string]any `json:"silence"`
 }
 
+// Suppressed reports whether a suppression keeps this revision from sinks.
+func (a *Alert) Suppressed() bool {
+	id, silent := a.Silent()
+	return silent && id != ""
+}
+
 // Silent reports whether this revision is kept from sinks, by what its envelope
 // says; id is the suppression that covers it, "" for none, also where it was
 // pierced.

@@ -78,6 +78,9 @@ type Finding struct {
 	Shares []EndpointShare `json:"shares,omitempty"`
 	Aside  bool            `json:"aside,omitempty"` // of requests that a suppression set aside; see Silences
 	Wide   bool            `json:"wide"`            // of correlate: beside a finding of detect's with the same detector, not in its place
+
+	Place Place `json:"-"` // in the order of all findings
+	Slice int   `json:"-"` // of detect that makes it; see SliceOf
 }
 
 // Estimate is how many of a campaign's requests were malicious, with a 90 %

@@ -8,7 +8,10 @@
 package pipeline
 
 import (
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -55,12 +58,26 @@ func (t Time) MarshalText() ([]byte, error) {
 	return t.Std().AppendFormat(nil, time.RFC3339Nano), nil
 }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText reads what MarshalText writes, years beyond 9999 and before 0
+// included.
 func (t *Time) UnmarshalText(b []byte) error {
-	s, err := time.Parse(time.RFC3339Nano, string(b))
+	s := string(b)
+	at, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return err
+		// The calendar repeats every 400 years.
+		year, rest, ok := strings.Cut(s[min(len(s), 1):], "-")
+		n, bad := strconv.ParseInt(s[:min(len(s), 1)]+year, 10, 32)
+		if !ok || bad != nil {
+			return err
+		}
+		cycles := (n - 2000) / 400
+		at, err = time.Parse(time.RFC3339Nano, fmt.Sprintf("%04d-%s", n-400*cycles, rest))
+		if err != nil {
+			return err
+		}
+		*t = TimeOf(at) + Time(cycles*146097*86400e6)
+		return nil
 	}
-	*t = TimeOf(s)
+	*t = TimeOf(at)
 	return nil
 }

@@ -18,6 +18,7 @@ type ProxyWatch struct {
 	trusted networks
 	s       proxyState
 	marked  *proxyState
+	forked  bool             // Fork goes on from marked
 	hints   [256]uint8       // where owners were found last, by hash; not state
 	agents  [1024]proxyAgent // what recent agents came to, by hash; not state
 	edges   [4096]proxyEdge  // the providers of recent addresses, by owner; not state
@@ -278,16 +279,31 @@ func (w *ProxyWatch) Hold(owner uint64) bool {
 	return false
 }
 
-// Mark remembers the state for Rewind.
+// Mark remembers the state for Fork, while w itself goes on in another goroutine.
 func (w *ProxyWatch) Mark() {
 	if w.marked == nil {
 		w.marked = new(proxyState)
 	}
 	*w.marked = w.s
+	w.forked = true
 }
 
-// Rewind goes back to the last Mark.
-func (w *ProxyWatch) Rewind() { w.s = *w.marked }
+// Unmark ends what Mark began.
+func (w *ProxyWatch) Unmark() { w.forked = false }
+
+// Fork returns a watch that goes on from the last Mark, else from where w is, in
+// the memory of old if that is not nil.
+func (w *ProxyWatch) Fork(old *ProxyWatch) *ProxyWatch {
+	if old == nil {
+		old = &ProxyWatch{cdn: w.cdn, trusted: w.trusted}
+	}
+	if w.forked {
+		old.s = *w.marked
+	} else {
+		old.s = w.s
+	}
+	return old
+}
 
 // halve makes room for the present: old counts weigh half.
 func (s *proxyState) halve() {

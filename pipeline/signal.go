@@ -16,6 +16,7 @@ type Signal struct {
 	Score   Nats    // the sender's highest evidence so far
 	Request Ordered // the request behind it
 	Facts   Observation
+	Place   Place // in the order of all signals
 }
 
 // Meeting names the kind of place where signals meet.

@@ -190,8 +190,10 @@ type Silences struct {
 	list   []*compiled // by id
 	labels map[string]map[string]string
 	mask   func(detector string) uint32
-	// active are right for times in [from, until).
-	active      []*compiled
+	// What is in force at times in [from, until): those that ask for a principal by
+	// its hash, and the others.
+	about       map[uint64][]*compiled
+	broad       []*compiled
 	from, until Time
 }
 
@@ -259,11 +261,11 @@ func (s *Silences) at(t Time) bool {
 	if t < s.from || t >= s.until {
 		s.look(t)
 	}
-	return len(s.active) > 0
+	return len(s.about)+len(s.broad) > 0
 }
 
 func (s *Silences) look(t Time) {
-	s.active = s.active[:0]
+	s.broad, s.about = s.broad[:0], map[uint64][]*compiled{}
 	s.from, s.until = t, MaxTime
 	for _, c := range s.list {
 		if !c.traffic {
@@ -277,8 +279,12 @@ func (s *Silences) look(t Time) {
 		if c.weekly != nil {
 			s.until = min(s.until, t-(t%60e6+60e6)%60e6+60e6)
 		}
-		if c.inForce(t) {
-			s.active = append(s.active, c)
+		switch {
+		case !c.inForce(t):
+		case c.who != 0:
+			s.about[c.who] = append(s.about[c.who], c)
+		default:
+			s.broad = append(s.broad, c)
 		}
 	}
 }
@@ -287,9 +293,11 @@ func (s *Silences) look(t Time) {
 // hash of a principal: their masks together, 0 when there is none. template gives the
 // endpoint as alerts show it, and is asked where one wants to know.
 func (s *Silences) Aside(r *Ordered, who uint64, template func(*Request) string) (mask uint32) {
-	for _, c := range s.active {
-		if mask|c.mask != mask && c.takes(r, who, s.labels, template) {
-			mask |= c.mask
+	for _, list := range [...][]*compiled{s.about[who], s.broad} {
+		for _, c := range list {
+			if mask|c.mask != mask && c.takes(r, who, s.labels, template) {
+				mask |= c.mask
+			}
 		}
 	}
 	return mask
@@ -301,10 +309,13 @@ func (s *Silences) Unlearned(r *Ordered, template func(*Request) string) bool {
 	if !s.At(r.Time) {
 		return false
 	}
-	for _, c := range s.active {
-		if (c.Match.narrow() || c.Maintenance) && (c.takes(r, r.Owner, s.labels, template) ||
-			c.who != 0 && c.takes(r, r.Address.Owner(), s.labels, template)) {
-			return true
+	for _, who := range [...]uint64{r.Owner, r.Address.Owner()} {
+		for _, list := range [...][]*compiled{s.about[who], s.broad} {
+			for _, c := range list {
+				if (c.Match.narrow() || c.Maintenance) && c.takes(r, who, s.labels, template) {
+					return true
+				}
+			}
 		}
 	}
 	return false

@@ -75,3 +75,22 @@ type SinkKept struct {
 	Reason   string
 	Time     pipeline.Time // of the next try, or of its end
 }
+
+// SinkBacklog counts revisions that a sink did not take.
+type SinkBacklog struct{ Retries, Dead int64 }
+
+// EndpointMinute is traffic of one endpoint in one minute.
+type EndpointMinute struct {
+	Endpoint    pipeline.Endpoint
+	Time        pipeline.Time // in it
+	StatusClass int
+	Requests    int64
+	Bytes       int64
+}
+
+// EndpointTotal is an endpoint's traffic over a time.
+type EndpointTotal struct {
+	Endpoint                pipeline.Endpoint
+	Requests, Errors, Bytes int64
+	Last                    pipeline.Time // the minute of the last one
+}

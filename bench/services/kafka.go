@@ -33,8 +33,11 @@ const (
 	kafkaWithin = 90 * time.Second
 )
 
-// Kafka is a broker, which is its own controller (KRaft), with its data in a
-// directory.
+// KafkaToken is a token that SecureAddress takes by OAUTHBEARER: it is not
+// signed, lasts until 2100, and says KafkaUser.
+const KafkaToken = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3ZWlyIiwiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjQxMDI0NDQ4MDB9."
+
+// Kafka is a broker and controller (KRaft), with its data in a directory.
 type Kafka struct {
 	dir     string
 	java    string
@@ -47,6 +50,15 @@ type Kafka struct {
 // NewKafka makes a broker's data in dir, which is empty, and starts it. Without
 // Java 17, or Maven to fetch it with, the error wraps ErrAbsent.
 func NewKafka(dir string) (*Kafka, error) {
+	list, err := NewKafkaCluster(dir, 1)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// NewKafkaCluster is NewKafka of n brokers, each a process.
+func NewKafkaCluster(dir string, n int) ([]*Kafka, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
 		return nil, fmt.Errorf("find java: %w: install a JDK or JRE, 17 or newer", ErrAbsent)
@@ -55,44 +67,82 @@ func NewKafka(dir string) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{dir: dir, java: java, classes: filepath.Join(jars, "*")}
-	if k.ports, err = freePorts(3); err != nil {
+	ports, err := freePorts(3 * n)
+	if err != nil {
 		return nil, err
 	}
-	if err := writeCertificate(k.CAFile(), filepath.Join(dir, "broker.pem")); err != nil {
+	var list []*Kafka
+	var voters []string
+	for i := range n {
+		k := &Kafka{dir: filepath.Join(dir, strconv.Itoa(i+1)), java: java, classes: filepath.Join(jars, "*"), ports: ports[3*i : 3*i+3]}
+		list = append(list, k)
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, k.ports[1]))
+	}
+	for i, k := range list {
+		if err := k.format(i+1, n, strings.Join(voters, ",")); err != nil {
+			return nil, err
+		}
+	}
+	errs := make(chan error, n)
+	for _, k := range list {
+		go func() { errs <- k.Start() }()
+	}
+	var all []error
+	for range list {
+		all = append(all, <-errs)
+	}
+	if err := errors.Join(all...); err != nil {
+		for _, k := range list {
+			if k.cmd != nil {
+				k.Kill()
+			}
+		}
 		return nil, err
+	}
+	return list, nil
+}
+
+// format makes the data of the broker id of n.
+func (k *Kafka) format(id, n int, voters string) error {
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
+		return err
+	}
+	pair := filepath.Join(k.dir, "broker.pem")
+	if err := writeCertificate(k.CAFile(), pair); err != nil {
+		return err
 	}
 	text := fmt.Sprintf(`process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:%[2]d
+node.id=%[8]d
+controller.quorum.voters=%[9]s
 listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d,SECURE://127.0.0.1:%[3]d
 advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d,SECURE://127.0.0.1:%[3]d
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[5]s="%[6]s";
 listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
 ssl.keystore.type=PEM
 ssl.keystore.location=%[7]s
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=%[4]s
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor=%[10]d
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-`, k.ports[0], k.ports[1], k.ports[2], filepath.ToSlash(filepath.Join(dir, "data")), KafkaUser, KafkaPassword, filepath.ToSlash(filepath.Join(dir, "broker.pem")))
+`, k.ports[0], k.ports[1], k.ports[2], filepath.ToSlash(filepath.Join(k.dir, "data")), KafkaUser, KafkaPassword, filepath.ToSlash(pair), id, voters, n)
 	if err := os.WriteFile(k.config(), []byte(text), 0o600); err != nil {
-		return nil, err
+		return err
 	}
-	format := exec.Command(java, "-cp", k.classes, "kafka.tools.StorageTool", "format", "-t", "d2Vpci1zZXJ2aWNlcy0xMQ", "-c", k.config(),
+	format := exec.Command(k.java, "-cp", k.classes, "kafka.tools.StorageTool", "format", "-t", "d2Vpci1zZXJ2aWNlcy0xMQ", "-c", k.config(),
 		"--add-scram", "SCRAM-SHA-256=[name="+KafkaUser+",password="+KafkaPassword+"]", "--add-scram", "SCRAM-SHA-512=[name="+KafkaUser+",password="+KafkaPassword+"]")
 	if out, err := format.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("format %s: %w\n%s", dir, err, out)
+		return fmt.Errorf("format %s: %w\n%s", k.dir, err, out)
 	}
-	return k, k.Start()
+	return nil
 }
 
 // jar is a line of kafkaJars.
@@ -212,6 +262,9 @@ func (k *Kafka) Start() error {
 	k.Kill()
 	return fmt.Errorf("the broker does not listen on %s", k.Address())
 }
+
+// Pid is the broker's process.
+func (k *Kafka) Pid() int { return k.cmd.Process.Pid }
 
 // Kill ends the broker at once.
 func (k *Kafka) Kill() {

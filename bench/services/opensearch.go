@@ -33,7 +33,11 @@ const (
 
 // OpenSearch is a cluster of one node, with its data in a directory.
 type OpenSearch struct {
+	dir   string
+	java  string
+	jars  string
 	port  int
+	other int // of the transport
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
@@ -60,37 +64,44 @@ func NewOpenSearch(dir string) (*OpenSearch, error) {
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "config"), 0o700), os.WriteFile(program, openSearchMain, 0o600)); err != nil {
 		return nil, err
 	}
-	out, err := os.Create(filepath.Join(dir, "node.log"))
+	s := &OpenSearch{dir: dir, java: java, jars: filepath.Join(jars, "*"), port: ports[0], other: ports[1]}
+	return s, s.Start()
+}
+
+// Start starts the node again after Kill or Stop, and returns once it answers.
+func (s *OpenSearch) Start() error {
+	out, err := os.OpenFile(filepath.Join(s.dir, "node.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(java, "-Xmx512m", "-cp", filepath.Join(jars, "*"), program, dir, strconv.Itoa(ports[0]), strconv.Itoa(ports[1]))
+	cmd := exec.Command(s.java, "-Xmx512m", "-cp", s.jars, filepath.Join(s.dir, "OpenSearch.java"), s.dir, strconv.Itoa(s.port), strconv.Itoa(s.other))
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	s := &OpenSearch{port: ports[0], cmd: cmd, ended: make(chan struct{})}
+	ended := make(chan struct{})
+	s.cmd, s.ended = cmd, ended
 	go func() {
 		_ = cmd.Wait()
-		close(s.ended)
+		close(ended)
 	}()
 	for end := time.Now().Add(openSearchWithin); time.Now().Before(end); {
 		if resp, err := http.Get(s.URL() + "/_cluster/health?wait_for_status=yellow&timeout=1s"); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return s, nil
+				return nil
 			}
 		}
 		select {
-		case <-s.ended:
+		case <-ended:
 			text, _ := os.ReadFile(out.Name())
-			return nil, fmt.Errorf("the node ended at once:\n%s", text[max(0, len(text)-4096):])
+			return fmt.Errorf("the node ended at once:\n%s", text[max(0, len(text)-4096):])
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	s.Kill()
-	return nil, fmt.Errorf("the node does not answer at %s", s.URL())
+	return fmt.Errorf("the node does not answer at %s", s.URL())
 }
 
 // URL is where the node answers.

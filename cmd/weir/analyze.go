@@ -350,7 +350,9 @@ func (a *analysis) take(al *pipeline.Alert) {
 		a.onAlert(al)
 	}
 	a.count++
-	a.worst = max(a.worst, severityRank(al.Severity)+1)
+	if !alerts.Silent(al) {
+		a.worst = max(a.worst, severityRank(al.Severity)+1)
+	}
 	if a.labels != nil && len(a.all) < maxKept {
 		a.all = append(a.all, *al)
 	}

@@ -52,7 +52,7 @@ func (c *captureConfig) validate(at string) (errs []error) {
 // captureSource opens an interface.
 func (s *service) captureSource(ctx context.Context, c *collectConfig) (*source, error) {
 	src := &source{input: input{name: c.sourceName()}, follow: true, listens: true}
-	_, cause, _, err := s.db.SourceCursor(ctx, src.id())
+	_, cause, _, err := s.requests.SourceCursor(ctx, src.id())
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (s *service) source(ctx context.Context, c *collectConfig, name string) (*s
 // follower goes on with the source where the store says it was left; history
 // marks what it holds already.
 func (s *service) follower(ctx context.Context, src *source, history bool) (*collector.Follower, error) {
-	cursor, _, _, err := s.db.SourceCursor(ctx, src.id())
+	cursor, _, _, err := s.requests.SourceCursor(ctx, src.id())
 	if err != nil {
 		return nil, err
 	}
@@ -242,12 +242,14 @@ type read struct {
 // collect reads all sources until ctx ends, and puts their blocks into the log.
 func (s *service) collect(ctx context.Context, sources []*source) error {
 	blocks := make(chan read, 4)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
 	var wg sync.WaitGroup
 	for _, src := range sources {
 		if src.start != nil {
 			src.start()
 		}
-		wg.Go(func() { s.readSource(ctx, src, blocks) })
+		wg.Go(func() { s.readSource(reading, src, blocks) })
 	}
 	done := make(chan struct{})
 	go func() {
@@ -257,6 +259,7 @@ func (s *service) collect(ctx context.Context, sources []*source) error {
 	}()
 	err := s.appendAll(ctx, blocks)
 	if err != nil {
+		stop()
 		for range blocks { // let the readers go
 		}
 	}
@@ -363,7 +366,7 @@ func (src *source) id() uint64 {
 // endOf says that a finite source has nothing more to wait for.
 func (s *service) endOf(ctx context.Context, src *source, out chan<- read) {
 	b := &pipeline.Block{Source: src.name, SourceID: src.id(), Watermark: pipeline.MaxTime}
-	if _, cause, ok, err := s.db.SourceCursor(ctx, b.SourceID); err == nil && ok {
+	if _, cause, ok, err := s.requests.SourceCursor(ctx, b.SourceID); err == nil && ok {
 		b.Cause = pipeline.CauseRange{From: cause.To, To: cause.To}
 	}
 	end := &source{input: src.input, cfg: src.cfg, release: func(*pipeline.Block) {}}
@@ -390,7 +393,7 @@ func (s *service) appendAll(ctx context.Context, blocks <-chan read) error {
 		}
 		var last int64
 		err := s.whileFull(ctx, func() (err error) {
-			_, last, err = s.db.AppendBlocks(work, list)
+			_, last, err = s.requests.AppendBlocks(work, list)
 			return err
 		})
 		if err != nil {

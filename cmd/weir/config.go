@@ -30,6 +30,7 @@ type config struct {
 	Context   pipeline.ContextConfig    `yaml:"context"`
 	Endpoints []pipeline.EndpointRule   `yaml:"endpoints"`
 	Detect    map[string]detectorConfig `yaml:"detect"`
+	Bus       busConfig                 `yaml:"bus"`
 	Store     storeConfig               `yaml:"store"`
 	Alerts    alerts.Config             `yaml:"alerts"`
 	Console   console.Config            `yaml:"console"`
@@ -130,6 +131,7 @@ func defaultConfig() *config {
 	return &config{
 		Identity: pipeline.DefaultIdentityConfig(),
 		Context:  pipeline.DefaultContextConfig(),
+		Bus:      defaultBus(),
 		Alerts:   alerts.DefaultConfig(),
 		Store:    storeConfig{Path: "weir.db", Retention: duration(7 * 24 * time.Hour), MaxBytes: size{Percent: 20}, AlertRetention: duration(400 * 24 * time.Hour), AuditRetention: duration(400 * 24 * time.Hour)},
 		Console:  console.DefaultConfig(),
@@ -259,6 +261,7 @@ func (c *config) validate() error {
 			errs = append(errs, fmt.Errorf("detect.%s.mode: %q is none of on, shadow, off", name, c.Detect[name].Mode))
 		}
 	}
+	errs = append(errs, c.Bus.validate()...)
 	if c.Store.ClickHouse != nil {
 		errs = append(errs, c.Store.ClickHouse.validate("store.clickhouse")...)
 	}

@@ -26,6 +26,7 @@ func (s *service) consoleOptions() console.Options {
 		Store: consoleStore{s.db}, Waits: s.waits, Notes: s.notes, Blindspots: s.blindspots, Through: func() pipeline.Time { return pipeline.Time(s.status.eventTime.Load()) },
 		Names: s.keys.Open, Pepper: s.pepper, Metrics: s.metrics.registry, Register: s.metrics.registry, Log: s.log,
 		Hosts: s.cfg.Console.Hosts(), Open: s.cfg.Console.Off(), Sessions: s.cfg.Console.Sessions, OIDC: s.cfg.Console.OIDC, Deliveries: s.deliveries,
+		Detectors: s.detectorInfos, System: s.system, Baseline: s.baseline, Template: s.templateOf,
 		Resolve: func(m *pipeline.SuppressionMatch) error { return resolveMatch(m, s.cfg, s.keys) },
 	}
 	if s.tuning != nil { // a nil *tuning is no nil Tuning

@@ -159,8 +159,8 @@ func (s consoleStore) AlertAudit(ctx context.Context, id string, limit int) ([]c
 // deliveries says how far each sink has come with an alert's latest revision.
 func (s *service) deliveries(ctx context.Context, a *console.Found) ([]console.Delivery, error) {
 	list := []console.Delivery{}
-	for _, name := range s.cfg.Alerts.SinkNames() {
-		d := console.Delivery{Sink: name, Kind: s.cfg.Alerts.SinkKind(name), Revision: a.Alert.Revision, Seq: a.Seq}
+	for _, name := range s.current().Alerts.SinkNames() {
+		d := console.Delivery{Sink: name, Kind: s.current().Alerts.SinkKind(name), Revision: a.Alert.Revision, Seq: a.Seq}
 		seq, _, err := s.db.SinkPosition(ctx, name)
 		if err != nil {
 			return nil, err
@@ -176,7 +176,7 @@ func (s *service) deliveries(ctx context.Context, a *console.Found) ([]console.D
 			d.State, d.Reason, d.Time = "dead", kept.Reason, optionalTime(kept.Time)
 		case kept.Retrying:
 			d.State, d.Attempts, d.Next = "retrying", kept.Attempts, optionalTime(kept.Time)
-		case !s.cfg.Alerts.Wants(name, &a.Alert):
+		case !s.current().Alerts.Wants(name, &a.Alert):
 			d.State = "not_routed"
 		case seq >= a.Seq:
 			d.State = "delivered"

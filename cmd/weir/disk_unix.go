@@ -21,3 +21,13 @@ func (s *service) maxBytes() int64 {
 	}
 	return int64(st.Blocks) * st.Bsize / 100 * int64(m.Percent)
 }
+
+// diskFree is what is free on the disk that the store lies on, -1 when that cannot
+// be told.
+func (s *service) diskFree() int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(s.cfg.Store.Path), &st); err != nil {
+		return -1
+	}
+	return int64(st.Bavail) * st.Bsize
+}

@@ -194,7 +194,7 @@ func wrongCall(line string) string {
 	if len(words) < 2 || words[0] != "weir" {
 		return fmt.Sprintf("%q is no call of weir", line)
 	}
-	if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == words[1] }) {
+	if _, role := rolesOf(words[1]); !role && !slices.ContainsFunc(commands(), func(c command) bool { return c.name == words[1] }) {
 		return fmt.Sprintf("%q: there is no command %s", line, words[1])
 	}
 	var help bytes.Buffer

@@ -86,8 +86,10 @@ func (e *engine) restoreBook(data []byte) error {
 		return err
 	}
 	book.Weigh(e.logins)
-	for _, s := range e.set.Suppressions() {
-		book.Suppress(s)
+	if e.set != nil { // of a fleet's alert stage it is elsewhere
+		for _, s := range e.set.Suppressions() {
+			book.Suppress(s)
+		}
 	}
 	e.book = book
 	return nil

@@ -156,6 +156,7 @@ alerts:
 	if st := book.Stats(); st.Open != 60 || st.Grouped != n-60 {
 		t.Errorf("%+v", st)
 	}
+	before := peakMemory()
 	snap, err := book.Snapshot()
 	if err != nil || len(snap) > 1<<20+n*500 {
 		t.Errorf("a checkpoint of %d bytes: %v", len(snap), err)
@@ -194,7 +195,7 @@ alerts:
 	for _, list := range other.pages {
 		pageEvents += len(list)
 	}
-	t.Logf("%d rows, a checkpoint of %d kB, %d events to the pager, %d messages to the webhook; %s", rows, len(snap)>>10, pageEvents, len(other.counts), peakMemory())
+	t.Logf("%d rows, a checkpoint of %d kB, %d events to the pager, %d messages to the webhook; %s, %s before the checkpoint", rows, len(snap)>>10, pageEvents, len(other.counts), peakMemory(), before)
 }
 
 // peakMemory is the most that this process had resident.

@@ -258,7 +258,7 @@ func (s *service) syslogSource(ctx context.Context, c *collectConfig) (*source, 
 	if err != nil {
 		return fail(err)
 	}
-	cursor, cause, _, err := s.db.SourceCursor(ctx, src.id())
+	cursor, cause, _, err := s.requests.SourceCursor(ctx, src.id())
 	if err != nil {
 		return fail(err)
 	}

@@ -43,6 +43,7 @@ type saslConfig struct {
 	Mechanism    string `yaml:"mechanism"`
 	User         string `yaml:"user"`
 	PasswordFile string `yaml:"password_file"`
+	TokenFile    string `yaml:"token_file,omitempty"` // of oauthbearer
 }
 
 const (
@@ -56,6 +57,18 @@ const (
 
 // validate returns what is wrong, each with its path below at.
 func (c *kafkaConfig) validate(at string) (errs []error) {
+	errs = c.validateCluster(at)
+	if c.Topic == "" {
+		errs = append(errs, fmt.Errorf("%s.topic: it is empty", at))
+	}
+	if c.Start != "" && c.Start != "first" && c.Start != "last" {
+		errs = append(errs, fmt.Errorf("%s.start: %q is neither first nor last", at, c.Start))
+	}
+	return errs
+}
+
+// validateCluster is validate of how brokers are reached.
+func (c *kafkaConfig) validateCluster(at string) (errs []error) {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(at+"."+key+": "+format, args...))
 	}
@@ -69,28 +82,47 @@ func (c *kafkaConfig) validate(at string) (errs []error) {
 			bad(fmt.Sprintf("brokers[%d]", i), "the port %q is no number up to 65535", port)
 		}
 	}
-	if c.Topic == "" {
-		bad("topic", "it is empty")
-	}
-	if c.Start != "" && c.Start != "first" && c.Start != "last" {
-		bad("start", "%q is neither first nor last", c.Start)
-	}
 	if c.TLS != nil && (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		bad("tls", "cert_file and key_file go together")
 	}
-	if s := c.SASL; s != nil {
-		if !slices.Contains(kafka.Mechanisms(), s.Mechanism) {
-			bad("sasl.mechanism", "%q is none of %s", s.Mechanism, strings.Join(kafka.Mechanisms(), ", "))
+	if c.SASL != nil {
+		errs = append(errs, c.SASL.validate(at+".sasl", c.TLS != nil)...)
+	}
+	return errs
+}
+
+// validate returns what is wrong, each with its path below at; sealed says that
+// nobody else can listen.
+func (s *saslConfig) validate(at string, sealed bool) (errs []error) {
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(at+"."+key+": "+format, args...))
+	}
+	if s.Mechanism == kafka.OAuthBearer {
+		if s.TokenFile == "" {
+			bad("token_file", "it is empty")
 		}
-		if s.User == "" {
-			bad("sasl.user", "it is empty")
+		if s.User != "" || s.PasswordFile != "" {
+			bad("mechanism", "oauthbearer takes token_file, no user and no password")
 		}
-		if s.PasswordFile == "" {
-			bad("sasl.password_file", "it is empty")
+		if !sealed {
+			bad("mechanism", "oauthbearer shows the token to whoever listens: give tls, if only tls: {}")
 		}
-		if s.Mechanism == "plain" && c.TLS == nil {
-			bad("sasl.mechanism", "plain shows the password to whoever listens: give tls, if only tls: {}")
-		}
+		return errs
+	}
+	if !slices.Contains(kafka.Mechanisms(), s.Mechanism) {
+		bad("mechanism", "%q is none of %s, %s", s.Mechanism, strings.Join(kafka.Mechanisms(), ", "), kafka.OAuthBearer)
+	}
+	if s.User == "" {
+		bad("user", "it is empty")
+	}
+	if s.PasswordFile == "" {
+		bad("password_file", "it is empty")
+	}
+	if s.TokenFile != "" {
+		bad("token_file", "it is for oauthbearer")
+	}
+	if s.Mechanism == "plain" && !sealed {
+		bad("mechanism", "plain shows the password to whoever listens: give tls, if only tls: {}")
 	}
 	return errs
 }
@@ -103,7 +135,9 @@ func (c *kafkaConfig) cluster() (out kafka.Cluster, err error) {
 			return out, err
 		}
 	}
-	if s := c.SASL; s != nil {
+	if s := c.SASL; s != nil && s.Mechanism == kafka.OAuthBearer {
+		out.Mechanism, out.Token = s.Mechanism, readToken(s.TokenFile)
+	} else if s != nil {
 		password, err := os.ReadFile(s.PasswordFile)
 		if err != nil {
 			return out, fmt.Errorf("read the password: %w", err)
@@ -172,7 +206,7 @@ func (s *service) kafkaSources(ctx context.Context, c *collectConfig) ([]*source
 	var list []*source
 	for _, id := range ids {
 		src := &source{input: input{name: c.sourceName() + "/" + strconv.Itoa(id)}, follow: true, listens: true}
-		cursor, cause, _, err := s.db.SourceCursor(ctx, src.id())
+		cursor, cause, _, err := s.requests.SourceCursor(ctx, src.id())
 		if err != nil {
 			return fail(err)
 		}

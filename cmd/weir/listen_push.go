@@ -33,7 +33,7 @@ func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, er
 	if err != nil {
 		return nil, err
 	}
-	cursor, cause, _, err := s.db.SourceCursor(ctx, src.id())
+	cursor, cause, _, err := s.requests.SourceCursor(ctx, src.id())
 	if err != nil {
 		return nil, err
 	}

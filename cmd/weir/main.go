@@ -80,6 +80,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return c.run(ctx, args[1:], stdin, stdout, stderr)
 		}
 	}
+	if list, ok := rolesOf(args[0]); ok {
+		return runRoles(ctx, args[0], list, args[1:], stdin, stdout, stderr)
+	}
 	fmt.Fprintf(stderr, "weir: no command %q\n\n", args[0])
 	usage(stderr)
 	return exitUsage
@@ -97,6 +100,9 @@ Commands:
 `)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	for _, r := range roles() {
+		fmt.Fprintf(w, "  %-10s %s\n", r.name, r.summary)
 	}
 	fmt.Fprint(w, `
 Start with a log that you have:

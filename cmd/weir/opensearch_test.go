@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"weir/alerts"
 	"weir/bench/services"
 	"weir/pipeline"
+	"weir/storage"
 )
 
 // openSearchTypes are the types of ECS that OpenSearch calls otherwise. Its
@@ -254,4 +258,91 @@ func TestOpenSearchTakesAlerts(t *testing.T) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// TestOpenSearchAcrossAKill: the node is killed while alerts go to it; in the end it
+// has each once.
+func TestOpenSearchAcrossAKill(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("WEIR_E2E") == "" {
+		t.Skip("runs with make e2e: a node takes some ten seconds to come back")
+	}
+	node, err := services.NewOpenSearch(t.TempDir())
+	if errors.Is(err, services.ErrAbsent) {
+		t.Skipf("no OpenSearch: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Kill)
+	openSearch(t, "PUT", node.URL()+"/_index_template/weir", readPage(t, "deploy/templates/opensearch.json"))
+	s := consoleService(t)
+	s.cfg.Alerts.Sinks = map[string]alerts.SinkConfig{"os": {Elasticsearch: &alerts.ElasticsearchConfig{URL: alerts.URL(node.URL()), InsecureHTTP: true}}}
+	s.cfg.Alerts.Routes = []alerts.Route{{To: []string{"os"}}}
+	d, err := s.newDeliverer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { d.Run(ctx) })
+	running.Go(func() { s.wakeDelivery(ctx, d) })
+	defer running.Wait()
+	defer cancel()
+	const total, batch = 6000, 20
+	running.Go(func() {
+		pace := time.NewTicker(20 * time.Millisecond)
+		defer pace.Stop()
+		for n := 0; n < total && ctx.Err() == nil; n += batch {
+			o := storage.Output{Stage: detectStage}
+			for i := range batch {
+				a := consoleAlert(fmt.Sprintf("%032x", (n+i)/2), 1+(n+i)%2, "high")
+				a.Tier = "page"
+				o.Alerts = append(o.Alerts, storage.AlertRevision{Alert: a})
+			}
+			if err := s.db.Commit(ctx, o); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			<-pace.C
+		}
+	})
+	count := func() int {
+		openSearch(t, "POST", node.URL()+"/logs-weir.alert-default/_refresh", "")
+		return int(openSearch(t, "GET", node.URL()+"/logs-weir.alert-default/_count", "{}")["count"].(float64))
+	}
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	reach := func(least int) int {
+		t.Helper()
+		for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); <-look.C {
+			r, err := http.Get(node.URL() + "/logs-weir.alert-default/_count")
+			if err != nil {
+				continue
+			}
+			_ = r.Body.Close()
+			if r.StatusCode != http.StatusOK {
+				continue // no stream yet
+			}
+			if n := count(); n >= least {
+				return n
+			}
+		}
+		t.Fatalf("%d documents do not come; the sink is %+v", least, d.Status())
+		return 0
+	}
+	// Once: the sink waits longer from try to try, and a node is slow to come back.
+	n := reach(500)
+	node.Kill()
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if again := reach(n); again < n {
+		t.Errorf("%d documents after the kill, %d before it", again, n)
+	}
+	if n := reach(total); n != total {
+		t.Errorf("%d documents, want %d", n, total)
+	}
+	if letters, err := s.db.DeadLetters(t.Context(), "os", 0, 10); err != nil || len(letters) > 0 {
+		t.Errorf("%d dead letters, %v", len(letters), err)
+	}
 }

@@ -159,6 +159,7 @@ func (r *reloader) apply(ctx context.Context) (waits []string, err error) {
 		return nil, err
 	}
 	r.cfg, r.body = now, body
+	r.s.inForce.Store(now)
 	return waits, nil
 }
 

@@ -126,21 +126,33 @@ type service struct {
 	stdin   io.Reader
 	stderr  io.Writer // for what is no business of the log's; may be nil
 
-	db       *sqlite.DB
-	keys     *pipeline.PrivacyKeys
-	pepper   *console.Pepper
-	auditKey *console.AuditKey    // nil while the audit is not signed
-	never    *pipeline.NeverBlock // nil while decisions are off
-	id       *pipeline.Identity
-	metrics  *metrics
-	labels   map[string]map[string]string // by source
-	trace    func(detectors.Traced)       // of a replay; nil in the service
-	status   status
-	limits   atomic.Pointer[console.Limits] // nil before they are known
-	blind    atomic.Pointer[blindLive]
-	listen   func() (net.Listener, error) // for the console; nil as configured
-	reloads  *reloader                    // nil is never
-	hup      <-chan os.Signal
+	db        *sqlite.DB // nil in a fleet
+	requests  requestLog
+	keys      *pipeline.PrivacyKeys
+	pepper    *console.Pepper
+	auditKey  *console.AuditKey    // nil while the audit is not signed
+	never     *pipeline.NeverBlock // nil while decisions are off
+	id        *pipeline.Identity
+	metrics   *metrics
+	labels    map[string]map[string]string // by source
+	trace     func(detectors.Traced)       // of a replay; nil in the service
+	status    status
+	names     templates // of endpoints, for the console
+	deliverer atomic.Pointer[alerts.Deliverer]
+	inForce   atomic.Pointer[config]         // after a reload
+	limits    atomic.Pointer[console.Limits] // nil before they are known
+	blind     atomic.Pointer[blindLive]
+	listen    func() (net.Listener, error) // for the console; nil as configured
+	reloads   *reloader                    // nil is never
+	hup       <-chan os.Signal
+}
+
+// current is the configuration in force.
+func (s *service) current() *config {
+	if c := s.inForce.Load(); c != nil {
+		return c
+	}
+	return s.cfg
 }
 
 // stopGrace is how long the stages may take to put down what they hold.
@@ -184,6 +196,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	deliverer, err := s.newDeliverer(ctx)
+	s.deliverer.Store(deliverer)
 	if err != nil {
 		return err
 	}
@@ -216,6 +229,7 @@ func (s *service) run(ctx context.Context) error {
 	late.Go(func() { s.retain(lateCtx) })
 	late.Go(func() { s.watch(lateCtx, sources) })
 	late.Go(func() { s.relearn(lateCtx) })
+	late.Go(func() { s.rollUp(lateCtx) })
 	if s.reloads != nil {
 		late.Go(func() { s.reloads.run(failed, s.hup) })
 	}
@@ -301,6 +315,7 @@ func (s *service) open(ctx context.Context) error {
 	if s.db, err = sqlite.Open(s.cfg.Store.Path, sqlite.Options{}); err != nil {
 		return err
 	}
+	s.requests = s.db
 	s.metrics = newMetrics(s)
 	last, err := s.db.Last(ctx)
 	if err != nil {

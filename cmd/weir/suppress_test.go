@@ -144,6 +144,17 @@ func TestMaintenanceWindow(t *testing.T) {
 		}
 	}
 
+	// What nobody is woken by fails nothing; a match of nothing is one of everything.
+	everything := writeFile(t, dir, "all.yaml", []byte(strings.NewReplacer("{address: 192.0.2.0/28}", "{}", "T11:00", "T23:00", "T10:30", "T00:00").Replace(windowConfig)))
+	only := slices.DeleteFunc(slices.Clone(log), func(e entry) bool { return !strings.HasPrefix(e.text, testers) })
+	onlyFile := writeFile(t, dir, "only.log", text(only))
+	if r := weir(t, "analyze", "--quiet", "--fail-on", "low", onlyFile); r.code != exitFound {
+		t.Errorf("exit %d without a maintenance", r.code)
+	}
+	if r := weir(t, "analyze", "--quiet", "--fail-on", "low", "-c", everything, onlyFile); r.code != exitOK {
+		t.Errorf("exit %d in a maintenance of everything: %s", r.code, r.stdout)
+	}
+
 	// The text says what hid it.
 	r := weir(t, "analyze", "-c", config, "--quiet", withFile)
 	if !strings.Contains(string(r.stdout), "penetration and load test, ticket 4711") {

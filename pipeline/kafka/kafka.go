@@ -21,10 +21,15 @@ import (
 type Cluster struct {
 	Brokers []string // HOST:PORT, each of them enough to find the others
 	TLS     *tls.Config
-	// Mechanism is "", "plain", "scram-sha-256" or "scram-sha-512".
+	// Mechanism is "", OAuthBearer or one of Mechanisms.
 	Mechanism      string
 	User, Password string
+	// Token returns the token of OAuthBearer; it is asked for each connection.
+	Token func(context.Context) (string, error)
 }
+
+// OAuthBearer is the mechanism that shows a token instead of a user.
+const OAuthBearer = "oauthbearer"
 
 // Mechanisms are those of Cluster that ask for a user.
 func Mechanisms() []string { return []string{"plain", "scram-sha-256", "scram-sha-512"} }
@@ -41,8 +46,35 @@ func (c *Cluster) mechanism() (sasl.Mechanism, error) {
 		return scram.Mechanism(scram.SHA256, c.User, c.Password)
 	case "scram-sha-512":
 		return scram.Mechanism(scram.SHA512, c.User, c.Password)
+	case OAuthBearer:
+		return bearer{c.Token}, nil
 	}
-	return nil, fmt.Errorf("kafka: %q is none of %v", c.Mechanism, Mechanisms())
+	return nil, fmt.Errorf("kafka: %q is none of %v", c.Mechanism, append(Mechanisms(), OAuthBearer))
+}
+
+// bearer shows a token as RFC 7628 says.
+type bearer struct {
+	token func(context.Context) (string, error)
+}
+
+func (bearer) Name() string { return "OAUTHBEARER" }
+
+// Start implements sasl.Mechanism.
+func (b bearer) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
+	token, err := b.token(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, fmt.Appendf(nil, "n,,\x01auth=Bearer %s\x01\x01", token), nil
+}
+
+// Next implements sasl.StateMachine: what a broker answers to a token that it
+// takes is empty, else it is why not.
+func (bearer) Next(_ context.Context, challenge []byte) (done bool, response []byte, err error) {
+	if len(challenge) > 0 {
+		return false, nil, fmt.Errorf("the broker does not take the token: %.200s", challenge)
+	}
+	return true, nil, nil
 }
 
 func (c *Cluster) dialer() (*kafka.Dialer, error) {

@@ -53,7 +53,7 @@ func fillDesk(t *testing.T, db *DB, n int) []*listed {
 			a.Title = pick("Credential stuffing", "Object ids walked", "A list of paths") + " from " + a.Principal.Value
 			a.Labels = pipeline.AlertLabels{"service": pick("shop", "\"blog\" <b>"), "env": "prod"}
 			if r.IntN(5) == 0 {
-				a.Envelope.Silence = map[string]any{"by": "x"}
+				a.Envelope.Silence = map[string]any{"id": "x", "silent": true}
 			}
 		})
 		one.Backfill = r.IntN(4) == 0
@@ -92,7 +92,7 @@ func (l *listed) selects(q *storage.AlertQuery) bool {
 	is := func(want *bool, v bool) bool { return want == nil || *want == v }
 	a := &l.a
 	ok := in(q.Severity, a.Severity) && in(q.Detector, a.Detector) && in(q.Status, a.Status) && in(q.Tier, a.Tier) && in(q.Triage, l.desk.Status) && in(q.Verdict, l.desk.Verdict) &&
-		is(q.Suppressed, len(a.Envelope.Silence) > 0) && is(q.Backfill, l.backfill) && (q.Since == 0 || a.Window.Last >= q.Since) && (q.Until == 0 || a.Window.First <= q.Until) &&
+		is(q.Suppressed, a.Suppressed()) && is(q.Backfill, l.backfill) && (q.Since == 0 || a.Window.Last >= q.Since) && (q.Until == 0 || a.Window.First <= q.Until) &&
 		(q.Principal.Value == "" || q.Principal == a.Principal) && (q.Campaign == "" || q.Campaign == a.Campaign) && (q.Address == "" || slices.Contains(l.at, q.Address))
 	if q.Assignee != "" && strings.TrimPrefix(q.Assignee, "-") != l.desk.Assignee {
 		return false
@@ -309,7 +309,7 @@ func undo(t testing.TB, db *DB) {
 	t.Helper()
 	for _, query := range []string{
 		"DROP TRIGGER alert_list_removed", "DROP TRIGGER audit_alerts_removed", "DROP TABLE alert_list", "DROP TABLE alert_facets", "DROP TABLE alert_tags", "DROP TABLE alert_addresses", "DROP TABLE alert_text",
-		"DROP TABLE audit_alerts", "DROP INDEX triage_change", "ALTER TABLE triage DROP COLUMN change", "DROP TABLE users", "DROP TABLE sessions", "DROP TABLE first_link", "PRAGMA user_version = 7",
+		"DROP TABLE audit_alerts", "DROP INDEX triage_change", "ALTER TABLE triage DROP COLUMN change", "DROP TABLE endpoints", "DROP TABLE endpoint_minutes", "DROP TABLE users", "DROP TABLE sessions", "DROP TABLE first_link", "PRAGMA user_version = 7",
 	} {
 		if _, err := db.conn.ExecContext(context.Background(), query); err != nil {
 			t.Fatalf("%s: %v", query, err)

@@ -54,7 +54,7 @@ func (t *tx) list(r *storage.AlertRevision, seq int64) error {
 	if err != nil {
 		return err
 	}
-	facet, err := t.facet(rankOf(a.Severity), a.Status, a.Tier, a.Detector, d.Status, d.Verdict, d.Assignee, len(a.Envelope.Silence) > 0, r.Backfill, string(labels))
+	facet, err := t.facet(rankOf(a.Severity), a.Status, a.Tier, a.Detector, d.Status, d.Verdict, d.Assignee, a.Suppressed(), r.Backfill, string(labels))
 	if err != nil {
 		return err
 	}

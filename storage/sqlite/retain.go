@@ -58,6 +58,11 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 			return r, err
 		}
 	}
+	if now != pipeline.NoTime {
+		if err := db.dropTraffic(ctx, minuteOf(now.Add(-trafficAge))); err != nil {
+			return r, err
+		}
+	}
 	if p.AuditFrom > 0 {
 		if err := db.dropAudit(ctx, int64(p.AuditFrom)); err != nil {
 			return r, err
@@ -68,6 +73,22 @@ func (db *DB) Retain(ctx context.Context, p storage.RetainPolicy) (r storage.Ret
 	}
 	db.rearm()
 	return r, nil
+}
+
+// trafficAge is how long the rollups by endpoint are kept: there are many.
+const trafficAge = 31 * 24 * time.Hour
+
+// dropTraffic removes the rollups by endpoint before a minute.
+func (db *DB) dropTraffic(ctx context.Context, minute int64) (err error) {
+	for n := int64(retainRows); err == nil && n == retainRows; {
+		err = db.write(ctx, "retain", func(t *tx) error {
+			var err error
+			n, _, err = t.exec(`DELETE FROM endpoint_minutes WHERE (endpoint, minute, status_class) IN
+				(SELECT endpoint, minute, status_class FROM endpoint_minutes WHERE minute < ? LIMIT ?)`, minute, retainRows)
+			return err
+		})
+	}
+	return err
 }
 
 // dropAudit removes the audit's rows in front of the first one that is not

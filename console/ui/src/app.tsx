@@ -10,6 +10,7 @@ import { Toasts } from "./lib/toast";
 import AlertPage from "./pages/alert";
 import AlertsPage from "./pages/alerts";
 import { Failure, Loading } from "./ui/bits";
+import { Boundary } from "./ui/boundary";
 import { Dialogs, showDialog } from "./ui/dialogs";
 import { Icon, type IconName } from "./ui/icons";
 import { Keys } from "./ui/keys";
@@ -145,7 +146,9 @@ function Frame() {
         ))}
       </nav>
       <main id="main" tabIndex={0}>
-        <Suspense fallback={<Loading />}>{pageOf(path, may)}</Suspense>
+        <Boundary key={path} what="This page">
+          <Suspense fallback={<Loading />}>{pageOf(path, may)}</Suspense>
+        </Boundary>
       </main>
     </div>
   );

@@ -23,7 +23,9 @@ export async function open(browser, options = {}) {
   const complaints = [];
   const expected = []; // regular expressions of what a test provokes
   const complain = (text) => {
-    if (!expected.some((e) => e.test(text))) complaints.push(text);
+    if (expected.some((e) => e.test(text))) return;
+    complaints.push(text);
+    console.error(`  ${text}`);
   };
   page.on("console", (m) => {
     if (m.type() === "error") complain(`console: ${m.text()} ${m.location().url}`);

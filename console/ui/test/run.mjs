@@ -31,7 +31,8 @@ async function step(name, f) {
   } catch (e) {
     failed++;
     console.error(`FAIL  ${name}: ${e.stack ?? e}`);
-    for (const c of browser.contexts()) for (const p of c.pages()) await p.screenshot({ path: `${shots}/failed-${name}.png` }).catch(() => undefined);
+    let i = 0;
+    for (const c of browser.contexts()) for (const p of c.pages()) await p.screenshot({ path: `${shots}/failed-${name}-${i++}.png` }).catch(() => undefined);
     for (const c of browser.contexts()) await c.close().catch(() => undefined);
   }
 }

@@ -133,7 +133,8 @@ async function conflict(page, bob, id, expected) {
   expected.push(/409/);
   await page.getByRole("button", { name: "Close …" }).click();
   await page.getByText("A real attack").click();
-  await api(bob, `/api/v1/alerts/${id}`, "PATCH", { assignee: "bob" });
+  const his = await api(bob, `/api/v1/alerts/${id}`, "PATCH", { assignee: "bob" });
+  assert(his.triage?.assignee === "bob", `bob's change is stored: ${JSON.stringify(his)}`);
   await page.getByRole("button", { name: "Close alert" }).click();
   const dialog = page.getByRole("dialog", { name: "Somebody was faster" });
   await dialog.waitFor();
@@ -157,8 +158,8 @@ async function bulk(page, base, least) {
   await page.locator(".rows .row").nth(3).waitFor();
   const count = Number((await page.locator(".count").textContent()).replace(/\D/g, ""));
   assert(count >= least, `${count} alerts of medium severity, at least ${least}`);
-  await page.locator(".rows .row input").nth(0).click();
-  await page.locator(".rows .row input").nth(2).click({ modifiers: ["Shift"] });
+  await page.locator(".rows .row [role=checkbox]").nth(0).click();
+  await page.locator(".rows .row [role=checkbox]").nth(2).click({ modifiers: ["Shift"] });
   await page.getByText("3 selected").waitFor();
   await page.getByRole("button", { name: /^Select all/ }).click();
   await page.getByText("that match").waitFor();
@@ -247,7 +248,8 @@ export async function shift(browser, server, { many }) {
   await newUser(page, server.base, "bob");
   const other = await open(browser);
   await other.page.goto(server.base + "/sign-in");
-  await api(other.page, "/api/v1/session", "POST", { user: "bob", password });
+  const session = await api(other.page, "/api/v1/session", "POST", { user: "bob", password });
+  assert(session.session?.user === "bob", `bob is signed in: ${JSON.stringify(session)}`);
   await filter(page, server.base);
   const id = await read(page);
   await triage(page, id);

@@ -158,3 +158,23 @@ END;
 INSERT OR IGNORE INTO audit_alerts (alert, seq)
   SELECT j.value, a.seq FROM audit a, json_each(CAST(a.body AS TEXT), '$.target.ids') j
   WHERE json_valid(CAST(a.body AS TEXT)) AND json_extract(CAST(a.body AS TEXT), '$.target.kind') = 'alert';
+
+-- Traffic by minute and endpoint, for charts: rolled up from the log behind
+-- detection. Endpoint 0 is what is past the bounds.
+CREATE TABLE endpoints (
+  id       INTEGER PRIMARY KEY,
+  method   TEXT NOT NULL,
+  host     TEXT NOT NULL,
+  template TEXT NOT NULL,
+  UNIQUE (method, host, template)
+);
+INSERT INTO endpoints (id, method, host, template) VALUES (0, '', '', '');
+CREATE TABLE endpoint_minutes (
+  endpoint     INTEGER NOT NULL,
+  minute       INTEGER NOT NULL,
+  status_class INTEGER NOT NULL,
+  requests     INTEGER NOT NULL,
+  bytes        INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, minute, status_class)
+) WITHOUT ROWID;
+CREATE INDEX endpoint_minutes_time ON endpoint_minutes (minute);

@@ -2,7 +2,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { useMay, useMe } from "../api/session";
-import type { Triage, TriageChange } from "../api/types";
+import type { AnyTriage, TriageChange } from "../api/types";
 import { plural } from "../lib/format";
 import { toast } from "../lib/toast";
 import { statusText, verdictText } from "../ui/bits";
@@ -36,7 +36,7 @@ export function useActions() {
   const me = useMe().data?.name ?? "";
   const may = useMay("triage");
   return useMemo(() => {
-    const conflict = (target: Target, change: TriageChange, stored: Triage | null) =>
+    const conflict = (target: Target, change: TriageChange, stored: AnyTriage | null) =>
       showDialog("Somebody was faster", (close) => (
         <ConflictDialog
           close={() => {

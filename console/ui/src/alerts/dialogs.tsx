@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent, type ReactNode } from "react";
 import { Button, Input, Label, Radio, RadioGroup, Text, TextArea, TextField } from "react-aria-components";
 import { ask, isMissing } from "../api/client";
-import type { Triage, TriageChange, Verdict } from "../api/types";
+import type { AnyTriage, Triage, TriageChange, Verdict } from "../api/types";
 import { statusText, Time, verdicts, verdictText } from "../ui/bits";
 
 interface Props {
@@ -186,7 +186,7 @@ function describe(change: TriageChange): string {
 }
 
 /** ConflictDialog shows what a colleague made of the alert, and asks. */
-export function ConflictDialog({ close, was, stored, change, apply }: { close: () => void; was: { status: Triage["status"]; assignee: string; verdict: string; tags: string[] }; stored: Triage | null; change: TriageChange; apply: () => void }) {
+export function ConflictDialog({ close, was, stored, change, apply }: { close: () => void; was: { status: Triage["status"]; assignee: string; verdict: string; tags: string[] }; stored: AnyTriage | null; change: TriageChange; apply: () => void }) {
   const line = (name: string, before: string, now: string) => (
     <tr className={before === now ? "muted" : "strong"}>
       <th scope="row">{name}</th>
@@ -194,7 +194,7 @@ export function ConflictDialog({ close, was, stored, change, apply }: { close: (
       <td>{now || "–"}</td>
     </tr>
   );
-  const last = stored?.comments.at(-1);
+  const last = Array.isArray(stored?.comments) ? stored.comments.at(-1) : undefined;
   return (
     <div>
       <p>

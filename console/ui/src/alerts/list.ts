@@ -2,12 +2,14 @@
 // at their place, and what is new kept back until it is asked for, so that
 // nothing moves under a pointer.
 import { useEffect, useState, useSyncExternalStore } from "react";
+import { ask } from "../api/client";
 import { useLive } from "../api/live";
-import { askRows } from "../api/rows";
-import type { Row, Triage } from "../api/types";
+import type { AnyTriage, Row, RowPage } from "../api/types";
 import { apiQuery } from "./filters";
 
-const pageSize = 200;
+// The first page is there soon; those behind it come in larger pieces.
+const firstPage = 200;
+const laterPages = 500;
 
 export interface Shown {
   rows: readonly Row[];
@@ -18,8 +20,6 @@ export interface Shown {
   error: unknown;
   waiting: number; // new ones that are not shown
 }
-
-type Told = Omit<Triage, "comments"> & { comments: number | unknown[] };
 
 export class AlertList {
   private at = new Map<string, number>();
@@ -33,6 +33,7 @@ export class AlertList {
   // Where the reader was, for coming back.
   scroll = 0;
   cursor = 0;
+  left = 0; // when the reader went
 
   constructor(readonly search: string) {}
 
@@ -57,8 +58,8 @@ export class AlertList {
     const running = (this.running = new AbortController());
     this.show({ loading: true, error: null });
     try {
-      const query = { ...apiQuery(this.search, Date.now()), limit: String(pageSize), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
-      const page = await askRows(query, running.signal);
+      const query = { ...apiQuery(this.search, Date.now()), view: "row", limit: String(first ? firstPage : laterPages), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
+      const page = await ask<RowPage>("/api/v1/alerts", { query, signal: running.signal });
       for (const row of page.data) {
         this.top = Math.max(this.top, row.seq);
         if (this.at.has(row.id)) continue;
@@ -101,11 +102,11 @@ export class AlertList {
     else this.checkSoon();
   }
 
-  onTriage(id: string, triage: Told) {
+  onTriage(id: string, triage: AnyTriage) {
     this.onTriages([{ id, triage }]);
   }
 
-  onTriages(list: { id: string; triage: Told }[]) {
+  onTriages(list: { id: string; triage: AnyTriage }[]) {
     let rows: Row[] | null = null;
     for (const { id, triage } of list) {
       const i = this.indexOf(id);
@@ -136,7 +137,7 @@ export class AlertList {
     try {
       const query = apiQuery(this.search, Date.now());
       delete query.sort;
-      const page = await askRows({ ...query, limit: "200", count: "false", ...(this.top ? { after: String(this.top) } : {}) });
+      const page = await ask<RowPage>("/api/v1/alerts", { query: { ...query, view: "row", limit: 200, count: false, after: this.top || undefined } });
       const waiting = page.data.filter((r) => !this.at.has(r.id)).length;
       if (waiting > 0 && this.rows.length === 0) await this.reload();
       else if (waiting !== this.shown.waiting) this.show({ waiting });
@@ -169,7 +170,11 @@ export function useAlertList(search: string): [AlertList, Shown] {
   const shown = useSyncExternalStore(list.subscribe, () => list.shown);
   useEffect(() => {
     last = list;
+    // What changed while nobody listened is not known after a while.
     if (list.shown.rows.length === 0) void list.load();
+    else if (Date.now() - list.left > 120_000) void list.reload();
+    else list.onReset();
+    return () => void (list.left = Date.now());
   }, [list]);
   useLive({
     row: (r) => list.onRow(r),

@@ -56,16 +56,9 @@ export const ListRow = memo(function ListRow({ row, index, top, height, cursor, 
       onMouseDown={() => onCursor(index)}
     >
       <div role="gridcell" className="c-check">
-        <label className="hit">
-          <input
-            type="checkbox"
-            tabIndex={-1}
-            checked={selected}
-            aria-label={`Select: ${row.title}`}
-            onChange={() => undefined}
-            onClick={(e) => onSelect(index, e.shiftKey)}
-          />
-        </label>
+        <span role="checkbox" tabIndex={-1} className="hit" aria-checked={selected} aria-label={`Select: ${row.title}`} onClick={(e) => onSelect(index, e.shiftKey)}>
+          <span className="box" />
+        </span>
       </div>
       <div role="gridcell" className="c-sev">
         <SeverityMark of={row.severity} />

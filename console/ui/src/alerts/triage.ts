@@ -2,7 +2,7 @@
 // that nobody overwrites what a colleague did meanwhile, and can be taken back.
 import type { QueryClient } from "@tanstack/react-query";
 import { ask, Problem } from "../api/client";
-import type { Alert, BulkOutcome, Triage, TriageChange } from "../api/types";
+import type { Alert, AnyTriage, BulkOutcome, Triage, TriageChange } from "../api/types";
 import { plural } from "../lib/format";
 import { toast, toastProblem } from "../lib/toast";
 import { lastList, type AlertList } from "./list";
@@ -34,15 +34,15 @@ interface Context {
   client: QueryClient;
   list?: AlertList | null;
   onProposal?: (id: string) => void; // weir proposes a suppression after a verdict
-  onConflict: (target: Target, change: TriageChange, stored: Triage | null) => void;
+  onConflict: (target: Target, change: TriageChange, stored: AnyTriage | null) => void;
 }
 
 // What this page changed itself, and from which revision on: a second action that
 // was begun before the first one came back is no conflict.
-const own = new Map<string, { from: number; triage: Triage }>();
+const own = new Map<string, { from: number; triage: State }>();
 const running = new Map<string, Promise<unknown>>();
 
-function note(id: string, from: number, triage: Triage) {
+function note(id: string, from: number, triage: State) {
   const before = own.get(id);
   own.set(id, { from: before?.triage.revision === from ? before.from : from, triage });
 }
@@ -54,11 +54,13 @@ function current(target: Target): Target {
   return { id: target.id, triage: o.triage };
 }
 
-function told(ctx: Context, list: { id: string; triage: Triage }[]) {
+function told(ctx: Context, list: { id: string; triage: AnyTriage }[]) {
   (ctx.list ?? lastList())?.onTriages(list);
   const ids = new Set(list.map((t) => t.id));
   for (const { id, triage } of list) {
-    ctx.client.setQueryData<{ data: Alert[] }>(["alert", id], (d) => d && { ...d, data: d.data.map((a) => ({ ...a, envelope: { ...a.envelope, triage: { ...a.envelope.triage, ...triage } } })) });
+    const { comments, ...rest } = triage;
+    const known = typeof comments === "number" ? rest : triage;
+    ctx.client.setQueryData<{ data: Alert[] }>(["alert", id], (d) => d && { ...d, data: d.data.map((a) => ({ ...a, envelope: { ...a.envelope, triage: { ...a.envelope.triage, ...known } } })) });
   }
   void ctx.client.invalidateQueries({ predicate: (q) => (q.queryKey[0] === "alert" || q.queryKey[0] === "audit-of") && ids.has(String(q.queryKey[1])) });
 }
@@ -85,7 +87,7 @@ export async function changeOne(ctx: Context, seen: Target, change: TriageChange
     });
     return answer.triage;
   } catch (e) {
-    if (e instanceof Problem && e.status === 409) ctx.onConflict(target, change, (e.body.triage as Triage | undefined) ?? null);
+    if (e instanceof Problem && e.status === 409) ctx.onConflict(target, change, (e.body.triage as AnyTriage | undefined) ?? null);
     else toastProblem("Not changed", e);
     return null;
   } finally {

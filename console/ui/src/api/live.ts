@@ -2,12 +2,11 @@
 // hidden, for a browser has six connections to one server and people open many
 // tabs.
 import { useEffect, useRef, useSyncExternalStore } from "react";
-import { tellsRows } from "./rows";
-import type { Row, Triage } from "./types";
+import type { AnyTriage, Row } from "./types";
 
 export interface Listener {
   row?: (row: Row) => void;
-  triage?: (id: string, triage: Triage) => void;
+  triage?: (id: string, triage: AnyTriage) => void;
   /** reset: something may have been missed; read again. */
   reset?: () => void;
 }
@@ -32,7 +31,7 @@ function each(f: (l: Listener) => void) {
 }
 
 function open() {
-  if (source || document.hidden || listeners.size === 0 || !tellsRows()) return;
+  if (source || document.hidden || listeners.size === 0) return;
   set("connecting");
   source = new EventSource("/api/v1/alerts/stream");
   source.onopen = () => {
@@ -51,7 +50,7 @@ function open() {
   const on = (name: string, f: (data: never) => void) =>
     source?.addEventListener(name, (e) => f(JSON.parse((e as MessageEvent<string>).data) as never));
   on("alert", (row: Row) => each((l) => l.row?.(row)));
-  on("triage", (t: { id: string; triage: Triage }) => each((l) => l.triage?.(t.id, t.triage)));
+  on("triage", (t: { id: string; triage: AnyTriage }) => each((l) => l.triage?.(t.id, t.triage)));
   on("gone", () => each((l) => l.reset?.()));
   on("heartbeat", (h: { through: string | null; waits_for: string[] }) => {
     through = h.through;

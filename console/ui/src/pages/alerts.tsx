@@ -129,7 +129,7 @@ function List({ search }: { search: string }) {
   const items = v.getVirtualItems();
   const lastShown = items.at(-1)?.index ?? 0;
   useEffect(() => {
-    if (shown.more && !shown.loading && !shown.error && lastShown > shown.rows.length - 60) void list.load();
+    if (shown.more && !shown.loading && !shown.error && lastShown > shown.rows.length - 120) void list.load();
   }, [list, shown, lastShown]);
 
   const move = (by: number, extend = false) => {
@@ -247,7 +247,9 @@ function List({ search }: { search: string }) {
             return (
               row && (
                 <ListRow
-                  key={row.id}
+                  // By its place in the window, not by alert: rows are filled anew while
+                  // scrolling, which costs a fraction of making them.
+                  key={item.index % 96}
                   row={row}
                   index={item.index}
                   top={item.start}

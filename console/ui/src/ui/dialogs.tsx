@@ -1,11 +1,12 @@
 // Dialogs that anything can open, a key as well as a button.
 import { useSyncExternalStore, type ReactNode } from "react";
 import { Dialog, Heading, Modal, ModalOverlay } from "react-aria-components";
+import { Boundary } from "./boundary";
 
-type Content = (close: () => void) => ReactNode;
+type Render = (close: () => void) => ReactNode;
 interface Open {
   title: string;
-  content: Content;
+  content: Render;
   wide: boolean;
 }
 
@@ -17,11 +18,13 @@ function set(o: Open | null) {
   for (const f of changed) f();
 }
 
-export function showDialog(title: string, content: Content, options: { wide?: boolean } = {}) {
+export function showDialog(title: string, content: Render, options: { wide?: boolean } = {}) {
   set({ title, content, wide: options.wide ?? false });
 }
 
 export const closeDialog = () => set(null);
+
+const Content = ({ open: o }: { open: Open }) => o.content(closeDialog);
 
 export function Dialogs() {
   const o = useSyncExternalStore(
@@ -38,7 +41,9 @@ export function Dialogs() {
           {o && (
             <>
               <Heading slot="title">{o.title}</Heading>
-              {o.content(closeDialog)}
+              <Boundary key={o.title} what="This dialog">
+                <Content open={o} />
+              </Boundary>
             </>
           )}
         </Dialog>

@@ -1,0 +1,396 @@
+// Fleet runs the roles as processes on a real Kafka over one log, and compares:
+// their alerts with those of weir analyze, byte for byte, and what each role costs
+// by request.
+//
+//	go build -o bin/ ./cmd/weir ./bench/gen ./bench/fleet && bin/fleet -lines 2000000
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"weir/bench/services"
+	"weir/pipeline/kafka"
+)
+
+type options struct {
+	weir, gen, log            string
+	lines, brokers, slices    int
+	detect, correlate, within int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.weir, "weir", "bin/weir", "the binary")
+	flag.StringVar(&o.gen, "gen", "bin/gen", "bench/gen, built")
+	flag.StringVar(&o.log, "log", "", "a log instead of a made-up one")
+	flag.IntVar(&o.lines, "lines", 2_000_000, "lines of the made-up log")
+	flag.IntVar(&o.brokers, "brokers", 1, "brokers")
+	flag.IntVar(&o.slices, "partitions", 12, "partitions")
+	flag.IntVar(&o.detect, "detect", 3, "detect processes")
+	flag.IntVar(&o.correlate, "correlate", 2, "correlate processes")
+	flag.IntVar(&o.within, "within", 1200, "seconds to wait")
+	flag.Parse()
+	if err := run(o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		os.Exit(1)
+	}
+}
+
+// process is one of the fleet.
+type process struct {
+	role string
+	cmd  *exec.Cmd
+	log  *logBuffer
+	done chan struct{}
+}
+
+// logBuffer keeps what a process writes.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func run(o options, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.within)*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "fleet")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	log := filepath.Join(dir, "access.log")
+	if o.log != "" {
+		if log, err = filepath.Abs(o.log); err != nil {
+			return err
+		}
+	} else if text, err := exec.CommandContext(ctx, o.gen, "-lines", strconv.Itoa(o.lines), "-clients", "50000", "-o", log).CombinedOutput(); err != nil {
+		return fmt.Errorf("make a log: %w\n%s", err, text)
+	}
+	lines, err := countLines(log)
+	if err != nil {
+		return err
+	}
+	brokers, err := services.NewKafkaCluster(dir, o.brokers)
+	if err != nil {
+		return err
+	}
+	var addresses []string
+	for _, b := range brokers {
+		defer b.Kill()
+		addresses = append(addresses, b.Address())
+	}
+	config := filepath.Join(dir, "fleet.yaml")
+	live := filepath.Join(dir, "live.log")
+	text := fmt.Sprintf("collect: [{file: %q}]\nbus: {brokers: ['%s'], partitions: %d, replication: %d, min_isr: %d}\nprivacy: {key_file: %q}\n",
+		live, strings.Join(addresses, "', '"), o.slices, o.brokers, max(1, o.brokers-1), filepath.Join(dir, "key"))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	edition := filepath.Join(dir, "edition")
+	analyze := exec.CommandContext(ctx, o.weir, "analyze", "-c", config, "--quiet", "--pseudonyms", "--output", "json", "--edition-out", edition, log)
+	printed, err := analyze.Output()
+	if err != nil {
+		return fmt.Errorf("weir analyze: %w", err)
+	}
+	want, err := plain(bytes.Split(bytes.TrimSpace(printed), []byte("\n")))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d lines, %d revisions; analyze (fit and detection, one process): %.2f µs of CPU a line\n", lines, len(want), micros(analyze.ProcessState.UserTime()+analyze.ProcessState.SystemTime(), lines))
+	return fleet(ctx, o, out, &measured{brokers: brokers, addresses: addresses, config: config, edition: edition, dir: dir, log: log, live: live, want: want, lines: lines})
+}
+
+// measured is what a fleet is held against.
+type measured struct {
+	brokers              []*services.Kafka
+	addresses            []string
+	config, edition, dir string
+	log, live            string // the whole log, and the file that is followed
+	want                 []string
+	lines                int64
+}
+
+func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
+	before := make([]time.Duration, len(m.brokers))
+	for i, b := range m.brokers {
+		before[i] = cpuOf(b.Pid())
+	}
+	// What a file holds at the first start is history: it begins with one line, and
+	// gets the others once that is detected.
+	whole, err := os.ReadFile(m.log)
+	if err != nil {
+		return err
+	}
+	first := bytes.IndexByte(whole, '\n') + 1
+	if err := os.WriteFile(m.live, whole[:first], 0o600); err != nil {
+		return err
+	}
+	var list []*process
+	start := func(role string, n int) error {
+		for range n {
+			p := &process{role: role, cmd: exec.Command(o.weir, role, "-c", m.config, "--edition", m.edition, "--listen", "127.0.0.1:0"), log: &logBuffer{}, done: make(chan struct{})}
+			p.cmd.Stderr = p.log
+			if err := p.cmd.Start(); err != nil {
+				return err
+			}
+			go func() {
+				_ = p.cmd.Wait()
+				close(p.done)
+			}()
+			list = append(list, p)
+		}
+		return nil
+	}
+	defer func() {
+		for _, p := range list {
+			_ = p.cmd.Process.Kill()
+			<-p.done
+		}
+	}()
+	if err := errors.Join(start("alert", 1), start("correlate", o.correlate), start("detect", o.detect), start("collect", 1)); err != nil {
+		return err
+	}
+	bus, err := kafka.NewBus(kafka.Cluster{Brokers: m.addresses}, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	for !detected(list, 1) && ctx.Err() == nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	begun := time.Now()
+	f, err := os.OpenFile(m.live, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(whole[first:])
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	whole = nil
+	if err := await(ctx, bus, list, m); err != nil {
+		for _, p := range list { // where each of them is
+			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+			<-p.done
+			err = fmt.Errorf("%w\n--- weir %s\n%s", err, p.role, p.log)
+		}
+		return err
+	}
+	took := time.Since(begun)
+	cpu, count := map[string]time.Duration{}, map[string]int{}
+	for _, p := range list {
+		cpu[p.role] += cpuOf(p.cmd.Process.Pid)
+		count[p.role]++
+	}
+	for i, b := range m.brokers {
+		cpu["brokers"] += cpuOf(b.Pid()) - before[i]
+		count["brokers"]++
+	}
+	fmt.Fprintf(out, "the fleet gave the same %d revisions, byte for byte, in %.0f s (%.0f lines/s with everything on this machine)\n", len(m.want), took.Seconds(), float64(m.lines)/took.Seconds())
+	var all time.Duration
+	for _, role := range []string{"collect", "detect", "correlate", "alert", "brokers"} {
+		fmt.Fprintf(out, "%-10s %d processes  %6.2f µs of CPU a line\n", role, count[role], micros(cpu[role], m.lines))
+		all += cpu[role]
+	}
+	fmt.Fprintf(out, "%-10s              %6.2f µs of CPU a line\n", "together", micros(all, m.lines))
+	for _, topic := range []string{"requests", "sequence", "signals-resource", "signals-template", "signals-principal", "signals-login", "findings", "truths", "state", "marks", "alerts"} {
+		fmt.Fprintf(out, "%-18s %7.1f bytes a line on the brokers\n", topic, float64(sizeOf(m.dir, "weir-"+topic))/float64(m.lines))
+	}
+	return nil
+}
+
+// await waits until every detect process has all lines and the feed is what is
+// wanted.
+func await(ctx context.Context, bus *kafka.Bus, list []*process, m *measured) error {
+	for {
+		for _, p := range list {
+			select {
+			case <-p.done:
+				return fmt.Errorf("weir %s ended:\n%s", p.role, p.log)
+			default:
+			}
+		}
+		got, err := feed(ctx, bus)
+		if err != nil {
+			return err
+		}
+		if len(got) >= len(m.want) {
+			for i := range m.want {
+				if m.want[i] != got[i] {
+					return fmt.Errorf("revision %d differs:\n%s\n%s", i+1, m.want[i], got[i])
+				}
+			}
+			if len(got) > len(m.want) {
+				return fmt.Errorf("%d revisions, want %d: %s", len(got), len(m.want), got[len(m.want)])
+			}
+			return nil
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d revisions came: %w", len(got), len(m.want), ctx.Err())
+		}
+	}
+}
+
+// detected reports whether a detect process has taken so many lines. One that got
+// its slices later has taken fewer.
+func detected(list []*process, lines int64) bool {
+	address := regexp.MustCompile(`"http": "(http://[^"]+)"`)
+	count := regexp.MustCompile(`(?m)^weir_requests_total (\S+)`)
+	for _, p := range list {
+		at := address.FindStringSubmatch(p.log.String())
+		if p.role != "detect" || at == nil {
+			continue
+		}
+		resp, err := http.Get(at[1] + "/metrics")
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		n := count.FindSubmatch(text)
+		if err != nil || n == nil {
+			continue
+		}
+		if v, err := strconv.ParseFloat(string(n[1]), 64); err == nil && int64(v) >= lines {
+			return true
+		}
+	}
+	return false
+}
+
+// feed is what the topic of alerts holds.
+func feed(ctx context.Context, bus *kafka.Bus) ([]string, error) {
+	const topic = "weir-alerts"
+	if _, err := bus.Partitions(ctx, topic); err != nil {
+		return nil, nil // it is not made yet
+	}
+	_, behind, err := bus.Bounds(ctx, topic, 0)
+	if err != nil {
+		return nil, err
+	}
+	var list [][]byte
+	err = bus.ReadRange(ctx, topic, 0, 0, behind, false, func(r kafka.Record) error {
+		if r.Claim {
+			return nil
+		}
+		var a struct {
+			Alert json.RawMessage `json:"alert"`
+		}
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			return err
+		}
+		list = append(list, a.Alert)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return plain(list)
+}
+
+// plain writes alerts without what comparisons leave out.
+func plain(list [][]byte) (out []string, err error) {
+	for _, line := range list {
+		if len(line) == 0 {
+			continue
+		}
+		var a map[string]any
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, err
+		}
+		delete(a, "envelope")
+		if examples, ok := a["exemplars"].([]any); ok {
+			for _, e := range examples {
+				if e, ok := e.(map[string]any); ok {
+					delete(e, "source")
+				}
+			}
+		}
+		text, err := json.Marshal(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, string(text))
+	}
+	return out, nil
+}
+
+func countLines(path string) (n int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	buf := make([]byte, 1<<20)
+	for {
+		k, err := f.Read(buf)
+		n += int64(bytes.Count(buf[:k], []byte("\n")))
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// cpuOf is the CPU time of a process so far.
+func cpuOf(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64) // 0 where it is no number
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func micros(d time.Duration, lines int64) float64 {
+	return float64(d.Microseconds()) / float64(max(1, lines))
+}
+
+// sizeOf is how many bytes a topic's segments have on all brokers.
+func sizeOf(dir, topic string) (n int64) {
+	partitions, _ := filepath.Glob(filepath.Join(dir, "*", "data", topic+"-*", "*.log")) // the pattern is right
+	name := regexp.MustCompile(regexp.QuoteMeta(topic) + `-\d+$`)
+	for _, file := range partitions {
+		if st, err := os.Stat(file); err == nil && name.MatchString(filepath.Dir(file)) {
+			n += st.Size()
+		}
+	}
+	return n
+}
