@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/console"
 	"weir/detectors"
@@ -236,6 +238,15 @@ func TestBacktestPredictsTheService(t *testing.T) {
 	for f.write(t, 1) {
 	}
 	store := follow(t, []*feed{f}, 0, "-c", old, "--edition", edition)
+	// Retention that has nothing to drop leaves the log's beginning: the edition.
+	db, err := sqlite.Open(store, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Retain(t.Context(), storage.RetainPolicy{MaxAge: 7 * 24 * time.Hour, KeepFrom: 1 << 40})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []string{now, writeFile(t, dir, "roles.yaml", []byte(key+noLogin+suppressing))} {
 		r := backtested(t, "-c", c, "--against", old, "--store", store)
 		mustPredict(t, r, served(t, store), applied(t, "-c", c, "--edition", edition, log))

@@ -108,7 +108,7 @@ func (p *replay) goOn(ctx context.Context, c *clientCase, n *nearest, gap time.D
 		b.Watermark = pipeline.NoTime
 	}
 	_, err = p.run(ctx, nil, func(x detectors.Traced) {
-		if more == 0 && x.Owner == c.owner && x.Request.Line < 0 && x.Counted && x.Score >= pipeline.ReviewAt {
+		if more == 0 && x.Owner == c.owner && x.Request.Line < 0 && x.Counted && x.Score >= pipeline.ReviewAt && akin(x.Detector, n.detector) {
 			more, detector = -x.Request.Line, x.Detector
 			cancel(errEnough)
 		}
@@ -117,6 +117,18 @@ func (p *replay) goOn(ctx context.Context, c *clientCase, n *nearest, gap time.D
 		err = nil
 	}
 	return more, detector, err
+}
+
+// akin reports whether what one detector counted may be the other's case: what is
+// asked at a login is guessing, stuffing or looking for accounts by how it goes on.
+func akin(a, b string) bool {
+	of := func(name string) string {
+		if name == "enum.user" {
+			return "auth"
+		}
+		return familyOf(name)
+	}
+	return of(a) == of(b)
 }
 
 // another makes r the k-th other one of what the detector counts.

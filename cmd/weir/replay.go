@@ -317,8 +317,7 @@ func (p *replay) whole(ctx context.Context) (bool, error) {
 	if p.db == nil {
 		return true, nil
 	}
-	records, err := p.db.ReadRecords(ctx, 1, 1)
-	return err == nil && len(records) == 1 && records[0].Position == 1, err
+	return p.db.Whole(ctx)
 }
 
 // shown is al as analyze prints it, with names in clear.

@@ -291,6 +291,17 @@ func (db *DB) LogSources(ctx context.Context) ([]uint64, error) {
 	}, "SELECT source_id FROM request_blocks WHERE control IS NULL GROUP BY source_id ORDER BY min(position)")
 }
 
+// Whole reports whether the log still holds every source from where it was first
+// read.
+func (db *DB) Whole(ctx context.Context) (whole bool, err error) {
+	err = db.readers.QueryRowContext(ctx, `SELECT NOT EXISTS (SELECT 1 FROM source_cursors s WHERE NOT EXISTS
+		(SELECT 1 FROM request_blocks b WHERE b.control IS NULL AND b.source_id = s.source_id AND b.cause_from = s.cause_from))`).Scan(&whole)
+	if err != nil {
+		return false, fmt.Errorf("look at the log's beginning: %w", db.wrap(err))
+	}
+	return whole, nil
+}
+
 // Last returns the position of the last record ever appended, 0 before the
 // first.
 func (db *DB) Last(ctx context.Context) (int64, error) {

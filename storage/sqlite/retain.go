@@ -206,11 +206,16 @@ func (db *DB) dropBlocks(ctx context.Context, cutoff, keepFrom, bytes int64, cou
 	return n > 0, nil
 }
 
-// dropControls removes the control records that no stored block follows.
+// dropControls removes the control records in front of the first block that stays,
+// but for those that hold what is in force there: the last of each kind, and
+// suppressions, of which each brings its own. A replay begins with them.
 func (db *DB) dropControls(ctx context.Context, keepFrom int64) error {
 	return db.write(ctx, "retain", func(t *tx) error {
-		_, _, err := t.exec(`DELETE FROM request_blocks WHERE control IS NOT NULL AND max_time = ? AND position < ?
-			AND position < (SELECT coalesce(min(position), 0) FROM request_blocks WHERE control IS NULL)`, int64(pipeline.NoTime), keepFrom)
+		_, _, err := t.exec(`DELETE FROM request_blocks WHERE control IS NOT NULL AND control <> ?1 AND max_time = ?2 AND position < ?3
+			AND position < (SELECT coalesce(min(position), 0) FROM request_blocks WHERE control IS NULL)
+			AND position NOT IN (SELECT max(position) FROM request_blocks WHERE control IS NOT NULL AND max_time = ?2
+				AND position < (SELECT coalesce(min(position), 0) FROM request_blocks WHERE control IS NULL) GROUP BY control)`,
+			SuppressionControl, int64(pipeline.NoTime), keepFrom)
 		return err
 	})
 }

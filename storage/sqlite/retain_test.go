@@ -48,13 +48,23 @@ func TestRetainAge(t *testing.T) {
 		}
 	}
 	f(100, storage.RetainPolicy{KeepFrom: 1 << 40})
+	if whole, err := db.Whole(t.Context()); err != nil || !whole {
+		t.Errorf("a log that lost nothing is not whole: %v", err)
+	}
 	f(100, storage.RetainPolicy{MaxAge: time.Minute, KeepFrom: 1})
 	f(61, storage.RetainPolicy{MaxAge: time.Hour, KeepFrom: 1 << 40}) // counted from the newest request
 	f(51, storage.RetainPolicy{MaxAge: time.Minute, KeepFrom: 55})    // 49 blocks and 5 controls stand before 55
 	f(51, storage.RetainPolicy{MaxAge: time.Hour, KeepFrom: 1 << 40, Now: end})
 	f(32, storage.RetainPolicy{MaxAge: 31 * time.Minute, KeepFrom: 1 << 40, Now: end})
-	if s := stats(t, db); s.First != 76 || s.Newest != end { // the controls before that block went, too
+	// The controls before that block went, too, but the last one: it is in force there.
+	if s := stats(t, db); s.First != 68 || s.Newest != end {
 		t.Errorf("after retention %+v", s)
+	}
+	if left, err := db.ReadRecords(t.Context(), 1, 2); err != nil || len(left) != 2 || left[0].Control == nil || left[1].Position != 76 || left[1].Block == nil {
+		t.Errorf("the log begins with %+v, %v", left, err)
+	}
+	if whole, err := db.Whole(t.Context()); err != nil || whole {
+		t.Errorf("a log that lost its beginning is whole: %v, %v", whole, err)
 	}
 	r, err := db.Retain(t.Context(), storage.RetainPolicy{AlertAge: time.Hour, KeepFrom: 1})
 	if err != nil || r.Alerts != 2 || feed(t, db) != "3:new.1 4:new.2" {
