@@ -98,7 +98,7 @@ func TestAuditIsSigned(t *testing.T) {
 			args = append(args, "--key", k)
 		}
 		got := weir(t, args...)
-		if got.code != code || !strings.Contains(got.stdout+got.stderr, want) {
+		if got.code != code || !strings.Contains(string(got.stdout)+got.stderr, want) {
 			t.Errorf("%v: exit %d: %s%s, want %q", keys, got.code, got.stdout, got.stderr, want)
 		}
 	}
