@@ -54,6 +54,9 @@ func fillDesk(t *testing.T, db *DB, n int) []*listed {
 			a.Labels = pipeline.AlertLabels{"service": pick("shop", "\"blog\" <b>"), "env": "prod"}
 			if r.IntN(5) == 0 {
 				a.Envelope.Silence = map[string]any{"id": "x", "silent": true}
+				if r.IntN(2) == 0 { // a suppression that was pierced hides nothing
+					a.Envelope.Silence = map[string]any{"id": "x", "pierced": "first success"}
+				}
 			}
 		})
 		one.Backfill = r.IntN(4) == 0

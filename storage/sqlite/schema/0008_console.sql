@@ -121,7 +121,7 @@ CREATE TEMP VIEW listing AS
   SELECT seq, id, first_time, time, principal, body,
     CASE severity WHEN 'low' THEN 1 WHEN 'medium' THEN 2 WHEN 'high' THEN 3 WHEN 'critical' THEN 4 ELSE 0 END AS severity,
     status, tier, detector, coalesce(json_extract(triage, '$.status'), 'new') AS triage, coalesce(json_extract(triage, '$.verdict'), '') AS verdict,
-    coalesce(json_extract(triage, '$.assignee'), '') AS assignee, coalesce(json_extract(body, '$.envelope.silence'), '{}') <> '{}' AS suppressed,
+    coalesce(json_extract(triage, '$.assignee'), '') AS assignee, (coalesce(json_extract(body, '$.envelope.silence.id'), '') <> '' AND coalesce(json_extract(body, '$.envelope.silence.silent'), 0)) AS suppressed,
     backfill, coalesce(json_extract(body, '$.labels'), '{}') AS labels, coalesce(json_extract(triage, '$.tags'), '[]') AS tags,
     CAST(coalesce(json_extract(body, '$.score.nats'), 0) * 1000 AS INTEGER) AS score, coalesce(json_extract(body, '$.campaign'), '') AS campaign,
     json_extract(body, '$.endpoint.method') || ' ' || json_extract(body, '$.endpoint.host') || ' ' || json_extract(body, '$.endpoint.template') AS endpoint
