@@ -46,10 +46,12 @@ async function start(args, dir, take) {
 /** settled waits until alerts stop coming. */
 async function settled(base) {
   let before = -1;
-  for (let i = 0; i < 120; i++) {
+  let same = 0;
+  for (let i = 0; i < 180; i++) {
     const page = await (await fetch(`${base}/api/v1/alerts?limit=1000`)).json();
     const now = page.data?.length ?? 0;
-    if (now > 0 && now === before && (await fetch(`${base}/readyz`)).ok) return;
+    same = now > 0 && now === before && (await fetch(`${base}/readyz`)).ok ? same + 1 : 0;
+    if (same === 5) return;
     before = now;
     await new Promise((r) => setTimeout(r, 1000));
   }

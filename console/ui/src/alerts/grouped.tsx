@@ -4,8 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Button } from "react-aria-components";
 import { ask, isMissing } from "../api/client";
-import { askRows } from "../api/rows";
-import type { Group, Row } from "../api/types";
+import type { Group, Row, RowPage } from "../api/types";
 import { plural } from "../lib/format";
 import { Link } from "../lib/router";
 import { Failure, Loading, SeverityMark, statusText, Time, TriageMark } from "../ui/bits";
@@ -35,7 +34,7 @@ export function AlertLines({ rows }: { rows: Row[] }) {
 function Members({ filter }: { filter: Record<string, string> }) {
   const q = useQuery({
     queryKey: ["rows", filter],
-    queryFn: ({ signal }) => askRows({ ...filter, limit: "20", count: "false" }, signal),
+    queryFn: ({ signal }) => ask<RowPage>("/api/v1/alerts", { query: { ...filter, view: "row", limit: 20, count: false }, signal }),
   });
   if (q.error) return <Failure error={q.error} retry={() => void q.refetch()} />;
   if (!q.data) return <Loading />;
@@ -60,12 +59,12 @@ function OneGroup({ group, by, base, search }: { group: Group; by: string; base:
         <SeverityMark of={group.severity} />
         <span className="group-name">
           {filter ? <Link to={`/alerts?${q}`}>{name}</Link> : name}
-          <span className="second">{group.latest.title}</span>
+          <span className="second">{group.latest?.title}</span>
         </span>
         <span className="num">{plural(group.count, "alert")}</span>
         <span className="num muted wide-only">{group.new} new</span>
         <span className="muted wide-only">
-          <Time at={group.latest.last} relative />
+          <Time at={group.latest?.last} relative />
         </span>
         {on && (
           <span className="group-actions wide-only">

@@ -2,9 +2,9 @@
 // at their place, and what is new kept back until it is asked for, so that
 // nothing moves under a pointer.
 import { useEffect, useState, useSyncExternalStore } from "react";
+import { ask } from "../api/client";
 import { useLive } from "../api/live";
-import { askRows } from "../api/rows";
-import type { AnyTriage, Row } from "../api/types";
+import type { AnyTriage, Row, RowPage } from "../api/types";
 import { apiQuery } from "./filters";
 
 // The first page is there soon; those behind it come in larger pieces.
@@ -58,8 +58,8 @@ export class AlertList {
     const running = (this.running = new AbortController());
     this.show({ loading: true, error: null });
     try {
-      const query = { ...apiQuery(this.search, Date.now()), limit: String(first ? firstPage : laterPages), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
-      const page = await askRows(query, running.signal);
+      const query = { ...apiQuery(this.search, Date.now()), view: "row", limit: String(first ? firstPage : laterPages), count: String(first), ...(this.next ? { cursor: this.next } : {}) };
+      const page = await ask<RowPage>("/api/v1/alerts", { query, signal: running.signal });
       for (const row of page.data) {
         this.top = Math.max(this.top, row.seq);
         if (this.at.has(row.id)) continue;
@@ -137,7 +137,7 @@ export class AlertList {
     try {
       const query = apiQuery(this.search, Date.now());
       delete query.sort;
-      const page = await askRows({ ...query, limit: "200", count: "false", ...(this.top ? { after: String(this.top) } : {}) });
+      const page = await ask<RowPage>("/api/v1/alerts", { query: { ...query, view: "row", limit: 200, count: false, after: this.top || undefined } });
       const waiting = page.data.filter((r) => !this.at.has(r.id)).length;
       if (waiting > 0 && this.rows.length === 0) await this.reload();
       else if (waiting !== this.shown.waiting) this.show({ waiting });

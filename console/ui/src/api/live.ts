@@ -2,7 +2,6 @@
 // hidden, for a browser has six connections to one server and people open many
 // tabs.
 import { useEffect, useRef, useSyncExternalStore } from "react";
-import { tellsRows } from "./rows";
 import type { AnyTriage, Row } from "./types";
 
 export interface Listener {
@@ -32,7 +31,7 @@ function each(f: (l: Listener) => void) {
 }
 
 function open() {
-  if (source || document.hidden || listeners.size === 0 || !tellsRows()) return;
+  if (source || document.hidden || listeners.size === 0) return;
   set("connecting");
   source = new EventSource("/api/v1/alerts/stream");
   source.onopen = () => {

@@ -12,8 +12,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Alerts by their latest revision, the one that changed last first
-         * @description The next page is the one with before set to this page's before; no alert is on two pages. An alert that changes meanwhile moves in front of the first page: ask with after set to the first page's after to get those.
+         * Alerts by their latest revision, filtered and sorted
+         * @description The next page is the one with cursor set to this page's next. By newest (what changed last first) before and after do, too: no alert is on two pages, and one that changes meanwhile moves in front of the first page; ask with after set to the first page's after to get those.
          */
         get: operations["listAlerts"];
         put?: never;
@@ -342,6 +342,634 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/shadow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Cases of detectors in shadow mode, newest first: found, kept and never told */
+        get: operations["listShadowCases"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The running configuration, as its file has it, without secrets
+         * @description Marks like '<secret 1>' stand for secrets; sent back, they are the secrets again.
+         */
+        get: operations["getConfig"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What differs between the running configuration and another, by path */
+        post: operations["diffConfig"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make another configuration the running one
+         * @description The audit has the changes, and the backtest that they rest on, before the file is written; the file before is kept beside it as .bak. 409: somebody else applied one (if_hash), or the file was changed by hand. Never without a token.
+         */
+        post: operations["applyConfig"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/backtests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try a configuration on the stored requests
+         * @description One runs at a time, as a process of low priority; 409 names the one that runs. since and until choose the alerts by their windows. The audit has who tried what. Never without a token.
+         */
+        post: operations["startBacktest"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/backtests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How far a backtest is, or what it came to
+         * @description The last ten are remembered.
+         */
+        get: operations["getBacktest"];
+        put?: never;
+        post?: never;
+        /** End a backtest that runs */
+        delete: operations["cancelBacktest"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who is signed in with this browser, and how to sign in
+         * @description Answers everybody, and does not prolong the session.
+         */
+        get: operations["getSession"];
+        put?: never;
+        /**
+         * Sign in with a name and a password
+         * @description Sets the cookie of a session. Wrong passwords make the next try wait, by user and address; a name that is not there says the same in the same time.
+         */
+        post: operations["signIn"];
+        /**
+         * End the session of this browser
+         * @description Needs X-CSRF-Token while the session holds.
+         */
+        delete: operations["signOut"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/first": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make the first administrator
+         * @description By the link that weir run prints at its first start, once.
+         */
+        post: operations["makeFirstAdmin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change one's own password
+         * @description Ends the user's other sessions. Only in a session.
+         */
+        post: operations["changePassword"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Sessions that hold: one's own, to administrators and auditors all */
+        get: operations["listSessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** End a session: one's own, as administrator any */
+        delete: operations["endSession"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who asks */
+        get: operations["getMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who signs in */
+        get: operations["listUsers"];
+        put?: never;
+        /** Make a user with a password */
+        post: operations["createUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change a user
+         * @description What is absent stays. A new password and disabled end the user's sessions. The last administrator stays one.
+         */
+        patch: operations["changeUser"];
+        trace?: never;
+    };
+    "/api/v1/assignees": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Users who may be given an alert */
+        get: operations["listAssignees"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Go to the provider that vouches for users
+         * @description console.oidc names it. The browser comes back to the callback and from there to `to`.
+         */
+        get: operations["startProvider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Come back from the provider
+         * @description Sets the cookie of a session. What fails goes to /sign-in?error=CODE, with CODE of denied, expired, no_role, disabled, provider.
+         */
+        get: operations["finishProvider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How many alerts have what in common
+         * @description Most alerts first. By principal, endpoint and campaign the newest 25,000 alerts that the search selects are looked at.
+         */
+        get: operations["groupAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What becomes of alerts, as server-sent events
+         * @description Event alert has a row for each alert with a new revision, event triage what people made of an alert, event place the id to come back with, event heartbeat a sign of life every 15 seconds. event gone says to read the list again. Without Last-Event-ID it begins now.
+         */
+        get: operations["streamChanges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Triage many alerts in one step
+         * @description At most 10,000, in one transaction with the audit; each says what became of it. Undo sends items back with the revisions of the answer.
+         */
+        post: operations["changeAlerts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}/revisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How an alert grew */
+        get: operations["listRevisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}/requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the alert's principal asked for in its window
+         * @description Newest first; of a campaign what its first members asked for.
+         */
+        get: operations["listAlertRequests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far each sink has come with an alert's latest revision */
+        get: operations["listDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What people did with an alert */
+        get: operations["listAlertAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{id}/related": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Alerts that share something with this one */
+        get: operations["listRelated"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/principals/{kind}/{value}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a principal did
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute. The alerts are those of all times.
+         */
+        get: operations["getPrincipal"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Endpoints with their traffic and alerts
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["listEndpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/one": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One endpoint's traffic, alerts and baseline
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["getEndpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How much traffic there was
+         * @description Without since and until the last day of event time; at most 31 days, 7 of them by the minute.
+         */
+        get: operations["getTraffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Campaigns, those with most alerts first
+         * @description What a campaign says of its members is told from the 100 most severe.
+         */
+        get: operations["listCampaigns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A campaign, its members and what happened when */
+        get: operations["getCampaign"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Detectors with their alerts and what people said of those */
+        get: operations["listDetectors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How weir is: lag, loss, rejects, state, store, sinks, readers */
+        get: operations["getSystem"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/openapi.json": {
         parameters: {
             query?: never;
@@ -414,6 +1042,181 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        ShadowCases: {
+            data: components["schemas"]["ShadowCase"][];
+            more: boolean;
+        };
+        ShadowCase: {
+            /** @description Of the alert that it would be. */
+            id: string;
+            detector: string;
+            level: string;
+            /**
+             * @description What its evidence is enough for.
+             * @enum {unknown}
+             */
+            tier: "page" | "review";
+            title: string;
+            reason: string;
+            principal: components["schemas"]["Principal"];
+            endpoint: {
+                method?: string;
+                host?: string;
+                template?: string;
+            };
+            addresses: components["schemas"]["Strings"];
+            /** @description Of its latest news. */
+            time: components["schemas"]["Time"];
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            /** @description Nats. */
+            score: number;
+            signals: {
+                name?: string;
+                observed?: number;
+                expected?: number;
+                nats?: number;
+            }[];
+            /** @description As those of an alert. */
+            exemplars: Record<string, never>[];
+        };
+        RunningConfig: {
+            yaml: string;
+            /** @description Of the file, for if_hash. */
+            hash: string;
+            /** @description Empty where weir was started without a file. */
+            path: string;
+            /** @description The hash that alerts carry: of what they depend on. */
+            config: string;
+            /** @description The file is another by now. */
+            changed: boolean;
+        };
+        ConfigText: {
+            yaml: string;
+        };
+        ConfigChange: {
+            path: string;
+            /** @description Empty: not set. */
+            old: string;
+            /** @description Empty: not set. */
+            new: string;
+        };
+        ConfigDiff: {
+            changes: components["schemas"]["ConfigChange"][];
+        };
+        ConfigApply: {
+            yaml: string;
+            /** @description The id of the backtest that it rests on, for the audit. */
+            backtest?: string;
+            /** @description hash of the configuration that it was made from: 409 when another runs. */
+            if_hash?: string;
+        };
+        ConfigApplied: {
+            config: components["schemas"]["RunningConfig"];
+            restart: string;
+        };
+        BacktestRequest: {
+            /** @description The whole configuration to try, as YAML. */
+            config: string;
+            since?: components["schemas"]["Time"];
+            until?: components["schemas"]["Time"];
+        };
+        BacktestStarted: {
+            id: string;
+        };
+        Backtest: {
+            id: string;
+            /** @enum {unknown} */
+            state: "running" | "done" | "failed" | "cancelled";
+            progress: number;
+            error: string;
+            /** @description Hashes, as alerts carry them. */
+            config?: {
+                old?: string;
+                new?: string;
+            };
+            changes?: components["schemas"]["ConfigChange"][];
+            requests?: number;
+            /** Format: date-time */
+            first?: string | null;
+            /** Format: date-time */
+            last?: string | null;
+            /** @description That rates are over: at least 1. */
+            days?: number;
+            /** @description At most 1,000; gained_total is all. */
+            gained?: components["schemas"]["BacktestAlert"][];
+            lost?: components["schemas"]["BacktestAlert"][];
+            moved?: components["schemas"]["BacktestAlert"][];
+            gained_total?: number;
+            lost_total?: number;
+            moved_total?: number;
+            same?: number;
+            alerts?: components["schemas"]["OldNew"];
+            pages?: components["schemas"]["OldNew"];
+            alerts_a_day?: components["schemas"]["OldNew"];
+            pages_a_day?: components["schemas"]["OldNew"];
+            precision?: components["schemas"]["OldNew"];
+            recall?: components["schemas"]["OldNew"];
+            /**
+             * @description What precision and recall are judged by.
+             * @enum {unknown}
+             */
+            basis?: "labels" | "verdicts" | "";
+            verdicts?: {
+                old?: {
+                    true?: number;
+                    benign?: number;
+                    false?: number;
+                };
+                new?: {
+                    true?: number;
+                    benign?: number;
+                    false?: number;
+                };
+            };
+            /** @description Median seconds from an alert's onset to when it was told. */
+            delay?: components["schemas"]["OldNew"];
+            episodes?: {
+                episode?: string;
+                type?: string;
+                /** @enum {unknown} */
+                change?: "gained" | "lost";
+            }[];
+            /** @description Cases of detectors in shadow mode, old and new, by detector. */
+            shadow?: Record<string, never>;
+            notes?: components["schemas"]["Strings"];
+        };
+        BacktestAlert: {
+            id: string;
+            detector: string;
+            severity: components["schemas"]["Severity"];
+            tier: string;
+            level: string;
+            title: string;
+            principal: components["schemas"]["Principal"];
+            detected_at: components["schemas"]["Time"];
+            /** @description It was high or critical at some time, and not suppressed. */
+            paged: boolean;
+            /** @description Kept from sinks. */
+            suppressed: boolean;
+            /** @description Of people, empty for none. */
+            verdict: string;
+            /** @description What in the configuration did it. */
+            why: string;
+            changed?: components["schemas"]["Strings"];
+            /** @description Of a moved one: what was otherwise. */
+            was?: {
+                id?: string;
+                detector?: string;
+                severity?: components["schemas"]["Severity"];
+                tier?: string;
+                detected_at?: components["schemas"]["Time"];
+            };
+        };
+        OldNew: {
+            old: number | null;
+            new: number | null;
+        };
         /** @description RFC 9457. */
         Problem: {
             type: string;
@@ -424,6 +1227,9 @@ export interface components {
             request_id: string;
             waits_for?: string[];
             oldest_cursor?: string;
+            triage?: components["schemas"]["TriageRow"];
+            /** @description That a filter selects now. */
+            count?: number;
         };
         AlertFeed: {
             data: components["schemas"]["AlertRow"][];
@@ -567,6 +1373,572 @@ export interface components {
             time: components["schemas"]["Time"];
             /** @description The name of the token that made the last change. */
             who: string;
+        };
+        SessionState: {
+            session: components["schemas"]["OwnSession"] | null;
+            /** @description Who is on this machine reads without a session: there is neither a user nor a token yet. */
+            local: boolean;
+            /** @description The first administrator is to come by the link that weir run printed. */
+            first: boolean;
+            ways: {
+                password: boolean;
+                oidc: {
+                    name: string;
+                    href: string;
+                } | null;
+            };
+            /** @description What a new password may be: characters, bytes. */
+            password: {
+                min: number;
+                max: number;
+            };
+        };
+        OwnSession: {
+            id: string;
+            user: string;
+            display: string;
+            /** @enum {string} */
+            kind: "local" | "oidc";
+            roles: components["schemas"]["Strings"];
+            /** @description Goes into X-CSRF-Token. */
+            csrf: string;
+            created: components["schemas"]["Time"];
+            seen: components["schemas"]["Time"];
+            idle_ends: components["schemas"]["Time"];
+            ends: components["schemas"]["Time"];
+        };
+        SignIn: {
+            user: string;
+            password: string;
+        };
+        First: {
+            /** @description What stands behind # in the link. */
+            token: string;
+            user: string;
+            password: string;
+        };
+        PasswordChange: {
+            old: string;
+            new: string;
+        };
+        SessionList: {
+            data: {
+                id: string;
+                user: string;
+                created: components["schemas"]["Time"];
+                seen: components["schemas"]["Time"];
+                ends: components["schemas"]["Time"];
+                address: string;
+                agent: string;
+                /** @description The one that asks. */
+                current: boolean;
+            }[];
+        };
+        Me: {
+            /** @enum {string} */
+            kind: "user" | "token" | "local";
+            id: string;
+            name: string;
+            roles: components["schemas"]["Strings"];
+            /** @description What a page may show: the API decides. */
+            may: components["schemas"]["Strings"];
+        };
+        User: {
+            name: string;
+            display: string;
+            /** @enum {string} */
+            kind: "local" | "oidc";
+            roles: components["schemas"]["Strings"];
+            disabled: boolean;
+            created: components["schemas"]["Time"];
+            creator: string;
+            /** Format: date-time */
+            seen: string | null;
+            sessions: number;
+        };
+        UserList: {
+            data: components["schemas"]["User"][];
+        };
+        NewUser: {
+            name: string;
+            display?: string;
+            roles: components["schemas"]["Strings"];
+            password: string;
+        };
+        UserChange: {
+            display?: string;
+            roles?: components["schemas"]["Strings"];
+            disabled?: boolean;
+            password?: string;
+        };
+        Names: {
+            data: components["schemas"]["Strings"];
+        };
+        TriageRow: {
+            revision: number;
+            /** @enum {string} */
+            status: "new" | "in_progress" | "closed";
+            assignee: string;
+            verdict: string;
+            tags: components["schemas"]["Strings"];
+            /** @description How many. */
+            comments: number;
+            /** Format: date-time */
+            time: string | null;
+            who: string;
+        };
+        /** @description An alert in a list. */
+        AlertItem: {
+            id: string;
+            seq: number;
+            revision: number;
+            status: components["schemas"]["Status"];
+            severity: components["schemas"]["Severity"];
+            tier: string;
+            detector: string;
+            title: string;
+            reason: string;
+            level: string;
+            principal: components["schemas"]["Principal"];
+            endpoint: {
+                method: string;
+                host: string;
+                template: string;
+            };
+            campaign: string;
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            detected_at: components["schemas"]["Time"];
+            ongoing: boolean;
+            score: number;
+            requests: number;
+            succeeded: number | null;
+            accounts: number | null;
+            objects: number;
+            addresses_total: number;
+            members_total: number;
+            network: string;
+            country: string;
+            labels: {
+                [key: string]: string;
+            };
+            change: {
+                kind: string;
+                text: string;
+            };
+            suppressed: boolean;
+            backfill: boolean;
+            triage: components["schemas"]["TriageRow"];
+        };
+        AlertGroups: {
+            data: {
+                key: string;
+                filter: {
+                    [key: string]: string;
+                } | null;
+                count: number;
+                open: number;
+                new: number;
+                severity: components["schemas"]["Severity"];
+                latest: {
+                    id: string;
+                    seq: number;
+                    title: string;
+                    last: components["schemas"]["Time"];
+                } | null;
+            }[];
+            more: boolean;
+            /** @description Of groups. */
+            total: number;
+        };
+        /** @description ids and change; or filter, count and change; or items. */
+        BulkRequest: {
+            ids?: components["schemas"]["Strings"];
+            /** @description Parameters of the list, lists separated by commas. */
+            filter?: {
+                [key: string]: string;
+            };
+            /** @description How many the person saw. */
+            count?: number;
+            change?: components["schemas"]["TriageRequest"];
+            items?: {
+                id: string;
+                /** @description Of the triage that the change is made to. */
+                revision?: number;
+                change: components["schemas"]["TriageRequest"];
+            }[];
+        };
+        BulkAnswer: {
+            changed: number;
+            data: {
+                id: string;
+                /** @enum {string} */
+                outcome: "changed" | "unchanged" | "stale" | "not_found" | "invalid";
+                detail: string;
+                triage: components["schemas"]["TriageRow"] | null;
+                before: components["schemas"]["TriageRow"] | null;
+            }[];
+        };
+        RevisionList: {
+            data: {
+                revision: number;
+                seq: number;
+                time: components["schemas"]["Time"];
+                status: components["schemas"]["Status"];
+                severity: components["schemas"]["Severity"];
+                tier: string;
+                change: {
+                    kind: string;
+                    text: string;
+                };
+                score: number;
+                requests: number;
+                succeeded: number | null;
+                accounts: number | null;
+                objects: number;
+                rate_5m: number;
+                last: components["schemas"]["Time"];
+                reason: string;
+            }[];
+        };
+        AlertRequests: {
+            data: {
+                time: components["schemas"]["Time"];
+                principal: components["schemas"]["Principal"];
+                /** @description - when it is not known. */
+                ip: string;
+                method: string;
+                host: string;
+                path: string;
+                query: string;
+                status: number | null;
+                bytes: number | null;
+                duration_us: number | null;
+                user_agent: string;
+                referer: string;
+                account: string;
+                key: string;
+                session: string;
+                login_user: string;
+                /** @description The source and the line in it. */
+                source: string;
+                /** @description The alert shows it as an example. */
+                evidence: boolean;
+            }[];
+            more: boolean;
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            evidence: {
+                marked: number;
+                /** @enum {string} */
+                basis: "exemplars";
+            };
+        };
+        DeliveryList: {
+            data: {
+                sink: string;
+                kind: string;
+                /** @enum {string} */
+                state: "delivered" | "waiting" | "retrying" | "dead" | "not_routed" | "history";
+                revision: number;
+                seq: number;
+                attempts: number;
+                /** Format: date-time */
+                next: string | null;
+                reason: string;
+                /** Format: date-time */
+                time: string | null;
+            }[];
+        };
+        AlertAudit: {
+            data: {
+                seq: number;
+                time: components["schemas"]["Time"];
+                action: string;
+                outcome: string;
+                who: {
+                    /** @enum {string} */
+                    kind: "token" | "local" | "os" | "service" | "none";
+                    id: string;
+                    name: string;
+                    roles: components["schemas"]["Strings"];
+                };
+                reason: string;
+                /** @description As the action has it. */
+                before: unknown;
+                /** @description As the action has it. */
+                after: unknown;
+                request_id: string;
+            }[];
+        };
+        RelatedAlerts: {
+            data: {
+                why: ("campaign" | "principal" | "address" | "member" | "endpoint")[];
+                alert: components["schemas"]["AlertItem"];
+            }[];
+        };
+        /** @description Requests by the class of their status. */
+        StatusClasses: {
+            "2xx": number;
+            "3xx": number;
+            "4xx": number;
+            "5xx": number;
+            other: number;
+        };
+        /** @description A number each step. */
+        Series: {
+            step_s: number;
+            start: components["schemas"]["Time"];
+            requests: number[];
+            /** @description 4xx and 5xx. */
+            errors: number[];
+        };
+        PrincipalPage: {
+            principal: components["schemas"]["Principal"];
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            /** @description Else only the newest 200,000 requests were read. */
+            complete: boolean;
+            requests: number;
+            bytes: number;
+            /** Format: date-time */
+            first_seen: string | null;
+            /** Format: date-time */
+            last_seen: string | null;
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            endpoints: {
+                requests: number;
+                errors: number;
+                method: string;
+                host: string;
+                template: string;
+            }[];
+            addresses: {
+                value: string;
+                requests: number;
+            }[];
+            agents: {
+                value: string;
+                requests: number;
+            }[];
+            context: {
+                asn: string;
+                country: string;
+                network: string;
+                people: number[] | null;
+            } | null;
+            alerts: components["schemas"]["AlertItem"][];
+            alerts_total: number;
+        };
+        EndpointList: {
+            data: {
+                requests: number;
+                errors: number;
+                bytes: number;
+                alerts: number;
+                /** Format: date-time */
+                last: string | null;
+                method: string;
+                host: string;
+                template: string;
+            }[];
+            more: boolean;
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            /** @description Past the bound of endpoints that are told apart. */
+            other: {
+                requests: number;
+            };
+        };
+        EndpointPage: {
+            endpoint: {
+                method: string;
+                host: string;
+                template: string;
+            };
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            requests: number;
+            errors: number;
+            bytes: number;
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            alerts: components["schemas"]["AlertItem"][];
+            alerts_total: number;
+            baseline: {
+                edition: string;
+                /** @description It has a template of its own. */
+                known: boolean;
+                facts: {
+                    name: string;
+                    value: number;
+                    unit: string;
+                    text: string;
+                }[];
+            } | null;
+        };
+        Traffic: {
+            since: components["schemas"]["Time"];
+            until: components["schemas"]["Time"];
+            statuses: components["schemas"]["StatusClasses"];
+            series: components["schemas"]["Series"];
+            sources: {
+                value: string;
+                requests: number;
+            }[];
+        };
+        Campaign: {
+            id: string;
+            title: string;
+            severity: components["schemas"]["Severity"];
+            detectors: components["schemas"]["Strings"];
+            alerts: number;
+            open: number;
+            new: number;
+            principals: number;
+            requests: number;
+            succeeded: number | null;
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            endpoints: components["schemas"]["Strings"];
+            campaign_alert: string | null;
+        };
+        CampaignList: {
+            data: components["schemas"]["Campaign"][];
+            more: boolean;
+        };
+        CampaignPage: {
+            members: components["schemas"]["AlertItem"][];
+            timeline: {
+                time: components["schemas"]["Time"];
+                alert: string;
+                kind: string;
+                text: string;
+            }[];
+            id: string;
+            title: string;
+            severity: components["schemas"]["Severity"];
+            detectors: components["schemas"]["Strings"];
+            alerts: number;
+            open: number;
+            new: number;
+            principals: number;
+            requests: number;
+            succeeded: number | null;
+            first: components["schemas"]["Time"];
+            last: components["schemas"]["Time"];
+            endpoints: components["schemas"]["Strings"];
+            campaign_alert: string | null;
+        };
+        DetectorList: {
+            data: {
+                name: string;
+                /** @enum {string} */
+                mode: "on" | "shadow" | "off";
+                title: string;
+                doc: string;
+                alerts: number;
+                open: number;
+                new: number;
+                verdicts: {
+                    [key: string]: number;
+                };
+                /** @description Closed as true, benign or false positive. */
+                judged: number;
+                /** @description Of those judged; null before the first. */
+                false_positive_rate: number | null;
+                knobs: {
+                    name: string;
+                    value: string;
+                    default: string;
+                    unit: string;
+                    text: string;
+                }[];
+                attack: components["schemas"]["Strings"];
+                owasp_api: components["schemas"]["Strings"];
+                oat: components["schemas"]["Strings"];
+                /** Format: date-time */
+                last: string | null;
+            }[];
+        };
+        System: {
+            version: string;
+            config: string;
+            edition: {
+                number: number;
+                /** Format: date-time */
+                effective: string | null;
+                hash: string;
+            } | null;
+            started: components["schemas"]["Time"];
+            ready: boolean;
+            waits_for: components["schemas"]["Strings"];
+            detect: {
+                /** Format: date-time */
+                through: string | null;
+                lag_records: number;
+                lag_s: number;
+                position: number;
+                late: number;
+                skewed: number;
+                duplicates: number;
+                replay_differences: number;
+            };
+            state: {
+                name: string;
+                value: number;
+            }[];
+            store: {
+                path: string;
+                bytes: number;
+                file_bytes: number;
+                max_bytes: number | null;
+                disk_free: number | null;
+                requests: number;
+                /** Format: date-time */
+                oldest: string | null;
+                /** Format: date-time */
+                newest: string | null;
+                alerts: number;
+                shed: number;
+                reserve_armed: boolean;
+            };
+            sources: {
+                source: string;
+                requests: number;
+                lines: number;
+                rejected: number;
+                lost: number;
+                /** Format: date-time */
+                last_line: string | null;
+            }[];
+            rejects: {
+                reason: string;
+                count: number;
+            }[];
+            sinks: {
+                name: string;
+                kind: string;
+                state: string;
+                reason: string;
+                seq: number;
+                behind: number;
+                retries: number;
+                dead_letters: number;
+            }[];
+            readers: {
+                /** @enum {string} */
+                feed: "alerts" | "audit";
+                /** @description The id of its token; local without one. */
+                reader: string;
+                name: string;
+                /** @description It has everything through it. */
+                seq: number;
+                lag_rows: number;
+                last_read: components["schemas"]["Time"];
+            }[];
+            traffic_per_s: number;
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -790,12 +2162,18 @@ export interface components {
             }[];
         };
         AlertPage: {
-            data: components["schemas"]["Alert"][];
+            data: (components["schemas"]["Alert"] | components["schemas"]["AlertItem"])[];
             more: boolean;
             /** @description Place of the last one here: the next page's before. null on an empty page. */
             before: number | null;
             /** @description Place of the first one here. null on an empty page. */
             after: number | null;
+            /** @description The cursor of the next page. */
+            next: string | null;
+            total: {
+                count: number;
+                exact: boolean;
+            } | null;
         };
         Revisions: {
             data: components["schemas"]["Alert"][];
@@ -1145,24 +2523,111 @@ export interface operations {
                  */
                 until?: components["parameters"]["until"];
                 /**
-                 * @description One or several, separated by commas.
+                 * @description Any of them.
                  * @example [
                  *       "high",
                  *       "critical"
                  *     ]
                  */
                 severity?: components["schemas"]["Severity"][];
-                /** @example auth.bruteforce */
-                detector?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "auth.bruteforce"
+                 *     ]
+                 */
+                detector?: string[];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "page"
+                 *     ]
+                 */
+                tier?: ("page" | "review" | "context")[];
+                /**
+                 * @description Where it is with people: any of them.
+                 * @example [
+                 *       "new"
+                 *     ]
+                 */
+                triage?: ("new" | "in_progress" | "closed")[];
+                /**
+                 * @description A user's name; - is nobody.
+                 * @example ada
+                 */
+                assignee?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "true_positive"
+                 *     ]
+                 */
+                verdict?: ("true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test")[];
+                /**
+                 * @description What a suppression hides from sinks, or all but that.
+                 * @example false
+                 */
+                suppressed?: "true" | "false";
+                /**
+                 * @description What was found in history, or all but that.
+                 * @example false
+                 */
+                backfill?: "true" | "false";
+                /**
+                 * @description All of them.
+                 * @example [
+                 *       "partner"
+                 *     ]
+                 */
+                tag?: string[];
+                /**
+                 * @description name=value, all of them.
+                 * @example [
+                 *       "service=shop"
+                 *     ]
+                 */
+                label?: string[];
                 /**
                  * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
                  * @example ip:198.51.100.21
                  */
                 principal?: components["parameters"]["principal"];
-                /** @example open */
-                status?: components["schemas"]["Status"];
+                /**
+                 * @description An address that the alert names.
+                 * @example 198.51.100.21
+                 */
+                address?: string;
+                /**
+                 * @description METHOD TEMPLATE, or METHOD HOST TEMPLATE.
+                 * @example GET /api/v1/orders/{int}
+                 */
+                endpoint?: string;
+                /**
+                 * @description Its id.
+                 * @example b2e1
+                 */
+                campaign?: string;
+                /**
+                 * @description Words that all occur in title, reason, principal, endpoint, detector, id, campaign or labels; the last may be the beginning of one. An address is looked for as one.
+                 * @example stuffing login
+                 */
+                q?: string;
+                /**
+                 * @description What comes first; of equals what changed last.
+                 * @example severity
+                 */
+                sort?: "newest" | "severity" | "score";
                 /** @example 50 */
                 limit?: number;
+                /** @description What a page of the same search gave as next. */
+                cursor?: string;
                 /**
                  * @description Only alerts before this place in the feed: the next page.
                  * @example 1302
@@ -1173,6 +2638,16 @@ export interface operations {
                  * @example 1288
                  */
                 after?: number;
+                /**
+                 * @description Whole alerts, or the rows of a list.
+                 * @example full
+                 */
+                view?: "row" | "full";
+                /**
+                 * @description Tells total; without it rows do on the first page.
+                 * @example true
+                 */
+                count?: "true" | "false";
             };
             header?: never;
             path?: never;
@@ -1353,7 +2828,12 @@ export interface operations {
                      *       ],
                      *       "more": true,
                      *       "before": 1302,
-                     *       "after": 1302
+                     *       "after": 1302,
+                     *       "next": "AQ...",
+                     *       "total": {
+                     *         "count": 1302,
+                     *         "exact": true
+                     *       }
                      *     }
                      */
                     "application/json": components["schemas"]["AlertPage"];
@@ -1375,7 +2855,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description At least one revision. more says that later ones did not fit; the latest is in the list of alerts. */
+            /** @description At least one revision, and ETag of the triage. more says that later ones did not fit; the latest is in the list of alerts. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2687,6 +4167,2048 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    listShadowCases: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /** @example scrape.crawl */
+                detector?: string;
+                /** @example 20 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The latest state of each; no feed, no sink and no alert has it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "590b6e74e162a779e2dd26029b0991da",
+                     *           "detector": "scrape.crawl",
+                     *           "level": "client",
+                     *           "tier": "page",
+                     *           "title": "Scraping by 203.0.113.67",
+                     *           "reason": "Took 178 different pages",
+                     *           "principal": {
+                     *             "kind": "ip",
+                     *             "value": "203.0.113.67"
+                     *           },
+                     *           "endpoint": {
+                     *             "method": "GET",
+                     *             "host": "",
+                     *             "template": "/products/{int}"
+                     *           },
+                     *           "addresses": [
+                     *             "203.0.113.67"
+                     *           ],
+                     *           "time": "2026-03-02T09:17:40Z",
+                     *           "first": "2026-03-02T09:17:13Z",
+                     *           "last": "2026-03-02T09:17:40Z",
+                     *           "score": 19.6,
+                     *           "signals": [
+                     *             {
+                     *               "name": "distinct_items",
+                     *               "observed": 178,
+                     *               "expected": 15.7,
+                     *               "nats": 9.6
+                     *             }
+                     *           ],
+                     *           "exemplars": []
+                     *         }
+                     *       ],
+                     *       "more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ShadowCases"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The configuration; changed says that the file is another by now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "yaml": "detect: {scrape.crawl: {mode: shadow}}\n",
+                     *       "hash": "sha256:5f0c",
+                     *       "path": "/etc/weir/weir.yaml",
+                     *       "config": "sha256:768c",
+                     *       "changed": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunningConfig"];
+                };
+            };
+            404: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    diffConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "yaml": "detect: {scrape.crawl: {mode: off}}\n"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ConfigText"];
+            };
+        };
+        responses: {
+            /** @description The changes; secrets are not shown. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changes": [
+                     *         {
+                     *           "path": "detect.scrape.crawl.mode",
+                     *           "old": "shadow",
+                     *           "new": "off"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ConfigDiff"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    applyConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "yaml": "detect: {scrape.crawl: {mode: off}}\n",
+                 *       "backtest": "k3v5qd2m7a4x",
+                 *       "if_hash": "sha256:5f0c"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ConfigApply"];
+            };
+        };
+        responses: {
+            /** @description The configuration now; restart says what waits for weir's next start, and is empty where nothing does. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "config": {
+                     *         "yaml": "detect: {scrape.crawl: {mode: off}}\n",
+                     *         "hash": "sha256:77d1",
+                     *         "path": "/etc/weir/weir.yaml",
+                     *         "config": "sha256:1630",
+                     *         "changed": false
+                     *       },
+                     *       "restart": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ConfigApplied"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    startBacktest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "config": "detect: {scrape.crawl: {mode: off}}\n",
+                 *       "since": "2026-11-20T00:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["BacktestRequest"];
+            };
+        };
+        responses: {
+            /** @description It runs. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["BacktestStarted"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getBacktest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Once state is done, the comparison; else only how far it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x",
+                     *       "state": "running",
+                     *       "progress": 0.43,
+                     *       "error": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Backtest"];
+                };
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    cancelBacktest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It runs no more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The state. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "session": {
+                     *         "id": "k3v5qd2m7a",
+                     *         "user": "ada",
+                     *         "display": "Ada L.",
+                     *         "kind": "local",
+                     *         "roles": [
+                     *           "analyst"
+                     *         ],
+                     *         "csrf": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                     *         "created": "2026-11-22T03:00:00Z",
+                     *         "seen": "2026-11-22T03:04:00Z",
+                     *         "idle_ends": "2026-11-22T03:34:00Z",
+                     *         "ends": "2026-11-22T15:00:00Z"
+                     *       },
+                     *       "local": false,
+                     *       "first": false,
+                     *       "ways": {
+                     *         "password": true,
+                     *         "oidc": {
+                     *           "name": "Company sign-in",
+                     *           "href": "/api/v1/session/oidc"
+                     *         }
+                     *       },
+                     *       "password": {
+                     *         "min": 15,
+                     *         "max": 1024
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionState"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    signIn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user": "ada",
+                 *       "password": "correct horse battery"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SignIn"];
+            };
+        };
+        responses: {
+            /** @description Signed in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "session": {
+                     *         "id": "k3v5qd2m7a",
+                     *         "user": "ada",
+                     *         "display": "Ada L.",
+                     *         "kind": "local",
+                     *         "roles": [
+                     *           "analyst"
+                     *         ],
+                     *         "csrf": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                     *         "created": "2026-11-22T03:00:00Z",
+                     *         "seen": "2026-11-22T03:04:00Z",
+                     *         "idle_ends": "2026-11-22T03:34:00Z",
+                     *         "ends": "2026-11-22T15:00:00Z"
+                     *       },
+                     *       "local": false,
+                     *       "first": false,
+                     *       "ways": {
+                     *         "password": true,
+                     *         "oidc": {
+                     *           "name": "Company sign-in",
+                     *           "href": "/api/v1/session/oidc"
+                     *         }
+                     *       },
+                     *       "password": {
+                     *         "min": 15,
+                     *         "max": 1024
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionState"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description There is no session any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    makeFirstAdmin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "token": "kq3...",
+                 *       "user": "ada",
+                 *       "password": "correct horse battery"
+                 *     }
+                 */
+                "application/json": components["schemas"]["First"];
+            };
+        };
+        responses: {
+            /** @description Signed in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "session": {
+                     *         "id": "k3v5qd2m7a",
+                     *         "user": "ada",
+                     *         "display": "Ada L.",
+                     *         "kind": "local",
+                     *         "roles": [
+                     *           "analyst"
+                     *         ],
+                     *         "csrf": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                     *         "created": "2026-11-22T03:00:00Z",
+                     *         "seen": "2026-11-22T03:04:00Z",
+                     *         "idle_ends": "2026-11-22T03:34:00Z",
+                     *         "ends": "2026-11-22T15:00:00Z"
+                     *       },
+                     *       "local": false,
+                     *       "first": false,
+                     *       "ways": {
+                     *         "password": true,
+                     *         "oidc": {
+                     *           "name": "Company sign-in",
+                     *           "href": "/api/v1/session/oidc"
+                     *         }
+                     *       },
+                     *       "password": {
+                     *         "min": 15,
+                     *         "max": 1024
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionState"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    changePassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "old": "correct horse battery",
+                 *       "new": "staple correct horse"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            /** @description Changed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "k3v5qd2m7a",
+                     *           "user": "ada",
+                     *           "created": "2026-11-22T03:00:00Z",
+                     *           "seen": "2026-11-22T03:00:00Z",
+                     *           "ends": "2026-11-22T15:00:00Z",
+                     *           "address": "192.0.2.7",
+                     *           "agent": "Mozilla/5.0 ...",
+                     *           "current": true
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    endSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who asks, and what a page may show them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "kind": "user",
+                     *       "id": "ada",
+                     *       "name": "ada",
+                     *       "roles": [
+                     *         "analyst"
+                     *       ],
+                     *       "may": [
+                     *         "alerts",
+                     *         "backtest",
+                     *         "detectors",
+                     *         "requests",
+                     *         "reveal",
+                     *         "suppress",
+                     *         "system",
+                     *         "triage"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By name. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "name": "ada",
+                     *           "display": "Ada L.",
+                     *           "kind": "local",
+                     *           "roles": [
+                     *             "analyst"
+                     *           ],
+                     *           "disabled": false,
+                     *           "created": "2026-11-22T03:00:00Z",
+                     *           "creator": "root",
+                     *           "seen": null,
+                     *           "sessions": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    createUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "ada",
+                 *       "roles": [
+                 *         "analyst"
+                 *       ],
+                 *       "password": "correct horse battery"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            /** @description The user. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "ada",
+                     *       "display": "Ada L.",
+                     *       "kind": "local",
+                     *       "roles": [
+                     *         "analyst"
+                     *       ],
+                     *       "disabled": false,
+                     *       "created": "2026-11-22T03:00:00Z",
+                     *       "creator": "root",
+                     *       "seen": null,
+                     *       "sessions": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            409: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    changeUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example ada */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "roles": [
+                 *         "analyst",
+                 *         "engineer"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["UserChange"];
+            };
+        };
+        responses: {
+            /** @description The user from now on. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "ada",
+                     *       "display": "Ada L.",
+                     *       "kind": "local",
+                     *       "roles": [
+                     *         "analyst"
+                     *       ],
+                     *       "disabled": false,
+                     *       "created": "2026-11-22T03:00:00Z",
+                     *       "creator": "root",
+                     *       "seen": null,
+                     *       "sessions": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listAssignees: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Names. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         "ada",
+                     *         "bob"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Names"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    startProvider: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A path of this site.
+                 * @example /alerts
+                 */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the provider. */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    finishProvider: {
+        parameters: {
+            query?: {
+                state?: string;
+                code?: string;
+                iss?: string;
+                error?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the page that was asked for, or back to sign in. */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    groupAlerts: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "high",
+                 *       "critical"
+                 *     ]
+                 */
+                severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "auth.bruteforce"
+                 *     ]
+                 */
+                detector?: string[];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "page"
+                 *     ]
+                 */
+                tier?: ("page" | "review" | "context")[];
+                /**
+                 * @description Where it is with people: any of them.
+                 * @example [
+                 *       "new"
+                 *     ]
+                 */
+                triage?: ("new" | "in_progress" | "closed")[];
+                /**
+                 * @description A user's name; - is nobody.
+                 * @example ada
+                 */
+                assignee?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "true_positive"
+                 *     ]
+                 */
+                verdict?: ("true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test")[];
+                /**
+                 * @description What a suppression hides from sinks, or all but that.
+                 * @example false
+                 */
+                suppressed?: "true" | "false";
+                /**
+                 * @description What was found in history, or all but that.
+                 * @example false
+                 */
+                backfill?: "true" | "false";
+                /**
+                 * @description All of them.
+                 * @example [
+                 *       "partner"
+                 *     ]
+                 */
+                tag?: string[];
+                /**
+                 * @description name=value, all of them.
+                 * @example [
+                 *       "service=shop"
+                 *     ]
+                 */
+                label?: string[];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /**
+                 * @description An address that the alert names.
+                 * @example 198.51.100.21
+                 */
+                address?: string;
+                /**
+                 * @description METHOD TEMPLATE, or METHOD HOST TEMPLATE.
+                 * @example GET /api/v1/orders/{int}
+                 */
+                endpoint?: string;
+                /**
+                 * @description Its id.
+                 * @example b2e1
+                 */
+                campaign?: string;
+                /**
+                 * @description Words that all occur in title, reason, principal, endpoint, detector, id, campaign or labels; the last may be the beginning of one. An address is looked for as one.
+                 * @example stuffing login
+                 */
+                q?: string;
+                /**
+                 * @description The property; detector without it.
+                 * @example severity
+                 */
+                by?: "detector" | "severity" | "status" | "triage" | "assignee" | "principal" | "endpoint" | "campaign";
+                /** @example 20 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Groups. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "key": "enum.object",
+                     *           "filter": {
+                     *             "detector": "enum.object"
+                     *           },
+                     *           "count": 12,
+                     *           "open": 3,
+                     *           "new": 5,
+                     *           "severity": "high",
+                     *           "latest": {
+                     *             "id": "681081c5a65329e54204b0b8cdfe766a",
+                     *             "seq": 1302,
+                     *             "title": "Object ids walked on GET /api/v1/orders/{int} by 198.51.100.21",
+                     *             "last": "2026-03-02T09:21:10Z"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "more": false,
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertGroups"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    streamChanges: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The id of the last event.
+                 * @example 1302-17
+                 */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    changeAlerts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "ids": [
+                 *         "681081c5a65329e54204b0b8cdfe766a"
+                 *       ],
+                 *       "change": {
+                 *         "status": "closed",
+                 *         "verdict": "benign_positive"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description What became of each. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed": 1,
+                     *       "data": [
+                     *         {
+                     *           "id": "681081c5a65329e54204b0b8cdfe766a",
+                     *           "outcome": "changed",
+                     *           "detail": "",
+                     *           "triage": {
+                     *             "revision": 2,
+                     *             "status": "closed",
+                     *             "assignee": "ada",
+                     *             "verdict": "benign_positive",
+                     *             "tags": [
+                     *               "partner"
+                     *             ],
+                     *             "comments": 0,
+                     *             "time": "2026-03-02T09:21:10Z",
+                     *             "who": "ada"
+                     *           },
+                     *           "before": {
+                     *             "revision": 1,
+                     *             "status": "in_progress",
+                     *             "assignee": "ada",
+                     *             "verdict": "",
+                     *             "tags": [
+                     *               "partner"
+                     *             ],
+                     *             "comments": 0,
+                     *             "time": "2026-03-02T09:21:10Z",
+                     *             "who": "ada"
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["BulkAnswer"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listRevisions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 681081c5a65329e54204b0b8cdfe766a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The first one first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "revision": 1,
+                     *           "seq": 1288,
+                     *           "time": "2026-03-02T09:21:10Z",
+                     *           "status": "open",
+                     *           "severity": "low",
+                     *           "tier": "review",
+                     *           "change": {
+                     *             "kind": "opened",
+                     *             "text": ""
+                     *           },
+                     *           "score": 14.1,
+                     *           "requests": 6,
+                     *           "succeeded": null,
+                     *           "accounts": null,
+                     *           "objects": 0,
+                     *           "rate_5m": 6,
+                     *           "last": "2026-03-02T09:21:10Z",
+                     *           "reason": "Asked for 6 different objects ..."
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RevisionList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listAlertRequests: {
+        parameters: {
+            query?: {
+                /** @example 50 */
+                limit?: number;
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+            };
+            header?: never;
+            path: {
+                /** @example 681081c5a65329e54204b0b8cdfe766a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Requests. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertRequests"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listDeliveries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 681081c5a65329e54204b0b8cdfe766a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By sink. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "sink": "siem",
+                     *           "kind": "webhook",
+                     *           "state": "delivered",
+                     *           "revision": 2,
+                     *           "seq": 1302,
+                     *           "attempts": 0,
+                     *           "next": null,
+                     *           "reason": "",
+                     *           "time": null
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeliveryList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listAlertAudit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 681081c5a65329e54204b0b8cdfe766a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertAudit"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listRelated: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 681081c5a65329e54204b0b8cdfe766a */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What shares most first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "why": [
+                     *             "principal"
+                     *           ],
+                     *           "alert": {
+                     *             "id": "681081c5a65329e54204b0b8cdfe766a",
+                     *             "seq": 1302,
+                     *             "revision": 2,
+                     *             "status": "open",
+                     *             "severity": "high",
+                     *             "tier": "page",
+                     *             "detector": "enum.object",
+                     *             "title": "Object ids walked on GET /api/v1/orders/{int} by 198.51.100.21",
+                     *             "reason": "Asked for 11 different objects ...",
+                     *             "level": "client",
+                     *             "principal": {
+                     *               "kind": "ip",
+                     *               "value": "198.51.100.21"
+                     *             },
+                     *             "endpoint": {
+                     *               "method": "GET",
+                     *               "host": "",
+                     *               "template": "/api/v1/orders/{int}"
+                     *             },
+                     *             "campaign": "",
+                     *             "first": "2026-03-02T09:19:36Z",
+                     *             "last": "2026-03-02T09:22:54Z",
+                     *             "detected_at": "2026-03-02T09:21:10Z",
+                     *             "ongoing": true,
+                     *             "score": 18.99,
+                     *             "requests": 9,
+                     *             "succeeded": 1,
+                     *             "accounts": null,
+                     *             "objects": 1,
+                     *             "addresses_total": 1,
+                     *             "members_total": 0,
+                     *             "network": "",
+                     *             "country": "",
+                     *             "labels": {
+                     *               "service": "shop",
+                     *               "env": "",
+                     *               "team": ""
+                     *             },
+                     *             "change": {
+                     *               "kind": "grew",
+                     *               "text": "6 → 11 objects"
+                     *             },
+                     *             "suppressed": false,
+                     *             "backfill": false,
+                     *             "triage": {
+                     *               "revision": 1,
+                     *               "status": "in_progress",
+                     *               "assignee": "ada",
+                     *               "verdict": "",
+                     *               "tags": [
+                     *                 "partner"
+                     *               ],
+                     *               "comments": 0,
+                     *               "time": "2026-03-02T09:21:10Z",
+                     *               "who": "ada"
+                     *             }
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RelatedAlerts"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getPrincipal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+            };
+            header?: never;
+            path: {
+                /** @example ip */
+                kind: "ip" | "session" | "key" | "account" | "subject";
+                /**
+                 * @description Percent-encoded.
+                 * @example 198.51.100.21
+                 */
+                value: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its stored requests in numbers, and its alerts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "principal": {
+                     *         "kind": "ip",
+                     *         "value": "198.51.100.21"
+                     *       },
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:23:00Z",
+                     *       "complete": true,
+                     *       "requests": 4,
+                     *       "bytes": 812,
+                     *       "first_seen": "2026-03-02T09:21:00Z",
+                     *       "last_seen": "2026-03-02T09:21:00Z",
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "endpoints": [
+                     *         {
+                     *           "method": "GET",
+                     *           "host": "",
+                     *           "template": "/api/v1/orders/{int}",
+                     *           "requests": 4,
+                     *           "errors": 1
+                     *         }
+                     *       ],
+                     *       "addresses": [
+                     *         {
+                     *           "value": "198.51.100.21",
+                     *           "requests": 4
+                     *         }
+                     *       ],
+                     *       "agents": [
+                     *         {
+                     *           "value": "curl/8.5.0",
+                     *           "requests": 4
+                     *         }
+                     *       ],
+                     *       "context": {
+                     *         "asn": "",
+                     *         "country": "",
+                     *         "network": "",
+                     *         "people": [
+                     *           1,
+                     *           1
+                     *         ]
+                     *       },
+                     *       "alerts": [],
+                     *       "alerts_total": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PrincipalPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listEndpoints: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+                /**
+                 * @description Part of an endpoint.
+                 * @example orders
+                 */
+                q?: string;
+                /** @example alerts */
+                sort?: "requests" | "errors" | "alerts" | "name";
+                /** @example 50 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Endpoints. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "method": "GET",
+                     *           "host": "",
+                     *           "template": "/api/v1/orders/{int}",
+                     *           "requests": 4,
+                     *           "errors": 1,
+                     *           "bytes": 812,
+                     *           "alerts": 1,
+                     *           "last": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ],
+                     *       "more": false,
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "other": {
+                     *         "requests": 0
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EndpointList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getEndpoint: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+                /**
+                 * @description Needed.
+                 * @example GET
+                 */
+                method?: string;
+                /** @example api.example.com */
+                host?: string;
+                /**
+                 * @description Needed.
+                 * @example /api/v1/orders/{int}
+                 */
+                template?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoint. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "endpoint": {
+                     *         "method": "GET",
+                     *         "host": "",
+                     *         "template": "/api/v1/orders/{int}"
+                     *       },
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "requests": 4,
+                     *       "errors": 1,
+                     *       "bytes": 812,
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "alerts": [],
+                     *       "alerts_total": 0,
+                     *       "baseline": {
+                     *         "edition": "sha256:d5c0",
+                     *         "known": true,
+                     *         "facts": [
+                     *           {
+                     *             "name": "median_address",
+                     *             "value": 3,
+                     *             "unit": "requests a minute",
+                     *             "text": "the busiest minute of the median client without an alert, by address"
+                     *           }
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EndpointPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getTraffic: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of the charts; by the hour without it for more than a day.
+                 * @example hour
+                 */
+                step?: "minute" | "hour";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Traffic. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "since": "2026-03-02T09:21:00Z",
+                     *       "until": "2026-03-02T09:21:00Z",
+                     *       "statuses": {
+                     *         "2xx": 3,
+                     *         "3xx": 0,
+                     *         "4xx": 1,
+                     *         "5xx": 0,
+                     *         "other": 0
+                     *       },
+                     *       "series": {
+                     *         "step_s": 60,
+                     *         "start": "2026-03-02T09:21:00Z",
+                     *         "requests": [
+                     *           3,
+                     *           1
+                     *         ],
+                     *         "errors": [
+                     *           1,
+                     *           0
+                     *         ]
+                     *       },
+                     *       "sources": [
+                     *         {
+                     *           "value": "access.log",
+                     *           "requests": 4
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Traffic"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listCampaigns: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Of their alerts.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /** @example 20 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Campaigns. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "id": "b2e1",
+                     *           "title": "Credential stuffing by 214 addresses",
+                     *           "severity": "high",
+                     *           "detectors": [
+                     *             "auth.stuffing"
+                     *           ],
+                     *           "alerts": 5,
+                     *           "open": 2,
+                     *           "new": 1,
+                     *           "principals": 5,
+                     *           "requests": 900,
+                     *           "succeeded": 2,
+                     *           "first": "2026-03-02T09:21:00Z",
+                     *           "last": "2026-03-02T09:21:00Z",
+                     *           "endpoints": [
+                     *             "POST /login"
+                     *           ],
+                     *           "campaign_alert": null
+                     *         }
+                     *       ],
+                     *       "more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CampaignList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example b2e1 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The campaign. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "b2e1",
+                     *       "title": "Credential stuffing by 214 addresses",
+                     *       "severity": "high",
+                     *       "detectors": [
+                     *         "auth.stuffing"
+                     *       ],
+                     *       "alerts": 5,
+                     *       "open": 2,
+                     *       "new": 1,
+                     *       "principals": 5,
+                     *       "requests": 900,
+                     *       "succeeded": 2,
+                     *       "first": "2026-03-02T09:21:00Z",
+                     *       "last": "2026-03-02T09:21:00Z",
+                     *       "endpoints": [
+                     *         "POST /login"
+                     *       ],
+                     *       "campaign_alert": null,
+                     *       "members": [],
+                     *       "timeline": [
+                     *         {
+                     *           "time": "2026-03-02T09:21:00Z",
+                     *           "alert": "681081c5a65329e54204b0b8cdfe766a",
+                     *           "kind": "succeeded",
+                     *           "text": "2 logins worked"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CampaignPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    listDetectors: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In catalog order. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "name": "enum.object",
+                     *           "mode": "on",
+                     *           "title": "Walking object ids",
+                     *           "doc": "Clients that ask for other people's objects.",
+                     *           "alerts": 12,
+                     *           "open": 3,
+                     *           "new": 2,
+                     *           "verdicts": {
+                     *             "true_positive": 8,
+                     *             "false_positive_data": 1
+                     *           },
+                     *           "judged": 9,
+                     *           "false_positive_rate": 0.1111,
+                     *           "knobs": [
+                     *             {
+                     *               "name": "detect.enum.object.mode",
+                     *               "value": "on",
+                     *               "default": "on",
+                     *               "unit": "",
+                     *               "text": "on; shadow: findings are stored and raise no alert; off"
+                     *             }
+                     *           ],
+                     *           "attack": [
+                     *             "T1213"
+                     *           ],
+                     *           "owasp_api": [
+                     *             "API1:2023"
+                     *           ],
+                     *           "oat": [
+                     *             "OAT-011"
+                     *           ],
+                     *           "last": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DetectorList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getSystem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "version": "dev",
+                     *       "config": "sha256:b004",
+                     *       "edition": {
+                     *         "number": 3,
+                     *         "effective": "2026-03-02T09:21:00Z",
+                     *         "hash": "sha256:d5c0"
+                     *       },
+                     *       "started": "2026-03-02T09:21:00Z",
+                     *       "ready": true,
+                     *       "waits_for": [],
+                     *       "detect": {
+                     *         "through": "2026-03-02T09:21:00Z",
+                     *         "lag_records": 0,
+                     *         "lag_s": 1.5,
+                     *         "position": 812,
+                     *         "late": 0,
+                     *         "skewed": 0,
+                     *         "duplicates": 0,
+                     *         "replay_differences": 0
+                     *       },
+                     *       "state": [
+                     *         {
+                     *           "name": "principals",
+                     *           "value": 57
+                     *         }
+                     *       ],
+                     *       "store": {
+                     *         "path": "weir.db",
+                     *         "bytes": 1048576,
+                     *         "file_bytes": 1048576,
+                     *         "max_bytes": null,
+                     *         "disk_free": 73400320,
+                     *         "requests": 812,
+                     *         "oldest": "2026-03-02T09:21:00Z",
+                     *         "newest": "2026-03-02T09:21:00Z",
+                     *         "alerts": 3,
+                     *         "shed": 0,
+                     *         "reserve_armed": true
+                     *       },
+                     *       "sources": [
+                     *         {
+                     *           "source": "access.log",
+                     *           "requests": 812,
+                     *           "lines": 815,
+                     *           "rejected": 3,
+                     *           "lost": 0,
+                     *           "last_line": "2026-03-02T09:21:00Z"
+                     *         }
+                     *       ],
+                     *       "rejects": [
+                     *         {
+                     *           "reason": "binary",
+                     *           "count": 3
+                     *         }
+                     *       ],
+                     *       "sinks": [
+                     *         {
+                     *           "name": "siem",
+                     *           "kind": "webhook",
+                     *           "state": "ok",
+                     *           "reason": "",
+                     *           "seq": 3,
+                     *           "behind": 0,
+                     *           "retries": 0,
+                     *           "dead_letters": 0
+                     *         }
+                     *       ],
+                     *       "readers": [],
+                     *       "traffic_per_s": 1.35
+                     *     }
+                     */
+                    "application/json": components["schemas"]["System"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
     getDocument: {
         parameters: {
             query?: never;
@@ -2761,7 +6283,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description It is. A line "note: ..." tells of a bad configuration file, or one that takes a restart. */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -18,13 +18,14 @@ function typing(target: EventTarget | null): boolean {
 function onKey(e: KeyboardEvent) {
   if (!currentPrefs().shortcuts || e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return;
   if (typing(e.target) || document.querySelector("[role=dialog], [role=alertdialog], [role=menu], [role=listbox]")) return;
-  let name = e.key.length === 1 ? e.key : e.key;
+  let name = e.key;
   if (e.shiftKey && /^[a-z]$/i.test(e.key)) name = "Shift+" + e.key.toLowerCase();
   const now = Date.now();
   const full = prefix && now - prefixAt < 1200 ? prefix + " " + name : name;
   prefix = "";
-  for (const layer of layers.toReversed()) {
-    const f = layer.current[full] ?? layer.current[name];
+  // A sequence wins over a single key, whichever layer has it.
+  for (const wanted of full === name ? [name] : [full, name]) {
+    const f = layers.findLast((l) => l.current[wanted])?.current[wanted];
     if (f) {
       e.preventDefault();
       f();

@@ -30,7 +30,7 @@ const Timeline = lazy(() => import("../ui/timeline"));
 
 export function triageOf(a: Alert): Triage {
   const t = a.envelope.triage as Partial<Triage>;
-  return { revision: t.revision ?? 0, status: t.status ?? "new", assignee: t.assignee ?? "", verdict: t.verdict ?? "", tags: t.tags ?? [], comments: t.comments ?? [], time: t.time ?? null, who: t.who ?? "" };
+  return { revision: t.revision ?? 0, status: t.status ?? "new", assignee: t.assignee ?? "", verdict: t.verdict ?? "", tags: t.tags ?? [], comments: t.comments ?? [], time: t.time ?? "", who: t.who ?? "" };
 }
 
 function succeeded(a: Alert) {

@@ -66,7 +66,7 @@ function One({ d }: { d: DetectorRow }) {
       <Facts>
         <Fact name="Mode">
           {d.mode}
-          {d.mode === "shadow" && ` (${integer(d.shadow_findings)} findings, sent nowhere)`}
+          {d.mode === "shadow" && " (found and counted, sent nowhere)"}
         </Fact>
         <Fact name="Alerts">
           {integer(d.alerts)}, {integer(d.open)} open

@@ -101,7 +101,7 @@ function View({ e }: { e: EndpointPage }) {
         {e.baseline && (
           <Section title="What is ordinary here">
             <Facts>
-              {e.baseline.role && <Fact name="Role">{e.baseline.role}</Fact>}
+              {!e.baseline.known && <Fact name="Known">not in what was learned yet</Fact>}
               {e.baseline.facts.map((f) => (
                 <Fact key={f.name} name={f.text || f.name}>
                   {decimal(f.value)} {f.unit}

@@ -5,7 +5,7 @@ import { useMay } from "../api/session";
 import type { ApiRequest, PrincipalPage as Principal } from "../api/types";
 import { bytes, integer, plural } from "../lib/format";
 import { Link, usePath } from "../lib/router";
-import { Copy, Fact, Facts, PrincipalLink, Section, Time } from "../ui/bits";
+import { Copy, Fact, Facts, Section, Time } from "../ui/bits";
 import { AccountName, RevealButton } from "../alerts/reveal";
 import { Answer, Page } from "../ui/page";
 import { PeriodPicker, usePeriod } from "../ui/period";
@@ -83,17 +83,6 @@ function View({ p, requests }: { p: Principal; requests: ApiRequest[] | null | u
       </div>
       <div className="side-column">
         <Counted title="Addresses" rows={p.addresses} />
-        {p.principals.length > 0 && (
-          <Section title="Seen with it">
-            <ul className="plain-list">
-              {p.principals.slice(0, 20).map((x) => (
-                <li key={x.kind + x.value}>
-                  <PrincipalLink of={x} /> <span className="muted">{integer(x.requests)}</span>
-                </li>
-              ))}
-            </ul>
-          </Section>
-        )}
         <Counted title="User agents" rows={p.agents} />
       </div>
     </div>

@@ -145,13 +145,10 @@ function View({ s }: { s: System }) {
             <ul className="plain-list">
               {s.readers.map((r, i) => (
                 <li key={i}>
-                  <strong>{String(r.name ?? r.id ?? "?")}</strong> <span className="muted">{String(r.feed ?? "")}</span>{" "}
-                  {typeof r.lag_rows === "number" && (r.lag_rows > 0 ? `${integer(r.lag_rows)} behind` : "up to date")}
-                  {typeof r.last_read === "string" && (
-                    <div className="second">
-                      <Time at={r.last_read} relative />
-                    </div>
-                  )}
+                  <strong>{r.name || r.reader}</strong> <span className="muted">{r.feed}</span> {r.lag_rows > 0 ? `${integer(r.lag_rows)} behind` : "up to date"}
+                  <div className="second">
+                    <Time at={r.last_read} relative />
+                  </div>
                 </li>
               ))}
             </ul>
@@ -161,8 +158,6 @@ function View({ s }: { s: System }) {
               {s.state.map((x) => (
                 <li key={x.name}>
                   {word(x.name)} <strong>{integer(x.value)}</strong>
-                  {x.max !== null && <span className="muted"> of {integer(x.max)}</span>}
-                  <Meter value={x.value} max={x.max} />
                 </li>
               ))}
             </ul>

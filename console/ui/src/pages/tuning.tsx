@@ -203,7 +203,7 @@ function Outcome({ id, apply }: { id: string; apply: ((backtest: string) => void
   );
 }
 
-function Editor({ yaml }: { yaml: string }) {
+function Editor({ yaml, hash, path }: { yaml: string; hash: string; path: string }) {
   const client = useQueryClient();
   const mayApply = useMay("config");
   const [text, setText] = useState(yaml);
@@ -242,9 +242,9 @@ function Editor({ yaml }: { yaml: string }) {
               className="button primary"
               onPress={() => {
                 close();
-                ask("/api/v1/config/apply", { method: "POST", body: { yaml: text, backtest } })
-                  .then(() => {
-                    toast("Applied.");
+                ask<{ restart: string }>("/api/v1/config/apply", { method: "POST", body: { yaml: text, backtest, if_hash: hash } })
+                  .then((made) => {
+                    toast(made.restart ? `Applied; ${made.restart}` : "Applied.");
                     void client.invalidateQueries({ queryKey: ["config"] });
                   })
                   .catch((e: unknown) => setProblem(e instanceof Problem ? e.message : String(e)));
@@ -287,17 +287,23 @@ function Editor({ yaml }: { yaml: string }) {
           <Diff before={yaml} after={text} />
         </Section>
       </div>
-      {id && <Outcome key={id} id={id} apply={mayApply && text !== yaml && (tried === null || tried === text) ? apply : null} />}
+      {id && <Outcome key={id} id={id} apply={mayApply && path && text !== yaml && (tried === null || tried === text) ? apply : null} />}
     </>
   );
 }
 
 export default function TuningPage() {
-  const q = usePart<{ yaml: string; hash: string }>(["config"], "/api/v1/config");
+  const q = usePart<{ yaml: string; hash: string; path: string; changed: boolean }>(["config"], "/api/v1/config");
   return (
     <Page title="Tuning" lead="Change a copy of the configuration, try it on the stored history, look at the alerts gained and lost, then apply it.">
       <Answer of={q} what="The configuration">
-        {(c) => <Editor yaml={c.yaml} />}
+        {(c) => (
+          <>
+            {!c.path && <p className="notice">weir was started without a configuration file: changes can be tried, and applied once it has one (weir run -c weir.yaml).</p>}
+            {c.changed && <p className="notice">The file was changed by hand since weir read it.</p>}
+            <Editor yaml={c.yaml} hash={c.hash} path={c.path} />
+          </>
+        )}
       </Answer>
     </Page>
   );
