@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"weir/pipeline"
 )
@@ -266,13 +267,8 @@ func (c *console) prepareOne(w http.ResponseWriter, r *http.Request, who *caller
 
 // sameAs tells whether a change changes nothing.
 func (t *Triage) sameAs(n *Triage) bool {
-	if t.Status != n.Status || t.Assignee != n.Assignee || t.Verdict != n.Verdict || len(t.Comments) != len(n.Comments) || len(t.Tags) != len(n.Tags) {
+	if t.Status != n.Status || t.Assignee != n.Assignee || t.Verdict != n.Verdict || len(t.Comments) != len(n.Comments) || !slices.Equal(t.Tags, n.Tags) {
 		return false
-	}
-	for i, tag := range t.Tags {
-		if n.Tags[i] != tag {
-			return false
-		}
 	}
 	return len(n.Comments) == 0 || n.Comments[len(n.Comments)-1].Time == t.Comments[len(t.Comments)-1].Time
 }

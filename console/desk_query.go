@@ -2,6 +2,7 @@ package console
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -143,7 +144,7 @@ func (c *console) deskQuery(q *query) (f AlertQuery, rows bool, err error) {
 	if cursor != "" {
 		p, err := c.seals.open(listHash(q.values), cursor)
 		if err != nil {
-			q.errs = append(q.errs, fmt.Errorf("cursor: not one of this list; leave it out to begin anew"))
+			q.errs = append(q.errs, errors.New("cursor: not one of this list; leave it out to begin anew"))
 		}
 		f.After = &AlertPlace{Rank: p.known, Seq: p.seq}
 	}

@@ -94,10 +94,10 @@ func (db *DB) newFinder(ctx context.Context, q *storage.AlertQuery) (*finder, er
 }
 
 func facetFits(q *storage.AlertQuery, r *facetRow) bool {
-	any := func(list []string, value string) bool { return len(list) == 0 || slices.Contains(list, value) }
+	in := func(list []string, value string) bool { return len(list) == 0 || slices.Contains(list, value) }
 	flag := func(want *bool, at int) bool { return want == nil || *want == (r.tag[at] == '1') }
-	if !any(q.Severity, severities()[r.rank]) || !any(q.Detector, r.detector) || !any(q.Status, r.status) || !any(q.Tier, r.tier) ||
-		!any(q.Triage, r.triage) || !any(q.Verdict, r.verdict) || !flag(q.Suppressed, 0) || !flag(q.Backfill, 2) {
+	if !in(q.Severity, severities()[r.rank]) || !in(q.Detector, r.detector) || !in(q.Status, r.status) || !in(q.Tier, r.tier) ||
+		!in(q.Triage, r.triage) || !in(q.Verdict, r.verdict) || !flag(q.Suppressed, 0) || !flag(q.Backfill, 2) {
 		return false
 	}
 	if q.Assignee == "-" && r.assignee != "" || q.Assignee != "-" && q.Assignee != "" && !strings.EqualFold(r.assignee, q.Assignee) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 
 	"weir/pipeline"
 	"weir/storage"
@@ -99,7 +98,7 @@ func (db *DB) SinkBacklogs(ctx context.Context) (map[string]storage.SinkBacklog,
 	}
 	list, err := readAll(ctx, db, "count what sinks did not take", func(rows *sql.Rows, r *row) error {
 		return rows.Scan(&r.sink, &r.n.Retries, &r.n.Dead)
-	}, strings.Join([]string{"SELECT sink, sum(r), sum(d) FROM (SELECT sink, 1 AS r, 0 AS d FROM sink_retries", "SELECT sink, 0, 1 FROM dead_letters) GROUP BY sink"}, " UNION ALL "))
+	}, "SELECT sink, sum(r), sum(d) FROM (SELECT sink, 1 AS r, 0 AS d FROM sink_retries UNION ALL SELECT sink, 0, 1 FROM dead_letters) GROUP BY sink")
 	out := map[string]storage.SinkBacklog{}
 	for _, r := range list {
 		out[r.sink] = r.n
