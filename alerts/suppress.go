@@ -116,11 +116,13 @@ func (b *Book) decide(inc *incident, kind string) {
 	inc.Mute = inc.Mute && inc.Quiet
 }
 
-// told reports whether the open campaign that inc is part of tells of it: all but a
-// success of its own.
+// told reports whether the open campaign that inc is part of tells of it, as loudly:
+// all but a success of its own.
 func (b *Book) told(inc *incident) bool {
 	return inc.Parent != "" && inc.Parent != inc.ID && !inc.Succeeded &&
-		slices.ContainsFunc(b.campaigns, func(c *incident) bool { return c.ID == inc.Parent })
+		slices.ContainsFunc(b.campaigns, func(c *incident) bool {
+			return c.ID == inc.Parent && c.Severity >= inc.Severity && c.Hush.ID == ""
+		})
 }
 
 // silence is what the envelope of inc's revision says.

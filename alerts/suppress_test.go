@@ -184,6 +184,19 @@ func TestToldByCampaign(t *testing.T) {
 	r.take(stuffing("203.0.113.8", at(3), 12, 0), false)
 	r.take(stuffing("203.0.113.8", at(4), 13, 1), false)
 	r.want("opened sent", "opened sent", "grew silent", "opened silent", "succeeded sent")
+	// A campaign that is less grave, or that nobody is told of, tells of nothing.
+	for _, quiet := range []bool{false, true} {
+		r := newSilenceRun(t)
+		if quiet {
+			r = newSilenceRun(t, pipeline.Suppression{ID: "s1", Match: pipeline.SuppressionMatch{Level: "campaign"}, Starts: noon, Expires: at(600)})
+		}
+		c := campaign(1)
+		c.Facts.CanSucceed = quiet
+		r.take(stuffing("203.0.113.7", at(0), 12, 0), false)
+		r.take(c, false)
+		r.take(stuffing("203.0.113.7", at(2), 60, 0), false)
+		r.want("opened sent", map[bool]string{true: "opened silent s1", false: "opened sent"}[quiet], "grew sent")
+	}
 	if got := r.b.Open(); len(got) != 3 {
 		t.Errorf("%d are open", len(got))
 	}

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-
-	"weir/pipeline"
 )
 
 // What a search for alerts may hold.
@@ -163,6 +161,3 @@ func listHash(values url.Values) [4]byte {
 	}
 	return [4]byte(h.Sum(nil)[:4])
 }
-
-// principalText is a principal as parameters have it.
-func principalText(p pipeline.Principal) string { return p.Kind.String() + ":" + p.Value }

@@ -264,13 +264,30 @@ func (c *console) end(w http.ResponseWriter, r *http.Request, who *caller) ([]by
 	}
 	e := c.entry(w, r, who, "suppression.end", &AuditTarget{Kind: "suppression", IDs: []string{s.ID}}, "")
 	e.Before = viewOfSuppression(&s, now)
-	s.Ended = &now
+	ended := c.reached(now)
+	s.Ended = &ended
 	v := viewOfSuppression(&s, now)
 	e.Outcome, e.After = "success", v
 	if err := c.saveSuppression(r.Context(), s.Suppression, e); err != nil {
 		return nil, err
 	}
 	return printed(v)
+}
+
+// reachedWithin is how far behind the clock detection may be for "now" to be where
+// it is.
+const reachedWithin = time.Hour
+
+// reached is what now means for events: where detection is, if it is a little behind
+// the clock, so that a suppression takes effect at once.
+func (c *console) reached(now pipeline.Time) pipeline.Time {
+	if c.Through == nil {
+		return now
+	}
+	if at := c.Through(); at > 0 && at < now && now.Sub(at) <= reachedWithin {
+		return at
+	}
+	return now
 }
 
 // readSuppression reads and checks the body; the error is a *problem.
@@ -289,7 +306,7 @@ func (c *console) readSuppression(r *http.Request) (q suppressRequest, s pipelin
 	}
 	now := pipeline.TimeOf(time.Now())
 	s = pipeline.Suppression{
-		Match: q.Match.match(), Starts: now, Schedule: q.Schedule, Maintenance: q.Maintenance,
+		Match: q.Match.match(), Starts: c.reached(now), Schedule: q.Schedule, Maintenance: q.Maintenance,
 		Reason: strings.TrimSpace(q.Reason), Created: now, Source: "api", Alert: q.Alert,
 	}
 	if q.Starts != nil {

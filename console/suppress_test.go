@@ -109,8 +109,25 @@ func TestSuppressions(t *testing.T) {
 		if got := list("?state=active,scheduled"); !slices.Equal(got, []string{"active"}) {
 			t.Error(got)
 		}
+		future := made(anna, `{`+match+`,`+reason+`,"starts":"`+time.Now().Add(time.Hour).UTC().Format(time.RFC3339)+`"}`)
+		if future = view(askAs(h, anna, "DELETE", "/api/v1/suppressions/"+future.ID, "")); future.State != "ended" {
+			t.Errorf("ended before it began: %+v", future)
+		}
+		s.suppressions = s.suppressions[:3]
 		s.suppressions[2].Source = "config"
 		wantProblem(t, askAs(h, eve, "DELETE", "/api/v1/suppressions/"+later.ID, ""), 409, "the configuration has it")
+		// Where detection is behind the clock, now is where it is.
+		behind := pipeline.TimeOf(time.Now().Add(-10 * time.Minute))
+		o.Through = func() pipeline.Time { return behind }
+		late := newHandler(o)
+		x := view(askAs(late, anna, "POST", "/api/v1/suppressions", `{`+match+`,`+reason+`}`))
+		if x.Starts != behind || x.Expires.Sub(behind) != 24*time.Hour {
+			t.Errorf("%+v", x)
+		}
+		if x = view(askAs(late, anna, "DELETE", "/api/v1/suppressions/"+x.ID, "")); *x.Ended != behind || x.State != "ended" {
+			t.Errorf("%+v", x)
+		}
+		s.suppressions = s.suppressions[:3]
 		wantProblem(t, askAs(h, eve, "DELETE", "/api/v1/suppressions/none", ""), 404, "no suppression has this id")
 		var did []string
 		for _, e := range s.entries() {
@@ -118,7 +135,7 @@ func TestSuppressions(t *testing.T) {
 				did = append(did, e.Action+" "+e.Who.Name)
 			}
 		}
-		if want := []string{"suppression.create anna", "suppression.create anna", "suppression.create eve", "suppression.end anna"}; !slices.Equal(did, want) {
+		if want := []string{"suppression.create anna", "suppression.create anna", "suppression.create eve", "suppression.end anna", "suppression.create anna", "suppression.end anna", "suppression.create anna", "suppression.end anna"}; !slices.Equal(did, want) {
 			t.Errorf("the audit has %q", did)
 		}
 		// What is not in the audit is nowhere.

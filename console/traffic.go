@@ -64,7 +64,7 @@ func (c *console) span(q *query) span {
 	}
 	if s.until == 0 {
 		if s.until = s.since + daySpan; s.since == 0 && c.Through != nil {
-			s.until = c.Through() + 60e6
+			s.until = (c.Through()/60e6 + 1) * 60e6
 		}
 	}
 	if s.since == 0 {
@@ -415,10 +415,10 @@ func (c *console) readPrincipal(ctx context.Context, v *principalView, s *span) 
 		if c.Template != nil {
 			template = c.Template(r.Host, r.Path)
 		}
-		at := pipeline.Endpoint{Method: r.Method, Template: template}
+		at := pipeline.Endpoint{Method: r.Method, Host: r.Host, Template: template}
 		a := asked[at]
 		if a == nil && len(asked) < 10_000 {
-			at = pipeline.Endpoint{Method: strings.Clone(r.Method), Template: strings.Clone(template)}
+			at = pipeline.Endpoint{Method: strings.Clone(r.Method), Host: strings.Clone(r.Host), Template: strings.Clone(template)}
 			a = &principalAsked{Endpoint: at}
 			asked[at] = a
 		}

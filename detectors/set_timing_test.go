@@ -81,13 +81,16 @@ func processAll(s *Set, found []pipeline.Finding, batch []pipeline.Ordered) []pi
 func BenchmarkProcess(b *testing.B) {
 	batch := stream()
 	e := fitted(b, batch)
-	run := func(name string, workers int, keep func(string) bool) {
+	run := func(name string, workers int, keep func(string) bool, of ...pipeline.SuppressionMatch) {
 		b.Run(name, func(b *testing.B) {
 			s := newSet(b, Config{Workers: workers, Watch: pipeline.NewProxyWatch()}, e)
 			for i, entry := range slices.Backward(s.entries) {
 				if !keep(entry.name) {
 					s.entries, s.detectors = slices.Delete(s.entries, i, i+1), slices.Delete(s.detectors, i, i+1)
 				}
+			}
+			for i, m := range of {
+				s.Suppress(covering(fmt.Sprint(i), m))
 			}
 			found := processAll(s, nil, batch)
 			b.ReportAllocs()
@@ -98,6 +101,9 @@ func BenchmarkProcess(b *testing.B) {
 		})
 	}
 	run("all", 1, func(string) bool { return true })
+	run("all/aside", 1, func(string) bool { return true }, pipeline.SuppressionMatch{})
+	run("all/aside=auth", 1, func(string) bool { return true }, pipeline.SuppressionMatch{Detector: "auth"})
+	run("all/aside=one", 1, func(string) bool { return true }, pipeline.SuppressionMatch{Address: "192.0.2.1"})
 	run("all/workers=2", 2, func(string) bool { return true })
 	run("none", 1, func(string) bool { return false })
 	for _, name := range Names() {

@@ -150,8 +150,13 @@ func (u *crossUnit) read(ctx context.Context) error {
 				u.next = position
 				return nil
 			}
+			if u.of.Stage == pipeline.StageLogin && len(items) == 0 {
+				if _, err := u.f.sender.add(work, u.member.flush(), true); err != nil { // detect waits for it
+					return err
+				}
+			}
 		case <-tick.C:
-			if _, err := u.f.sender.add(work, u.member.flush()); err != nil {
+			if _, err := u.f.sender.add(work, u.member.flush(), false); err != nil {
 				return err
 			}
 			if time.Since(saved) >= fleetCheckpoint {
@@ -168,7 +173,7 @@ func (u *crossUnit) read(ctx context.Context) error {
 
 // checkpoint keeps the state, once everything is sent.
 func (u *crossUnit) checkpoint(ctx context.Context) error {
-	ticket, err := u.f.sender.add(ctx, u.member.flush())
+	ticket, err := u.f.sender.add(ctx, u.member.flush(), true)
 	if err == nil {
 		err = u.f.sender.wait(ctx, ticket)
 	}

@@ -240,7 +240,7 @@ func (d *detectRole) take(ctx context.Context) error {
 	defer tick.Stop()
 	work := context.WithoutCancel(ctx) // what was flushed has to be sent
 	d.saved = time.Now()
-	ready := true
+	ready := d.member.step() // it may have waited when it was let go
 	for ctx.Err() == nil {
 		more := items
 		if !ready {
@@ -262,7 +262,7 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
-			if _, err := d.f.sender.add(work, d.member.flush()); err != nil {
+			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
 				return err
 			}
 			if time.Since(d.saved) >= fleetCheckpoint {
@@ -274,8 +274,9 @@ func (d *detectRole) take(ctx context.Context) error {
 		case <-ctx.Done():
 			continue
 		}
-		if ready = d.member.step(); !ready || d.member.out.findings.Items != nil {
-			if _, err := d.f.sender.add(work, d.member.flush()); err != nil {
+		if ready = d.member.step(); !ready {
+			// What it waits for follows from what it has to say.
+			if _, err := d.f.sender.add(work, d.member.flush(), true); err != nil {
 				return err
 			}
 		}
@@ -355,7 +356,7 @@ func (d *detectRole) readTruths(ctx context.Context, from int64, out chan<- trut
 // waits for correlate, or is further than the member, stays as it was kept.
 func (d *detectRole) checkpoint(ctx context.Context) error {
 	m := d.member
-	ticket, err := d.f.sender.add(ctx, m.flush())
+	ticket, err := d.f.sender.add(ctx, m.flush(), true)
 	if err == nil {
 		err = d.f.sender.wait(ctx, ticket)
 	}

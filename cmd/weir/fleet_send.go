@@ -41,7 +41,7 @@ type sendTo struct {
 }
 
 const (
-	sendEvery = 100 * time.Millisecond
+	sendEvery = 250 * time.Millisecond
 	// sendSoon is how many items are sent at once, and sendMost how many may wait.
 	sendSoon = 2048
 	sendMost = 1 << 15
@@ -70,8 +70,8 @@ func (t *busTopics) topic(s pipeline.Stage) string {
 }
 
 // add takes what is in o, which is empty then, and returns a ticket to wait for.
-// It blocks while too much waits to be sent.
-func (s *busSender) add(ctx context.Context, o *outbox) (ticket int64, err error) {
+// With now it is sent at once. It blocks while too much waits to be sent.
+func (s *busSender) add(ctx context.Context, o *outbox, now bool) (ticket int64, err error) {
 	for {
 		s.mu.Lock()
 		failed, waiting, moved := s.failed, s.waiting, s.moved
@@ -108,7 +108,7 @@ func (s *busSender) add(ctx context.Context, o *outbox) (ticket int64, err error
 	}
 	o.reset()
 	s.added++
-	if s.waiting >= sendSoon {
+	if now || s.waiting >= sendSoon {
 		select {
 		case s.full <- struct{}{}:
 		default:

@@ -85,7 +85,7 @@ func TestStoreAcrossFaults(t *testing.T) {
 	dir := t.TempDir()
 	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
 	f.append(t, 1+bytes.IndexByte(log, '\n'))
-	config := fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]\nstore: {clickhouse: {addresses: [%q], user: default}}", f.path, server.Address()))
+	config := fleetConfig(t, dir, c, fmt.Sprintf("collect: [{file: %q}]\nstore: {retention: 36500d, alert_retention: 3650d, clickhouse: {addresses: [%q], user: default}}", f.path, server.Address()))
 	var out bytes.Buffer
 	if code := run(ctx, []string{"migrate", "-c", config}, nil, &out, &out); code != exitOK {
 		t.Fatalf("migrate: %s", out.String())
@@ -141,22 +141,26 @@ func TestStoreAcrossFaults(t *testing.T) {
 	defer db.Close()
 	ctx, cancel = context.WithTimeout(context.Background(), 150*time.Second)
 	defer cancel()
+	total := 0
+	for _, s := range want {
+		total += s.Requests
+	}
 	again(ctx, t, "every request is in ClickHouse", func() error {
-		got := map[uint64]clientSum{}
-		err := db.Requests(ctx, storage.RequestFilter{Limit: 1 << 24}, func(r *pipeline.Request, _ string) bool {
-			s := got[r.Owner]
-			s.add(r)
-			got[r.Owner] = s
-			return true
-		})
-		if err != nil {
-			return err
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			return fmt.Errorf("by client (-on the bus +stored):\n%s", diff)
+		if n, err := db.Count(ctx); err != nil || n < int64(total) {
+			return fmt.Errorf("%d of %d: %w", n, total, err)
 		}
 		return nil
 	})
+	got := map[uint64]clientSum{}
+	err = db.Requests(context.Background(), storage.RequestFilter{Limit: 1 << 24}, func(r *pipeline.Request, _ string) bool {
+		s := got[r.Owner]
+		s.add(r)
+		got[r.Owner] = s
+		return true
+	})
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("by client (-on the bus +stored): %v\n%s", err, diff)
+	}
 	again(ctx, t, "every revision is in ClickHouse", func() error {
 		rows, err := db.AlertsAfter(ctx, 0, 1<<20)
 		if err != nil {

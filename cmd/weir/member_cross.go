@@ -34,9 +34,13 @@ func newCrossMember(cfg *config, shape fleetShape, of pipeline.Producer, edition
 	}
 	return &crossMember{
 		of: of, cross: cross, out: newOutbox(shape, of.Stage),
-		in: pipeline.NewGather(placeOfSignal, shape.producers(of.Stage), 0),
+		in: pipeline.NewGather(placeOfSignal, shape.producers(of.Stage), heldSignals),
 	}, nil
 }
+
+// heldSignals is how many signals wait in one slice for producers that are behind:
+// some 12 MB with their requests.
+const heldSignals = 1 << 14
 
 func placeOfSignal(s *pipeline.Signal) pipeline.Place { return s.Place }
 

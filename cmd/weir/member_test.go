@@ -27,7 +27,7 @@ import (
 //nolint:gochecknoglobals // flags of the test binary
 var (
 	fleetSeeds   = flag.Int("fleetseeds", 1, "in how many ways the tests of a fleet interleave it")
-	fleetClients = flag.Int("fleetclients", 30, "how many harmless clients the traffic of a fleet has")
+	fleetClients = flag.Int("fleetclients", 20, "how many harmless clients the traffic of a fleet has")
 )
 
 // memoryFleet is a fleet whose logs are in memory.
@@ -57,8 +57,9 @@ type memoryFleet struct {
 	alerts     [][]byte // the feed: a revision each
 	kept       int      // of the feed, when alertKept was written
 
-	kills, moves, repeats int
-	sent, sentBytes       int64 // signals
+	kills, moves, repeats, rewinds int
+
+	sent, sentBytes int64 // signals
 }
 
 // keptSlice is a slice in a checkpoint.
@@ -94,7 +95,7 @@ type alertProcess struct {
 	said int // revisions
 }
 
-func must[T any](t *testing.T) func(v T, err error) T {
+func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -193,6 +194,9 @@ func (f *memoryFleet) startCross(of []pipeline.Producer) *crossProcess {
 	p := &crossProcess{of: of, at: make([]int64, len(of))}
 	for i, id := range of {
 		m := must[*crossMember](f.t)(newCrossMember(f.cfg, f.shape, id, f.edition, f.labels))
+		if f.rng.IntN(2) == 0 { // little room: what is ahead is read again
+			m.in = pipeline.NewGather(placeOfSignal, f.shape.producers(id.Stage), 1+f.rng.IntN(100))
+		}
 		if k := f.crossKept[id]; k != nil {
 			p.at[i] = must[int64](f.t)(m.restore(k.head, k.chunk))
 		}
@@ -215,6 +219,7 @@ func (f *memoryFleet) meet(p *crossProcess, i, n int) {
 		p.at[i]++
 		if back, ok := p.m[i].in.Rewind(); ok {
 			p.at[i] = back
+			f.rewinds++
 		}
 	}
 }
@@ -409,6 +414,9 @@ func (f *memoryFleet) run(end pipeline.Time) [][]byte {
 func oneProcess(t *testing.T, f *memoryFleet) (alerts [][]byte) {
 	t.Helper()
 	e := must[*engine](t)(newEngine(f.cfg, f.edition, f.keys, f.labels, 2))
+	for _, s := range must[[]pipeline.Suppression](t)(f.cfg.configured(f.keys)) {
+		e.suppress(s)
+	}
 	codec := pipeline.NewCodec()
 	for _, data := range f.input {
 		b := new(pipeline.Block)
@@ -490,8 +498,8 @@ func sameAlerts(t *testing.T, f *memoryFleet, all []pipeline.Request) {
 		if len(got) != len(want) {
 			t.Fatalf("seed %d: %d revisions, want %d", seed, len(got), len(want))
 		}
-		t.Logf("seed %d: %d revisions of %d requests in %d blocks; %d killed, %d times dealt anew, %d repeats; %d signals of %.0f bytes",
-			seed, len(want), len(all), len(run.input), run.kills, run.moves, run.repeats, run.sent, float64(run.sentBytes)/float64(max(1, run.sent)))
+		t.Logf("seed %d: %d revisions of %d requests in %d blocks; %d killed, %d times dealt anew, %d repeats, %d times read again; %d signals of %.0f bytes",
+			seed, len(want), len(all), len(run.input), run.kills, run.moves, run.repeats, run.rewinds, run.sent, float64(run.sentBytes)/float64(max(1, run.sent)))
 	}
 }
 
@@ -521,27 +529,76 @@ attacks:
   - {name: l, type: volume.flood, start: 11h, duration: 60s, rate: 40/s, sources: 2}
 `
 
+// simulated is the requests of fleetAttacks.
+func simulated(t testing.TB, lab *evalLab, login string, clients int) (all []pipeline.Request) {
+	t.Helper()
+	scenario := must[*simulate.Scenario](t)(simulate.Load(strings.NewReader(fmt.Sprintf(fleetAttacks, login, clients))))
+	r := lab.id.NewResolver()
+	if _, err := scenario.Run(1, func(e *simulate.Event) error {
+		var q pipeline.Request
+		lab.request(&q, r, e, int64(len(all)+1))
+		all = append(all, q)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// fleetSilences sets aside what one detector sees, and for some hours a part of all
+// clients.
+const fleetSilences = `
+alerts:
+  suppressions:
+    - match: {detector: probe.path}
+      until: 2027-01-31T00:00:00Z
+      reason: a test of fleets
+      author: anna
+  maintenance:
+    - match: {address: 128.0.0.0/1}
+      from: 2026-03-02T03:30:00Z
+      until: 2026-03-02T06:30:00Z
+      reason: a test of fleets
+      author: anna
+`
+
 // TestFleetGivesTheAlertsOfOneProcess on simulated traffic with every attack, where
-// logins show what they came to and where that has to be learned.
+// logins show what they came to, where that has to be learned, and where some of it
+// is suppressed.
 func TestFleetGivesTheAlertsOfOneProcess(t *testing.T) {
 	t.Parallel()
-	for _, login := range []string{"status", "size"} {
-		t.Run(login, func(t *testing.T) {
+	silences := writeFile(t, t.TempDir(), "weir.yaml", []byte(fleetSilences))
+	for _, c := range []struct{ name, login, config string }{{"shown", "status", ""}, {"learned", "size", ""}, {"suppressed", "status", silences}} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			lab := must[*evalLab](t)(newEvalLab(""))
-			scenario := must[*simulate.Scenario](t)(simulate.Load(strings.NewReader(fmt.Sprintf(fleetAttacks, login, *fleetClients))))
-			var all []pipeline.Request
-			r := lab.id.NewResolver()
-			if _, err := scenario.Run(1, func(e *simulate.Event) error {
-				var q pipeline.Request
-				lab.request(&q, r, e, int64(len(all)+1))
-				all = append(all, q)
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
+			lab := must[*evalLab](t)(newEvalLab(c.config))
+			all := simulated(t, lab, c.login, *fleetClients)
 			sameAlerts(t, &memoryFleet{t: t, cfg: lab.cfg, shape: fleetShape{12}, edition: pipeline.ShippedEdition(), keys: lab.keys}, all)
 		})
+	}
+}
+
+// logged is the requests of a log, and the edition fitted to it.
+func logged(t testing.TB, lab *evalLab, path string) (all []pipeline.Request, edition *pipeline.Edition) {
+	t.Helper()
+	ins, _, problems, cleanup := openInputs([]string{path}, lab.cfg, collectConfig{}, nil)
+	defer cleanup()
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	ctx := context.Background()
+	edition = must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil, nil))
+	r := ins[0].open(lab.id, 1, nil)
+	defer r.Close()
+	for {
+		b, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return all, edition
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b.Requests...)
 	}
 }
 
@@ -554,25 +611,6 @@ func TestFleetGivesTheAlertsOfOneProcessOnToolsShop(t *testing.T) {
 		t.Skipf("the data is not here: %v", err)
 	}
 	lab := must[*evalLab](t)(newEvalLab(""))
-	ins, _, problems, cleanup := openInputs([]string{path}, lab.cfg, collectConfig{}, nil)
-	defer cleanup()
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	ctx := context.Background()
-	edition := must[*pipeline.Edition](t)(fit(ctx, ins, lab.id, 2, true, nil, nil))
-	var all []pipeline.Request
-	r := ins[0].open(lab.id, 1, nil)
-	defer r.Close()
-	for {
-		b, err := r.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, b.Requests...)
-	}
+	all, edition := logged(t, lab, path)
 	sameAlerts(t, &memoryFleet{t: t, cfg: lab.cfg, shape: fleetShape{12}, edition: edition, keys: lab.keys, labels: map[string]map[string]string{"source1": {"env": "shop"}}}, all)
 }

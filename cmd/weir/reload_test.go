@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"weir/pipeline"
 )
 
@@ -221,4 +223,59 @@ func TestWhatTakesARestart(t *testing.T) {
 	f("collect: [{file: b.log}]\n", false, "endpoints (match, role, failure)", "collect")
 	f(rest+"store: {path: other.db, retention: 1d}\nconsole: {listen: '127.0.0.1:1'}\nlog: {level: warn}\nidentity: {trusted_proxies: [192.0.2.1]}\nprivacy: {key_file: k}\n",
 		false, "identity.trusted_proxies", "store.path", "store.retention", "console.listen", "privacy.key_file", "log.level")
+}
+
+// TestReloadSuppressions: a suppression that a reloaded configuration has is in force, and
+// one that it has no more is ended; a configuration that cannot be is all or nothing.
+func TestReloadSuppressions(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "weir.yaml")
+	write := func(alerts string) {
+		t.Helper()
+		writeFile(t, dir, "weir.yaml", fmt.Appendf(nil, "store: {path: %q}\nalerts: %s\n", filepath.Join(dir, "weir.db"), alerts))
+	}
+	write("{}")
+	load := func() (*config, error) { return loadConfig(path) }
+	cfg, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{cfg: cfg, log: zap.NewNop()}
+	if err := s.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.db.Close()
+	d, err := s.newDeliverer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reloader{s: s, load: load, path: path, cfg: cfg, deliverer: d}
+	inForce := func() (reasons []string) {
+		t.Helper()
+		list, err := s.db.SuppressionsFrom(t.Context(), timeOf(time.Now()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			if list[i].End() > timeOf(time.Now()) {
+				reasons = append(reasons, list[i].Reason)
+			}
+		}
+		return reasons
+	}
+	f := func(alerts string, ok bool, want ...string) {
+		t.Helper()
+		write(alerts)
+		before := r.cfg
+		got := r.reload(t.Context(), "a test")
+		if (got.err == nil) != ok || !ok && r.cfg != before || !slices.Equal(inForce(), want) {
+			t.Errorf("%s: %v, in force %v, want %v", alerts, got.err, inForce(), want)
+		}
+	}
+	const one = `{suppressions: [{match: {detector: probe.path}, until: 2126-01-31T00:00:00Z, reason: their exporter, author: anna}]}`
+	f(one, true, "their exporter")
+	f(one, true, "their exporter")
+	f(strings.Replace(one, "{sup", "{sinks: {siem: {splunk: {url: 'https://h', token_file: none}}}, sup", 1), false, "their exporter")
+	f(strings.Replace(one, "detector: probe.path", "level: nobody", 1), false, "their exporter")
+	f("{}", true)
 }

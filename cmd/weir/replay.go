@@ -193,6 +193,9 @@ func (p *replay) runStore(ctx context.Context, drop map[spot]bool, trace func(de
 	if err := p.sources(ctx, d.e); err != nil {
 		return nil, err
 	}
+	if err := p.lostSuppressions(ctx, d.e); err != nil {
+		return nil, err
+	}
 	d.e.onFinding = p.finding
 	if p.apart != nil {
 		for _, s := range p.apart.add {
@@ -261,6 +264,25 @@ func (p *replay) size() (n int64) {
 		}
 	}
 	return n
+}
+
+// lostSuppressions takes those whose records retention took out of the log.
+func (p *replay) lostSuppressions(ctx context.Context, e *engine) error {
+	whole, err := p.whole(ctx)
+	if err != nil || whole {
+		return err
+	}
+	st, err := p.db.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := p.db.SuppressionsFrom(ctx, st.Oldest)
+	for i := range list {
+		if s := list[i].Suppression; s.Created < st.Oldest {
+			e.suppress(s)
+		}
+	}
+	return err
 }
 
 // sources makes the merge wait for every source, as the service does: those of

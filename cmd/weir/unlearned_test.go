@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -120,4 +121,68 @@ func shippedEdition(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestReplayBehindRetention: a replay of what is left of the log knows the
+// suppressions whose records are gone.
+func TestReplayBehindRetention(t *testing.T) {
+	s := consoleService(t)
+	start := pipeline.Time(1772442000e6)
+	put := func(id string, expires pipeline.Time) {
+		t.Helper()
+		x := pipeline.Suppression{
+			ID: id, Match: pipeline.SuppressionMatch{Principal: &pipeline.Principal{Kind: pipeline.PrincipalIP, Value: "203.0.113.7"}},
+			Starts: start, Expires: expires, Created: start, Author: "anna", Reason: "their old client", Source: "api",
+		}
+		if err := s.db.PutSuppression(t.Context(), x, storage.AuditEntry{Time: start, Body: []byte(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("s1", start.Add(72*time.Hour))
+	put("s0", start.Add(time.Hour)) // over before what is left
+	cause := int64(0)
+	add := func(at pipeline.Time, n int) {
+		t.Helper()
+		b := &pipeline.Block{Source: "access.log", SourceID: 1, Cause: pipeline.CauseRange{From: cause, To: cause + int64(n)}, Watermark: pipeline.NoTime}
+		for i := range n {
+			address, _ := pipeline.ParseAddress("203.0.113.7")
+			r := pipeline.Request{
+				Time: at.Add(time.Duration(i) * time.Second), Line: cause + int64(i) + 1, Bytes: -1, Duration: -1, Status: 401, Address: address,
+				Kind: pipeline.PrincipalIP, Method: "POST", Path: "/login", Flags: pipeline.FlagLogin,
+			}
+			r.Owner = r.Principal().Hash()
+			r.Seal()
+			b.Requests = append(b.Requests, r)
+		}
+		if n == 0 {
+			b.Watermark = pipeline.MaxTime
+		}
+		cause += int64(n)
+		if _, _, err := s.db.AppendBlocks(t.Context(), []*pipeline.Block{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(start, 10)
+	add(start.Add(48*time.Hour), 100)
+	add(0, 0)
+	if _, err := s.db.Retain(t.Context(), storage.RetainPolicy{MaxAge: 24 * time.Hour, KeepFrom: 1000, Now: start.Add(48 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := openReplay(t.Context(), replayFlags{store: s.cfg.Store.Path}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if whole, err := p.whole(t.Context()); err != nil || whole {
+		t.Fatalf("whole %t %v: nothing was taken away", whole, err)
+	}
+	list := p.alerts(t)
+	if len(list) == 0 {
+		t.Fatal("no alert")
+	}
+	for i := range list {
+		if id, silent := list[i].Silent(); id != "s1" || !silent {
+			t.Errorf("%s: %v", list[i].Change.Kind, list[i].Envelope.Silence)
+		}
+	}
 }

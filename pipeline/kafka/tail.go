@@ -15,8 +15,9 @@ import (
 const (
 	tailAhead = 16      // records that wait to be taken
 	tailFetch = 2 << 20 // bytes of an answer
-	// tailWait is how long a fetch may wait for a record, and Close for the fetch.
-	tailWait = 250 * time.Millisecond
+	// tailWait is how long an answer may take: half of it is the broker's, to wait for
+	// a record. What comes later than that costs a new connection.
+	tailWait = 2 * time.Second
 	// tailParts bounds the keys whose records are incomplete: a writer that died
 	// between two parts leaves one.
 	tailParts = 1 << 12
@@ -76,8 +77,8 @@ func (b *Bus) NewTail(ctx context.Context, topic string, partition int, from int
 	return t, t.reader.SetOffset(t.next)
 }
 
-// Close ends reading.
-func (t *Tail) Close() { _ = t.reader.Close() }
+// Close ends reading. The connection goes once the broker has answered.
+func (t *Tail) Close() { go func() { _ = t.reader.Close() }() }
 
 // Position is where reading goes on after a restart: behind every record that
 // Next returned, unless one before it is incomplete.

@@ -125,6 +125,17 @@ func TestSchema(t *testing.T) {
 	if !strings.Contains(create, "TTL toDateTime(time) + toIntervalSecond(604800)") {
 		t.Errorf("requests are kept by %s", create)
 	}
+	// What is kept for longer than a TTL can say is not dropped at once.
+	long := Retention{Requests: 100 * 365 * 24 * time.Hour}
+	if _, err := Migrate(t.Context(), optionsOf(s, "long"), long); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, optionsOf(s, "long")).NewRequests().Insert(t.Context(), Batch{To: 1, Blocks: storetest.Blocks(1, 10)}, byPath); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := open(t, optionsOf(s, "long")).Count(t.Context()); err != nil || n != 10 {
+		t.Errorf("%d requests are there, %v", n, err)
+	}
 	// Half a migration, as a kill leaves it, is made whole.
 	if err := db.conn.Exec(t.Context(), "DROP TABLE findings"); err != nil {
 		t.Fatal(err)

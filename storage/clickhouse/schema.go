@@ -102,6 +102,10 @@ func (db *DB) apply(ctx context.Context, file string) error {
 	return nil
 }
 
+// longestTTL is what a TTL can say: DateTime ends in 2106, and begins anew. What is to
+// stay for longer stays.
+const longestTTL = 50 * 365 * 24 * time.Hour
+
 // retain sets how long rows stay. A TTL that changes does not rewrite parts:
 // those that are old as a whole go at the next merge.
 func (db *DB) retain(ctx context.Context, keep Retention) error {
@@ -115,7 +119,7 @@ func (db *DB) retain(ctx context.Context, keep Retention) error {
 		{"findings", "time", keep.Alerts},
 		{"alerts", "time", keep.Alerts},
 	} {
-		if t.age <= 0 {
+		if t.age <= 0 || t.age > longestTTL {
 			continue
 		}
 		statement := fmt.Sprintf("ALTER TABLE %s MODIFY TTL toDateTime(%s) + toIntervalSecond(%d) SETTINGS materialize_ttl_after_modify = 0",

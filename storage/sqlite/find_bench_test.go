@@ -109,3 +109,37 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkSaveTriages closes 10,000 alerts in one step.
+func BenchmarkSaveTriages(b *testing.B) {
+	const n = 10_000
+	db := openTest(b)
+	undo(b, db)
+	if _, err := db.conn.ExecContext(b.Context(), manyAlerts, n, int64(testStart)); err != nil {
+		b.Fatal(err)
+	}
+	db = reopen(b, db)
+	revision := int64(0)
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("%032x", i*1000003))
+	}
+	cpu := cpuTime()
+	for b.Loop() {
+		revision++
+		list := make([]storage.TriageChange, n)
+		for i, id := range ids {
+			list[i] = storage.TriageChange{Triage: storage.Triage{ID: id, Revision: revision, Body: fmt.Appendf(nil, `{"status":"closed","verdict":"duplicate","assignee":"a%d","tags":["x"]}`, revision)}, By: entry(id)}
+		}
+		errs, err := db.SaveTriages(b.Context(), list)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, err := range errs {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64((cpuTime()-cpu).Milliseconds())/float64(b.N), "cpu-ms/op")
+}
