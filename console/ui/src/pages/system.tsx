@@ -93,7 +93,7 @@ function View({ s }: { s: System }) {
             {traffic.data && <SeriesChart series={traffic.data.series} label="Requests by minute" />}
           </Section>
           <Section title="Sources">
-            <div className="table-box" tabIndex={0} role="region" aria-label="Sources">
+            <div className="table-box" tabIndex={0} role="region" aria-label="Sources, as a table">
               <table>
                 <thead>
                   <tr>
