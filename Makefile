@@ -29,7 +29,7 @@ analyze: build ## look through LOG once and print the alerts
 ui: $(UI)/dist/index.html ## build the console (needs Node 20 and npm)
 
 $(UI)/node_modules/.package-lock.json: $(UI)/package.json $(UI)/package-lock.json
-	cd $(UI) && npm ci --no-audit --no-fund
+	cd $(UI) && npm install --no-save --no-audit --no-fund
 	@touch $@
 
 $(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/public $(UI)/scripts -type f) $(wildcard $(UI)/*.html $(UI)/*.ts $(UI)/*.json)

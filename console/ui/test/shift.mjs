@@ -219,6 +219,7 @@ async function reveal(page, base) {
 async function auditPage(page, base) {
   await page.goto(base + "/audit");
   await page.getByText("reset the passwords, case 4711").waitFor();
+  await page.getByLabel("Search the audit").fill("their exporter");
   await page.getByText("their exporter, until Monday").first().waitFor();
   await audit(page, "audit");
 }

@@ -169,8 +169,9 @@ export function FilterBar() {
       {(chips.length > 0 || filtered) && (
         <div className="chips">
           {chips.map((name) => (
-            <Button key={name} className="chip" aria-label={`Remove the filter ${name} ${q.get(name)}`} onPress={() => setQuery({ [name]: null })}>
-              {chipText(name, q.get(name) ?? "")} ×
+            <Button key={name} className="chip" onPress={() => setQuery({ [name]: null })}>
+              {chipText(name, q.get(name) ?? "")} <span aria-hidden="true">×</span>
+              <span className="sr-only">, remove this filter</span>
             </Button>
           ))}
           {filtered && (

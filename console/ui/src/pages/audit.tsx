@@ -70,7 +70,7 @@ export default function AuditPage() {
       {!q.data && !q.error && <Loading />}
       {q.data && (
         <Section title={`The latest ${rows.length}`}>
-          <div className="table-box" tabIndex={0} role="region" aria-label="Audit">
+          <div className="table-box" tabIndex={0} role="region" aria-label="Audit, as a table">
             <table>
               <thead>
                 <tr>

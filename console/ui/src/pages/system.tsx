@@ -11,7 +11,7 @@ function Health({ s }: { s: System }) {
   const lost = s.sources.reduce((n, x) => n + x.lost, 0);
   const said: string[] = [];
   if (!s.ready) said.push(`weir waits for ${s.waits_for.join("; ") || "its start"}`);
-  if ((s.detect.lag_s ?? 0) > 60) said.push(`detection is ${duration(s.detect.lag_s ?? 0)} behind`);
+  if (s.detect.lag_records > 0 && (s.detect.lag_s ?? 0) > 60) said.push(`detection is ${duration(s.detect.lag_s ?? 0)} behind`);
   if (lost > 0) said.push(`${plural(lost, "record")} were lost before weir`);
   if (s.store.shed > 0) said.push(`${plural(s.store.shed, "stored request")} were given up for lack of space`);
   if (dead > 0) said.push(`${plural(dead, "alert")} could not be delivered and ${dead === 1 ? "waits" : "wait"} to be sent again`);
@@ -75,7 +75,7 @@ function View({ s }: { s: System }) {
                 <Time at={s.detect.through} />
               </Fact>
               <Fact name="Behind by">
-                {s.detect.lag_s === null ? "–" : duration(s.detect.lag_s)} ({plural(s.detect.lag_records, "record")})
+                {s.detect.lag_records === 0 ? "nothing waits" : `${s.detect.lag_s === null ? "" : duration(s.detect.lag_s) + ", "}${plural(s.detect.lag_records, "record")}`}
               </Fact>
               <Fact name="Late">{integer(s.detect.late)}</Fact>
               <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>
@@ -93,7 +93,7 @@ function View({ s }: { s: System }) {
             {traffic.data && <SeriesChart series={traffic.data.series} label="Requests by minute" />}
           </Section>
           <Section title="Sources">
-            <div className="table-box" tabIndex={0} role="region" aria-label="Sources">
+            <div className="table-box" tabIndex={0} role="region" aria-label="Sources, as a table">
               <table>
                 <thead>
                   <tr>

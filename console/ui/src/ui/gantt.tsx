@@ -7,7 +7,10 @@ import { rank } from "./bits";
 const most = 40;
 
 export function CampaignChart({ members, timeline }: { members: Row[]; timeline: CampaignPage["timeline"] }) {
-  const rows = members.toSorted((a, b) => Date.parse(a.first) - Date.parse(b.first) || rank(b.severity) - rank(a.severity)).slice(0, most);
+  const rows = members
+    .toSorted((a, b) => rank(b.severity) - rank(a.severity) || Date.parse(a.first) - Date.parse(b.first))
+    .slice(0, most)
+    .toSorted((a, b) => Date.parse(a.first) - Date.parse(b.first));
   if (rows.length === 0) return <p className="muted">No member is stored any more.</p>;
   const from = Math.min(...rows.map((r) => Date.parse(r.first)));
   const to = Math.max(...rows.map((r) => Date.parse(r.last)), from + 60_000);
@@ -40,7 +43,7 @@ export function CampaignChart({ members, timeline }: { members: Row[]; timeline:
           </li>
         ))}
       </ul>
-      {members.length > most && <p className="muted">The first {most} of {members.length}.</p>}
+      {members.length > most && <p className="muted">The gravest {most} of {members.length}.</p>}
     </div>
   );
 }

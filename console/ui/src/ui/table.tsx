@@ -32,7 +32,7 @@ export function DataTable<T extends object>({ rows, columns, label, keyOf, sort 
   const byId = new Map(columns.map((c) => [c.id, c]));
   const style = (c: Column<T> | undefined) => [c?.num ? "num" : "", c?.wide ? "wide-only" : ""].filter(Boolean).join(" ") || undefined;
   return (
-    <div className="table-box" tabIndex={0} role="region" aria-label={label}>
+    <div className="table-box" tabIndex={0} role="region" aria-label={`${label}, as a table`}>
       <table>
         <thead>
           {table.getHeaderGroups().map((g) => (

@@ -49,7 +49,7 @@ function draw(box: HTMLElement, bars: Bars): uPlot {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: true, range: [bars.start, bars.start + Math.max(n, 1) * bars.step] }, y: { range: (_u, _min, max) => [0, Math.max(1, max * 1.05)] } },
-      axes: [{ ...axis, values: (_u, vs) => vs.map((v) => hour.format(v * 1000)) }, { ...axis, size: 44, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? integer(v) : "")) }],
+      axes: [{ ...axis, values: (_u, vs) => vs.map((v) => hour.format(v * 1000)) }, { ...axis, size: 54, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? integer(v) : "")) }],
       series: [
         {},
         ...order.map((i) => ({
