@@ -101,7 +101,7 @@ func TestReload(t *testing.T) {
 		f := func(name, want string) {
 			t.Helper()
 			var got []string
-			for _, id := range strings.Fields(p.of(name)) {
+			for id := range strings.FieldsSeq(p.of(name)) {
 				if !strings.HasPrefix(id, "heartbeat.") {
 					got = append(got, id)
 				}

@@ -70,8 +70,10 @@ func (c *console) revisions(r *http.Request) (any, error) {
 	rows := make([]revisionRow, len(list))
 	for i := range list {
 		a := &list[i].Alert
-		rows[i] = revisionRow{a.Revision, list[i].Seq, a.Window.DetectedAt, a.Status, a.Severity, a.Tier, a.Change, a.Score.Nats, a.Outcome.Requests, a.Outcome.Succeeded,
-			a.Outcome.Accounts, a.Outcome.Objects, a.Rate5m, a.Window.Last, a.Reason}
+		rows[i] = revisionRow{
+			a.Revision, list[i].Seq, a.Window.DetectedAt, a.Status, a.Severity, a.Tier, a.Change, a.Score.Nats, a.Outcome.Requests, a.Outcome.Succeeded,
+			a.Outcome.Accounts, a.Outcome.Objects, a.Rate5m, a.Window.Last, a.Reason,
+		}
 	}
 	return map[string]any{"data": rows}, nil
 }
@@ -263,8 +265,10 @@ func (c *console) alertRequests(r *http.Request) (any, error) {
 	})
 	more := len(rows) > limit
 	rows = rows[:min(len(rows), limit)]
-	return map[string]any{"data": rows, "more": more, "since": f.Since, "until": f.Until,
-		"evidence": map[string]any{"marked": n, "basis": "exemplars"}}, nil
+	return map[string]any{
+		"data": rows, "more": more, "since": f.Since, "until": f.Until,
+		"evidence": map[string]any{"marked": n, "basis": "exemplars"},
+	}, nil
 }
 
 // principalsOf are whose requests an alert is about.

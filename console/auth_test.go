@@ -37,8 +37,10 @@ func askAs(h http.Handler, token, method, target, body string) *httptest.Respons
 
 const goodReveal = `{"tokens":["u_a"],"reason":"reset the password"}`
 
-const goodToken = `{"name":"siem","roles":["feed"]}`
-const goodSuppression = `{"match":{"detector":"auth.bruteforce","principal":{"kind":"ip","value":"203.0.113.7"}},"reason":"a test of the partner"}`
+const (
+	goodToken       = `{"name":"siem","roles":["feed"]}`
+	goodSuppression = `{"match":{"detector":"auth.bruteforce","principal":{"kind":"ip","value":"203.0.113.7"}},"reason":"a test of the partner"}`
+)
 
 const goodTriage = `{"status":"closed","verdict":"benign_positive","comment":"the partner's migration"}`
 

@@ -127,7 +127,7 @@ func (s *changeSender) wait(ctx context.Context, within time.Duration) error {
 	}
 	err := <-either
 	cancel()
-	_ = <-either // the other one was told to end
+	<-either // the other one was told to end
 	if waiting.Err() != nil {
 		return ctx.Err()
 	}

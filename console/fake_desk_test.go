@@ -14,8 +14,8 @@ import (
 // place, the one that changed last first; the caller holds mu.
 func (s *fakeStore) latest(q *AlertQuery) (list []Found) {
 	seen := map[string]bool{}
-	for i := len(s.feed) - 1; i >= 0; i-- {
-		a, seq := s.feed[i], int64(i+1)
+	for i, v := range slices.Backward(s.feed) {
+		a, seq := v, int64(i+1)
 		ok := (len(q.Severity) == 0 || slices.Contains(q.Severity, a.Severity)) && (len(q.Status) == 0 || slices.Contains(q.Status, a.Status)) &&
 			seq > q.AfterSeq && (q.BeforeSeq == 0 || seq < q.BeforeSeq) && (q.After == nil || seq < q.After.Seq) && (q.Campaign == "" || q.Campaign == a.Campaign)
 		if ok && !seen[a.ID] {

@@ -46,12 +46,12 @@ func TestGatewayPatterns(t *testing.T) {
 			return
 		}
 		r := regexp.MustCompile("^" + list[0].host + " GET " + list[0].path + "$")
-		for _, s := range strings.Split(fits, "|") {
+		for s := range strings.SplitSeq(fits, "|") {
 			if !r.MatchString(s) {
 				t.Errorf("%s: %s does not fit %s", template, s, r)
 			}
 		}
-		for _, s := range strings.Split(fitsNot, "|") {
+		for s := range strings.SplitSeq(fitsNot, "|") {
 			if fitsNot != "" && r.MatchString(s) {
 				t.Errorf("%s: %s fits %s", template, s, r)
 			}
@@ -69,7 +69,9 @@ func TestGatewayPatterns(t *testing.T) {
 	f("a:80", "/a", "", "")
 	var order []string
 	for _, g := range gatewayLimits([]EndpointLimit{
-		{Method: "GET", Template: "/p/{str}", Clients: 9}, {Method: "GET", Template: "/p/{int}", Clients: 1}, {Method: "GET", Template: "/p/new", Clients: 2},
+		{Method: "GET", Template: "/p/{str}", Clients: 9},
+		{Method: "GET", Template: "/p/{int}", Clients: 1},
+		{Method: "GET", Template: "/p/new", Clients: 2},
 		{Method: "GET", Template: "/{str}/{int}", Clients: 9},
 	}) {
 		order = append(order, g.Template)

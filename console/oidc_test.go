@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/cookiejar"
@@ -137,9 +138,7 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 		"iss": p.server.URL, "aud": providerClient, "sub": "7", "nonce": q.Get("nonce"), "iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
 		"at_hash": base64.RawURLEncoding.EncodeToString(access[:16]),
 	}
-	for name, v := range p.said {
-		token[name] = v
-	}
+	maps.Copy(token, p.said)
 	header := map[string]any{"alg": "RS256", "kid": "k1"}
 	if p.spoil != nil {
 		p.spoil(token, header)

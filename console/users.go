@@ -402,9 +402,18 @@ func (c *console) me(r *http.Request, who *caller) (any, error) {
 		roles   Roles
 		changes bool // not for who was asked for nothing
 	}{
-		{"alerts", people, false}, {"detectors", people, false}, {"system", people | Auditor, false}, {"requests", triagers, false},
-		{"triage", triagers, true}, {"reveal", triagers, true}, {"suppress", triagers, true}, {"backtest", triagers, true}, {"config", Engineer | Admin, true},
-		{"users", Admin, true}, {"tokens", Admin, true}, {"audit", Admin | Auditor, false},
+		{"alerts", people, false},
+		{"detectors", people, false},
+		{"system", people | Auditor, false},
+		{"requests", triagers, false},
+		{"triage", triagers, true},
+		{"reveal", triagers, true},
+		{"suppress", triagers, true},
+		{"backtest", triagers, true},
+		{"config", Engineer | Admin, true},
+		{"users", Admin, true},
+		{"tokens", Admin, true},
+		{"audit", Admin | Auditor, false},
 	} {
 		if who.roles&m.roles != 0 && (!m.changes || !who.local()) {
 			v.May = append(v.May, m.word)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -111,8 +112,12 @@ func (b *comparison) moved(o, n *told) (backtestAlert, bool) {
 		name    string
 		differs bool
 	}{
-		{"severity", o.a.Severity != n.a.Severity}, {"tier", o.a.Tier != n.a.Tier}, {"detector", o.a.Detector != n.a.Detector},
-		{"time", o.at != n.at}, {"id", o.a.ID != n.a.ID}, {"paged", o.paged != n.paged},
+		{"severity", o.a.Severity != n.a.Severity},
+		{"tier", o.a.Tier != n.a.Tier},
+		{"detector", o.a.Detector != n.a.Detector},
+		{"time", o.at != n.at},
+		{"id", o.a.ID != n.a.ID},
+		{"paged", o.paged != n.paged},
 		{"suppressed", o.silent != n.silent},
 	} {
 		if c.differs {
@@ -229,9 +234,7 @@ func (b *comparison) judge(r *backtestResult, pairs [][2]*told) {
 	}
 	r.Basis = "verdicts"
 	said := map[string]string{} // by id, along with what moved
-	for id, v := range b.verdicts {
-		said[id] = v
-	}
+	maps.Copy(said, b.verdicts)
 	for _, p := range pairs {
 		said[p[1].a.ID] = cmp.Or(said[p[1].a.ID], said[p[0].a.ID])
 		said[p[0].a.ID] = cmp.Or(said[p[0].a.ID], said[p[1].a.ID])

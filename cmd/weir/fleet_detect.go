@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -168,9 +169,7 @@ func (d *detectRole) restore(ctx context.Context, owned []int) error {
 // begin makes the member that goes on from the state that is common to slices.
 func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (err error) {
 	d.labels = map[string]map[string]string{}
-	for source, l := range from.Labels {
-		d.labels[source] = l
-	}
+	maps.Copy(d.labels, from.Labels)
 	d.at = from.At
 	if d.at.Gate.Sources == nil {
 		d.at.Gate = *newSequenceGate()

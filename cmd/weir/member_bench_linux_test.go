@@ -107,7 +107,8 @@ func BenchmarkMember(b *testing.B) {
 // benchmarkCross takes the signals of a log through their codec and the stages of
 // correlate.
 func benchmarkCross(b *testing.B, lab *evalLab, shape fleetShape, edition *pipeline.Edition,
-	decode func() ([]*pipeline.Block, int), detect func(bool, []*pipeline.Block, func(*outbox)) time.Duration) {
+	decode func() ([]*pipeline.Block, int), detect func(bool, []*pipeline.Block, func(*outbox)) time.Duration,
+) {
 	b.Helper()
 	codec := pipeline.NewCodec()
 	var encoding, decoding time.Duration

@@ -177,8 +177,13 @@ func (c *config) reloaded(next *config) (now *config, waits []string) {
 		name     string
 		old, new any
 	}{
-		{"collect", c.Collect, next.Collect}, {"identity", c.Identity, next.Identity}, {"context", c.Context, next.Context},
-		{"store", c.Store, next.Store}, {"console", c.Console, next.Console}, {"privacy", c.Privacy, next.Privacy}, {"log", c.Log, next.Log},
+		{"collect", c.Collect, next.Collect},
+		{"identity", c.Identity, next.Identity},
+		{"context", c.Context, next.Context},
+		{"store", c.Store, next.Store},
+		{"console", c.Console, next.Console},
+		{"privacy", c.Privacy, next.Privacy},
+		{"log", c.Log, next.Log},
 	} {
 		waits = append(waits, differing(part.name, reflect.ValueOf(part.old), reflect.ValueOf(part.new))...)
 	}

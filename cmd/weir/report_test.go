@@ -96,8 +96,10 @@ func TestReport(t *testing.T) {
 		t.Error("the style is not the one that the policy lets in")
 	}
 	_, text := shapeOf(t, r.stdout)
-	for _, want := range []string{"Object ids walked on GET /api/v1/orders/{int} by 198.51.100.21", "1 alert needs somebody now", "3 more are worth a look", "GET /api/v1/orders/100299",
-		"probe.path", "What this log does not show", "object miss", "Block 198.51.100.21"} {
+	for _, want := range []string{
+		"Object ids walked on GET /api/v1/orders/{int} by 198.51.100.21", "1 alert needs somebody now", "3 more are worth a look", "GET /api/v1/orders/100299",
+		"probe.path", "What this log does not show", "object miss", "Block 198.51.100.21",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -157,8 +159,8 @@ func fill(v reflect.Value, s string) {
 			v.SetString(s)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() {
+		for _, f := range v.Fields() {
+			if f := f; f.CanSet() {
 				fill(f, s)
 			}
 		}
