@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -122,12 +123,13 @@ func (s *changeSender) wait(ctx context.Context, within time.Duration) error {
 	defer cancel()
 	defer context.AfterFunc(s.stop, cancel)()
 	either := make(chan error, 2)
+	var both sync.WaitGroup
 	for feed, seq := range map[string]int64{feedAlerts: s.at.alerts, feedAudit: s.at.audit} {
-		go func() { either <- s.Store.FeedWait(waiting, feed, seq) }()
+		both.Go(func() { either <- s.Store.FeedWait(waiting, feed, seq) })
 	}
 	err := <-either
 	cancel()
-	<-either // the other one was told to end
+	both.Wait()
 	if waiting.Err() != nil {
 		return ctx.Err()
 	}

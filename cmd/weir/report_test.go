@@ -160,7 +160,7 @@ func fill(v reflect.Value, s string) {
 		}
 	case reflect.Struct:
 		for _, f := range v.Fields() {
-			if f := f; f.CanSet() {
+			if f.CanSet() {
 				fill(f, s)
 			}
 		}
