@@ -196,6 +196,7 @@ async function live(page, base, bob) {
   await page.goto(base + "/alerts");
   await page.locator(".live-live").waitFor();
   const row = page.locator(".rows .row").nth(1);
+  await row.waitFor();
   const before = await page.locator(".rows .row .title").allTextContents();
   const id = (await row.getAttribute("id")).replace("row-", "");
   await api(bob, `/api/v1/alerts/${id}`, "PATCH", { assignee: "bob" });
