@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"syscall"
@@ -21,8 +22,11 @@ import (
 func startClickHouse(t *testing.T) *services.ClickHouse {
 	t.Helper()
 	s, err := services.NewClickHouse(t.TempDir())
-	if err != nil {
+	if errors.Is(err, services.ErrAbsent) {
 		t.Skipf("no ClickHouse: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Stop() })
 	return s

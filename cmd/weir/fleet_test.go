@@ -88,14 +88,15 @@ func TestCollectAcrossKills(t *testing.T) {
 	}
 	defer f.Close()
 	written := first
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
 	write := func(until int) {
-		for written < until {
+		for ; written < until; <-pace.C {
 			n := min(1+rng.IntN(40), until-written)
 			if _, err := f.Write(text(log[written : written+n])); err != nil {
 				t.Fatal(err)
 			}
 			written += n
-			time.Sleep(time.Millisecond)
 		}
 	}
 	rounds := min(*kills, 8)
