@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ for collect, and the same privacy.key_file.
   correlate    sees together what several clients did: several processes share it
   alert        makes alerts of what the others find: one works, others stand by
   store        puts requests and alerts into ClickHouse: several processes share it
+  serve        the console and the API of the fleet (console.listen): one process
 
   weir collect -c /etc/weir/weir.yaml
   weir detect,correlate -c /etc/weir/weir.yaml
@@ -46,6 +48,8 @@ Flags:
                        same (default: the one that is shipped)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
+  --new-desk           serve: begin without the triage, users, tokens and audit of the
+                       fleet's console, whose file is lost
 `
 
 // role is a part of a fleet.
@@ -62,6 +66,7 @@ func roles() []role {
 		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
 		{"alert", "of a fleet: make alerts of what the others find", runAlert},
 		{"store", "of a fleet: put requests and alerts into ClickHouse", runStore},
+		{"serve", "of a fleet: the console and the API", runServe},
 	}
 }
 
@@ -87,6 +92,10 @@ type fleet struct {
 	codec    *pipeline.Codec
 	sender   *busSender
 	told     *factBook
+	newDesk  bool
+	// collecting are the sources that this process reads; nil none.
+	collecting atomic.Pointer[[]*source]
+	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
 }
 
 // shape is into how many slices the stages are dealt.
@@ -114,11 +123,13 @@ func (f *fleet) tail(ctx context.Context, topic string, partition int, from int6
 func runRoles(ctx context.Context, command string, list []role, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var path, listen, edition string
 	var workers int
+	var newDesk bool
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.StringVar(&listen, "listen", "", "")
 	fs.StringVar(&edition, "edition", "", "")
 	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
+	fs.BoolVar(&newDesk, "new-desk", false, "")
 	rest, code, done := parseFlags(fs, fleetHelp, args, stdout, stderr)
 	if done {
 		return code
@@ -130,6 +141,10 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 	fail := func(err error) int {
 		fmt.Fprintf(stderr, "weir %s: %v\n", command, err)
 		return exitFailed
+	}
+	text, err := readSmall(path)
+	if err != nil {
+		return fail(err)
 	}
 	cfg, err := loadConfig(path)
 	if err != nil {
@@ -145,7 +160,7 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		return fail(fmt.Errorf("configuration %s: privacy.key_file: it is empty: all processes of a fleet need the same key", path))
 	}
 	limitService()
-	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f := &fleet{service: service{cfg: cfg, path: path, text: text, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin, stderr: stderr}, newDesk: newDesk, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
 	if edition != "" {
 		if f.edition, err = pipeline.ReadEdition(edition); err != nil {
 			return fail(err)
@@ -182,6 +197,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.beat(failed, list) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -271,9 +287,12 @@ func (f *fleet) serveHealth() (stop func(), err error) {
 		return func() {}, err
 	}
 	server := console.NewMetricsServer(console.Options{
-		Waits: func(context.Context) []string {
+		Waits: func(ctx context.Context) []string {
 			if doing := f.status.doing.Load(); doing != nil {
 				return []string{*doing}
+			}
+			if waits := f.waiting.Load(); waits != nil {
+				return (*waits)(ctx)
 			}
 			return nil
 		},
@@ -308,6 +327,7 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	if err := f.tellSources(ctx, l, sources); err != nil {
 		return err
 	}
+	f.collecting.Store(&sources)
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
 	return f.collect(ctx, sources)
 }

@@ -148,6 +148,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 		return err
 	}
 	if u.sinks = sinks; sinks != nil {
+		u.f.service.deliverer.Store(sinks)
 		// What sinks take is delivered until all that can be done here is done.
 		delivering, stop := context.WithCancel(context.WithoutCancel(ctx))
 		var all sync.WaitGroup
