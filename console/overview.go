@@ -293,7 +293,6 @@ type SystemProcess struct {
 	State    string        `json:"state"` // running; ended, as it was told to; gone
 	Version  string        `json:"version"`
 	Config   string        `json:"config"`
-	Edition  string        `json:"edition"`
 	Started  pipeline.Time `json:"started"`
 	Seen     pipeline.Time `json:"seen"`
 	Slices   []SystemState `json:"slices"` // how many it has of what is shared

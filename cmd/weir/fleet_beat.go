@@ -35,7 +35,6 @@ type processBeat struct {
 	Roles       []string            `json:"roles"`
 	Version     string              `json:"version"`
 	Config      string              `json:"config"`
-	Edition     string              `json:"edition"`
 	Started     time.Time           `json:"started"`
 	Slices      map[string]int64    `json:"slices,omitempty"`  // that it has, by group
 	Lag         map[string]int64    `json:"lag,omitempty"`     // records that wait, by topic
@@ -94,7 +93,7 @@ func (f *fleet) beat(ctx context.Context, list []role) {
 // beatNow is how this process is now.
 func (f *fleet) beatNow(roles []string) processBeat {
 	b := processBeat{
-		Instance: f.instance, PID: os.Getpid(), Roles: roles, Version: version, Config: f.cfg.hash(), Edition: f.edition.Hash(), Started: f.status.startedAt().UTC(),
+		Instance: f.instance, PID: os.Getpid(), Roles: roles, Version: version, Config: f.current().hash(), Started: f.status.startedAt().UTC(),
 		Slices: f.sums("weir_bus_slices", "group", f.cfg.Bus.Prefix), Lag: f.sums("weir_bus_lag_records", "topic", f.cfg.Bus.Prefix),
 		Rejects: f.sums("weir_rejects_total", "reason", ""), Differences: f.status.differences.Load(),
 	}

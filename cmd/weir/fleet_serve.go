@@ -40,8 +40,9 @@ type desk struct {
 	away     atomic.Pointer[string] // why it is not the fleet's; nil while it is
 	requests atomic.Pointer[clickhouse.DB]
 	dead     deadBook
-	next     atomic.Int64 // offset of the topic of alerts that is next
-	behind   atomic.Int64 // records of it that were there at the start and are not read yet
+	news     chan struct{} // has an element when the fleet has others of what adopt takes
+	next     atomic.Int64  // offset of the topic of alerts that is next
+	behind   atomic.Int64  // records of it that were there at the start and are not read yet
 }
 
 // deskMark says which file is the fleet's desk, and which process has it.
@@ -75,9 +76,11 @@ func openDesk(f *fleet) (*desk, error) {
 		service: service{cfg: &cfg, path: f.path, text: f.text, log: f.log, stderr: f.stderr, keys: f.keys, id: f.id, metrics: f.metrics},
 	}
 	d.claimed.Store(-1)
+	d.news = make(chan struct{}, 1)
 	d.dead.sinks = map[string]map[int64]kafka.DeadLetter{}
 	d.names.of.Store(f.edition)
 	d.adapt = d.console
+	d.tuning = newTuning(context.Background(), &d.service)
 	var err error
 	if d.pepper, err = console.LoadOrCreatePepper(cfg.pepperFile()); err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func (d *desk) run(ctx context.Context) error {
 			}
 		})
 	}
-	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix)
+	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix, suppressionPrefix, verdictPrefix, startPrefix, forcePrefix+controlEdition+"/")
 	d.marks.changed = d.marked
 	known := make(chan struct{})
 	work(func(ctx context.Context) error { return d.marks.follow(ctx, known) })
@@ -143,6 +146,7 @@ func (d *desk) run(ctx context.Context) error {
 		work(d.followFeed)
 		work(d.followDead)
 		work(d.forward)
+		work(d.adopt)
 		work(d.keep)
 		if d.auditKey != nil {
 			work(func(ctx context.Context) error { d.keepAuditSigned(ctx); return nil })
@@ -173,8 +177,7 @@ func (d *desk) cause(ctx, failed context.Context) error {
 	return context.Cause(failed)
 }
 
-// begin writes down what the start means: in the audit, and for suppressions of
-// the configuration.
+// begin writes the start into the audit.
 func (d *desk) begin(ctx context.Context) error {
 	if d.away.Load() != nil {
 		return nil
@@ -182,10 +185,7 @@ func (d *desk) begin(ctx context.Context) error {
 	if err := d.recordService(ctx, "service.start"); err != nil {
 		return err
 	}
-	if err := d.recordNames(ctx, nil, d.cfg.Alerts.Sinks); err != nil {
-		return err
-	}
-	return d.publishSuppressions(ctx, d.cfg)
+	return d.recordNames(ctx, nil, d.cfg.Alerts.Sinks)
 }
 
 // claim makes this process the fleet's desk, unless that is another file: triage,
@@ -214,10 +214,8 @@ func (d *desk) claim(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p := d.f.bus.NewProducer(d.f.topics.marks, 0, true)
-	defer p.Close()
 	list := []kafka.Record{{Key: []byte(deskKey), Value: value, Epoch: kafka.NoEpoch}}
-	if _, err := p.Append(ctx, list); err != nil {
+	if err := d.f.appendMarks(ctx, list); err != nil {
 		return fmt.Errorf("claim the desk: %w", err)
 	}
 	d.claimed.Store(list[0].Offset)
@@ -229,6 +227,12 @@ func (d *desk) claim(ctx context.Context) (err error) {
 
 // marked looks at a mark that came: the last claim of the desk counts.
 func (d *desk) marked(key string, m markedValue) {
+	if strings.HasPrefix(key, suppressionPrefix) || strings.HasPrefix(key, forcePrefix) || strings.HasPrefix(key, startPrefix) {
+		select {
+		case d.news <- struct{}{}:
+		default:
+		}
+	}
 	claimed := d.claimed.Load()
 	if key != deskKey || claimed < 0 || m.offset <= claimed {
 		return
@@ -261,11 +265,11 @@ func (d *desk) console(o *console.Options) {
 	o.Waits, o.Away = d.waits, d.elsewhere
 	o.Through = d.through
 	o.System, o.Deliveries = d.system, d.deliveries
-	o.Limits = nil
+	o.Limits, o.Detectors = nil, d.f.detectorInfos
 	o.Blindspots = func() ([]byte, error) {
 		return nil, &console.MissingError{Text: "a fleet does not work out what cannot be detected: weir analyze and weir run do, of the same logs"}
 	}
-	o.Tuning = deskTuning{newTuning(context.Background(), &d.service)}
+	o.Tuning = deskTuning{d.tuning}
 }
 
 // waits says what is missing until the console is ready.
@@ -290,7 +294,7 @@ func (d *desk) keep(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
-		if err := errors.Join(d.retainDesk(ctx), d.forgetProcesses(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(d.retainDesk(ctx), d.forget(ctx)); err != nil && ctx.Err() == nil {
 			d.log.Error("cannot apply retention", zap.Error(err))
 		}
 		select {
@@ -326,9 +330,17 @@ func (d *desk) retainDesk(ctx context.Context) error {
 	return err
 }
 
-// forgetProcesses removes what processes said that have long been gone.
-func (d *desk) forgetProcesses(ctx context.Context) error {
+// forget removes marks that are of no use any more: of processes that have long been
+// gone, and verdicts on what nobody learns from.
+func (d *desk) forget(ctx context.Context) error {
 	var list []kafka.Record
+	reached := d.through()
+	for id, m := range d.marks.under(verdictPrefix) {
+		var v storage.TruePositive
+		if json.Unmarshal(m.value, &v) == nil && reached.Sub(v.Last) > suppressionKept {
+			list = append(list, kafka.Record{Key: []byte(verdictPrefix + id), Epoch: kafka.NoEpoch})
+		}
+	}
 	for name, m := range d.marks.under(processPrefix) {
 		if time.Since(m.time) > beatForgotten {
 			list = append(list, kafka.Record{Key: []byte(processPrefix + name), Epoch: kafka.NoEpoch})
@@ -337,8 +349,5 @@ func (d *desk) forgetProcesses(ctx context.Context) error {
 	if len(list) == 0 {
 		return nil
 	}
-	p := d.f.bus.NewProducer(d.f.topics.marks, 0, true)
-	defer p.Close()
-	_, err := p.Append(ctx, list)
-	return err
+	return d.f.appendMarks(ctx, list)
 }

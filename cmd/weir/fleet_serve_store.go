@@ -118,7 +118,7 @@ func (deskStore) ShadowCases(context.Context, console.ShadowFilter) ([]console.S
 type deskTuning struct{ *tuning }
 
 func (deskTuning) Apply(context.Context, string, string, func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
-	return now, "", refusedConfig(errors.New("not in a fleet: give all of its processes the new file, and start them again"))
+	return now, "", refusedConfig(errors.New("not in a fleet: give the new file to all of its processes; they read it within seconds, and what it changes holds for all from one place of the log on"))
 }
 
 func (deskTuning) StartBacktest(string, pipeline.Time, pipeline.Time) (string, error) {

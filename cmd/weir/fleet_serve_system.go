@@ -80,12 +80,15 @@ func (d *desk) system(ctx context.Context) (v console.System, err error) {
 		return v, err
 	}
 	v = console.System{
-		Version: version, Config: d.cfg.hash(), Started: timeOf(d.status.startedAt()), Edition: &console.SystemEdition{Number: d.f.edition.Number, Effective: optionalTime(d.f.edition.Effective), Hash: d.f.edition.Hash()},
+		Version: version, Config: d.f.current().hash(), Started: timeOf(d.status.startedAt()),
 		State: []console.SystemState{}, Sources: []console.SystemSource{}, Rejects: []console.SystemRejects{}, Sinks: []console.SystemSink{}, Processes: []console.SystemProcess{},
 		Store: console.SystemStore{
 			Path: d.cfg.Store.Path, Bytes: stats.Bytes, FileBytes: stats.FileBytes, Alerts: stats.Alerts, ReserveArmed: stats.ReserveArmed,
 		},
 		Detect: console.SystemDetect{Through: optionalTime(d.through()), Differences: stats.ReplayDifferences},
+	}
+	if e := d.names.of.Load(); e != nil {
+		v.Edition = &console.SystemEdition{Number: e.Number, Effective: optionalTime(e.Effective), Hash: e.Hash()}
 	}
 	if v.Detect.Through != nil {
 		v.Detect.LagSeconds = max(0, time.Since(v.Detect.Through.Std()).Seconds())
@@ -111,7 +114,7 @@ func (d *desk) systemProcesses(v *console.System) {
 			continue
 		}
 		p := console.SystemProcess{
-			Instance: b.Instance, PID: b.PID, Roles: b.Roles, Version: b.Version, Config: b.Config, Edition: b.Edition, Started: timeOf(b.Started), Seen: timeOf(times[i]),
+			Instance: b.Instance, PID: b.PID, Roles: b.Roles, Version: b.Version, Config: b.Config, Started: timeOf(b.Started), Seen: timeOf(times[i]),
 			State: "running", Slices: []console.SystemState{}, Lag: []console.SystemState{},
 		}
 		switch {
@@ -214,8 +217,8 @@ func (d *desk) systemSinks(v *console.System) error {
 			}
 		}
 	}
-	for _, name := range d.cfg.Alerts.SinkNames() {
-		sink := console.SystemSink{Name: name, Kind: d.cfg.Alerts.SinkKind(name), State: said[name].State, Reason: said[name].Reason, Behind: v.Store.Alerts, Dead: int64(len(d.dead.of(name)))}
+	for _, name := range d.f.current().Alerts.SinkNames() {
+		sink := console.SystemSink{Name: name, Kind: d.f.current().Alerts.SinkKind(name), State: said[name].State, Reason: said[name].Reason, Behind: v.Store.Alerts, Dead: int64(len(d.dead.of(name)))}
 		if st := states[name]; st != nil {
 			sink.Seq, sink.Behind, sink.Retries = st.Cursor, max(0, v.Store.Alerts-st.Cursor), int64(len(st.Retries))
 		}
@@ -231,8 +234,8 @@ func (d *desk) deliveries(_ context.Context, a *console.Found) ([]console.Delive
 		return nil, err
 	}
 	list := []console.Delivery{}
-	for _, name := range d.cfg.Alerts.SinkNames() {
-		out := console.Delivery{Sink: name, Kind: d.cfg.Alerts.SinkKind(name), Revision: a.Alert.Revision, Seq: a.Seq}
+	for _, name := range d.f.current().Alerts.SinkNames() {
+		out := console.Delivery{Sink: name, Kind: d.f.current().Alerts.SinkKind(name), Revision: a.Alert.Revision, Seq: a.Seq}
 		st := cmp.Or(states[name], newSinkState())
 		retry, retrying := st.Retries[a.Seq]
 		letter, dead := d.dead.of(name)[a.Seq]
@@ -243,7 +246,7 @@ func (d *desk) deliveries(_ context.Context, a *console.Found) ([]console.Delive
 			out.State, out.Reason, out.Time = "dead", letter.Error, optionalTime(timeOf(letter.Time))
 		case retrying:
 			out.State, out.Attempts, out.Next = "retrying", retry.Attempts, optionalTime(timeOf(retry.Next))
-		case !d.cfg.Alerts.Wants(name, &a.Alert):
+		case !d.f.current().Alerts.Wants(name, &a.Alert):
 			out.State = "not_routed"
 		case st.Cursor >= a.Seq:
 			out.State = "delivered"

@@ -136,16 +136,80 @@ func TestDeskForwards(t *testing.T) {
 		s.db.SaveTriage(ctx, storage.Triage{ID: "a1", Revision: 1, Body: []byte(`{"verdict":"true_positive"}`), Control: control}, by),
 	}
 	_, err := s.db.AppendControl(ctx, pipeline.Control{Kind: controlHealth, Payload: []byte("{}")})
-	records, rerr := s.db.ReadRecords(ctx, 1, 100)
-	if err := errors.Join(append(errs, err, rerr)...); err != nil {
+	y := x
+	y.ID, y.Source = "s2", "config"
+	errs = append(errs, err, s.db.PutSuppression(ctx, y, by))
+	records, err := s.db.ReadRecords(ctx, 1, 100)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		t.Fatal(err)
 	}
+	d := &desk{service: service{db: s.db}, marks: newMarksBook(nil, "", verdictPrefix)}
 	var kinds []string
-	for _, c := range controlsOf(records) {
-		kinds = append(kinds, c.Kind)
+	for i := range records {
+		send, err := d.forwarded(ctx, records[i].Control)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if send != nil {
+			kinds = append(kinds, records[i].Control.Kind)
+		}
 	}
 	if diff := cmp.Diff([]string{"suppression", "verdict"}, kinds); diff != "" {
 		t.Errorf("of %d records (-want +got):\n%s", len(records), diff)
+	}
+	mark, err := d.verdictMark(ctx, control.Payload)
+	var v storage.TruePositive
+	if err != nil || mark == nil || json.Unmarshal(mark.Value, &v) != nil || v.Who.Value == "" || v.Last == 0 {
+		t.Fatalf("the mark of a confirmed case: %+v, %v", mark, err)
+	}
+	wrong := []byte(`{"alert":"a1","verdict":"false_positive_logic"}`)
+	if none, err := d.verdictMark(ctx, wrong); none != nil || err != nil {
+		t.Errorf("another verdict than was never given is a mark: %+v, %v", none, err)
+	}
+	d.marks.take(mark)
+	if gone, err := d.verdictMark(ctx, wrong); err != nil || gone == nil || gone.Value != nil {
+		t.Errorf("a case that is none any more: %+v, %v", gone, err)
+	}
+}
+
+// TestDeskAdopts: the suppressions of the configuration come from the fleet, and
+// their end; of those made here the file has the latest.
+func TestDeskAdopts(t *testing.T) {
+	t.Parallel()
+	s := consoleService(t)
+	ctx := t.Context()
+	d := &desk{service: service{db: s.db}, marks: newMarksBook(nil, "", suppressionPrefix)}
+	say := func(x pipeline.Suppression) {
+		t.Helper()
+		value, err := json.Marshal(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.marks.take(&kafka.Record{Key: []byte(suppressionPrefix + x.ID), Value: value})
+		if err := d.adoptSuppressions(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := pipeline.Suppression{Reason: "a test", Created: 1, Expires: 1 << 60, Match: pipeline.SuppressionMatch{Detector: "probe.path"}}
+	config, ours := base, base
+	config.ID, config.Source, ours.ID = "c1", "config", "o1"
+	say(config)
+	say(ours) // after the file was lost
+	ended := ours
+	ended.Ended = new(pipeline.Time(5))
+	if err := s.db.PutSuppression(ctx, ended, storage.AuditEntry{Time: 1, Body: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	say(ours) // what the fleet has is older
+	config.Ended = new(pipeline.Time(7))
+	say(config)
+	got := map[string]pipeline.Time{}
+	list, err := s.db.Suppressions(ctx, 10)
+	for _, x := range list {
+		got[x.ID] = x.End()
+	}
+	if diff := cmp.Diff(map[string]pipeline.Time{"c1": 7, "o1": 5}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
 
