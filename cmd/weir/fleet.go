@@ -79,6 +79,14 @@ func rolesOf(command string) (list []role, ok bool) {
 	return list, true
 }
 
+// namesOf returns how roles are called.
+func namesOf(list []role) (names []string) {
+	for _, r := range list {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // fleet is a process of one: what its roles share.
 type fleet struct {
 	service
@@ -181,7 +189,8 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer f.bus.Close()
-	stopHTTP, err := f.serveHealth()
+	processMetrics(f.metrics.registry, f.status.startedAt(), namesOf(list)...)
+	stopHTTP, err := f.serveHealth(list)
 	if err != nil {
 		return err
 	}
@@ -289,7 +298,7 @@ func (f *fleet) ensureTopics(ctx context.Context) error {
 }
 
 // serveHealth serves health and metrics, where it is told to.
-func (f *fleet) serveHealth() (stop func(), err error) {
+func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 	socket, err := f.cfg.Console.OpenMetrics()
 	if err != nil || socket == nil {
 		return func() {}, err
@@ -301,7 +310,7 @@ func (f *fleet) serveHealth() (stop func(), err error) {
 			}
 			return nil
 		},
-		Pepper: &console.Pepper{}, Metrics: f.metrics.registry, Log: f.log, Open: true,
+		Pepper: &console.Pepper{}, Metrics: ofRoles(f.metrics.registry, list), Log: f.log, Open: true,
 	})
 	go func() {
 		if err := server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
