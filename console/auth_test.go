@@ -109,6 +109,7 @@ func wantRoles() map[string]string {
 		"POST /api/v1/backtests":                "analyst engineer admin",
 		"GET /api/v1/backtests/{id}":            "analyst engineer admin",
 		"DELETE /api/v1/backtests/{id}":         "analyst engineer admin",
+		"GET /api/v1/alerts/export":             "viewer analyst engineer admin",
 		"POST /api/v1/explanations":             "analyst engineer admin",
 		"GET /api/v1/explanations/{id}":         "analyst engineer admin",
 		"DELETE /api/v1/explanations/{id}":      "analyst engineer admin",
