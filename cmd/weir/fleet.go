@@ -87,6 +87,7 @@ type fleet struct {
 	codec    *pipeline.Codec
 	sender   *busSender
 	told     *factBook
+	health   *fleetHealth
 }
 
 // shape is into how many slices the stages are dealt.
@@ -223,6 +224,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
+	f.health = newFleetHealth()
+	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {
 		return err
@@ -309,5 +312,11 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 		return err
 	}
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
-	return f.collect(ctx, sources)
+	err = f.collect(ctx, sources)
+	if err == nil {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+		defer cancel()
+		err = f.appendControl(leaving, controlStopped, nil)
+	}
+	return err
 }

@@ -50,13 +50,15 @@ type alertUnit struct {
 	out    []pipeline.Alert
 	store  *feedStore
 	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
-	shown  map[string]bool   // names of sources in examples that the member knows about
+	silent *silenceKeeper
+	shown  map[string]bool // names of sources in examples that the member knows about
 }
 
 // alertUnitHead is the state of the stage.
 type alertUnitHead struct {
 	Feed   int64           `json:"feed"` // everything before this offset of the feed is of before the state
 	Member json.RawMessage `json:"member"`
+	Watch  json.RawMessage `json:"watch,omitempty"` // of collectors
 }
 
 // open implements roleSlice.
@@ -81,6 +83,10 @@ func (u *alertUnit) open(ctx context.Context) error {
 		if u.next, err = u.member.restore(head.Member); err != nil {
 			return err
 		}
+	}
+	u.silent = newSilenceKeeper(u.f, u.log)
+	if err := u.silent.restore(head.Watch); err != nil {
+		return fmt.Errorf("read the state of alert: %w", err)
 	}
 	u.end = u.epoch + 1
 	u.there, u.shown = map[string]xxh3.Uint128{}, map[string]bool{}
@@ -155,10 +161,22 @@ func (u *alertUnit) run(ctx context.Context) error {
 		defer all.Wait()
 		defer stop()
 	}
-	for ctx.Err() == nil {
-		err := u.read(ctx)
+	u.f.health.alerting.Set(1)
+	defer u.f.health.alerting.Set(0)
+	running, fail := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		if err := u.silent.run(running); err != nil {
+			fail(fmt.Errorf("watch the collectors: %w", err))
+		}
+	})
+	defer watcher.Wait()
+	defer fail(nil)
+	for running.Err() == nil {
+		err := u.read(running)
 		if errors.Is(err, kafka.ErrFenced) {
 			u.log.Warn("another process makes the alerts", zap.Error(err))
+			fail(nil)
 			<-ctx.Done() // the group will say so too
 			return errStale
 		}
@@ -171,6 +189,9 @@ func (u *alertUnit) run(ctx context.Context) error {
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))
 		return errStale
+	}
+	if ctx.Err() == nil {
+		return context.Cause(running)
 	}
 	return nil
 }
@@ -293,7 +314,11 @@ func (u *alertUnit) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member})
+	watch, err := u.silent.state()
+	if err != nil {
+		return err
+	}
+	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member, Watch: watch})
 	if err != nil {
 		return err
 	}

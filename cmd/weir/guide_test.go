@@ -133,6 +133,7 @@ func metricNames(t *testing.T) map[string]bool {
 	}
 	console.NewServer(console.Options{Pepper: &console.Pepper{}, Metrics: m.registry, Register: m.registry, Log: zap.NewNop()})
 	m.registry.MustRegister(kafka.NewMetrics()) // of a fleet's processes
+	m.registry.MustRegister(newFleetHealth().all()...)
 	described := make(chan *prometheus.Desc)
 	go func() {
 		m.registry.Describe(described)

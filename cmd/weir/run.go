@@ -372,6 +372,7 @@ type metrics struct {
 	lost     *prometheus.GaugeVec
 	packets  *packetMetrics
 	blind    *prometheus.GaugeVec
+	told     *prometheus.CounterVec
 	reloads  *prometheus.CounterVec
 	reloadOK prometheus.Gauge
 }
@@ -391,6 +392,7 @@ func newMetrics(s *service) *metrics {
 		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
 		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, packets that the kernel dropped, rotated logs without their end, messages that left a topic unread."}, []string{"source"}),
 		blind:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
+		told:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_health_told_total", Help: "Findings about weir's own sight that were told, each again while it lasts."}, []string{"detector"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	m.reloads, m.reloadOK = reloadMetrics()
@@ -398,7 +400,7 @@ func newMetrics(s *service) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets, m.reloads, m.reloadOK,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.told, m.packets, m.reloads, m.reloadOK,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/pipeline"
+)
+
+// fleetHealth is what a process of a fleet tells of the fleet's health.
+type fleetHealth struct {
+	heard    *prometheus.GaugeVec
+	alerting prometheus.Gauge
+}
+
+func newFleetHealth() *fleetHealth {
+	return &fleetHealth{
+		heard: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_collector_last_heard_timestamp_seconds", Help: "When a collector last said anything; those that work do each second. Of the process that makes alerts.",
+		}, []string{"collector"}),
+		alerting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_alerting", Help: "1 in the process that makes alerts, 0 in one that stands by."}),
+	}
+}
+
+func (h *fleetHealth) all() []prometheus.Collector {
+	return []prometheus.Collector{h.heard, h.alerting}
+}
+
+// tellHealth puts a finding of weir's own at the end of the sequence.
+func (f *fleet) tellHealth(ctx context.Context, g *pipeline.Finding) error {
+	f.log.Warn(g.Title, zap.String("detector", g.Detector), zap.String("reason", g.Reason), zap.String("fix", g.Next[0]))
+	f.metrics.told.WithLabelValues(g.Detector).Inc()
+	g.Time = pipeline.TimeOf(time.Now())
+	return f.appendControl(ctx, controlHealth, g)
+}
