@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,8 +18,7 @@ type factBook struct {
 	topics busTopics
 
 	mu      sync.Mutex
-	sources map[string]fleetFact     // by the name on the bus
-	by      map[string]*fleetSources // by collector
+	sources map[string]fleetFact // by the name on the bus
 }
 
 const (
@@ -32,7 +29,7 @@ const (
 )
 
 func newFactBook(bus *kafka.Bus, topics busTopics) *factBook {
-	return &factBook{bus: bus, topics: topics, sources: map[string]fleetFact{}, by: map[string]*fleetSources{}}
+	return &factBook{bus: bus, topics: topics, sources: map[string]fleetFact{}}
 }
 
 // read looks at what there is now.
@@ -47,16 +44,8 @@ func (b *factBook) read(ctx context.Context) error {
 		for _, s := range told.Sources {
 			b.sources[s.Name] = s
 		}
-		b.by[strings.TrimPrefix(key, factPrefix)] = &told
 		return nil
 	})
-}
-
-// collectors is what each of them said last, as it was read.
-func (b *factBook) collectors() map[string]*fleetSources {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return maps.Clone(b.by)
 }
 
 // look calls f with what is known, until it is satisfied.

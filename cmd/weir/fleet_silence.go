@@ -282,11 +282,15 @@ func (k *silenceKeeper) open(ctx context.Context) error {
 	defer k.mu.Unlock()
 	w, now := k.watch, time.Now()
 	if w.Next == 0 { // never looked
-		if err := k.f.told.read(ctx); err != nil {
+		if err := readCompacted(ctx, k.f.bus, k.f.topics.marks, factPrefix, func(key string, value []byte) error {
+			var told fleetSources
+			err := json.Unmarshal(value, &told)
+			if err == nil {
+				w.know(strings.TrimPrefix(key, factPrefix), &told, now)
+			}
 			return err
-		}
-		for collector, told := range k.f.told.collectors() {
-			w.know(collector, told, now)
+		}); err != nil {
+			return fmt.Errorf("read what collectors say: %w", err)
 		}
 	}
 	if from := max(first, behind-silenceRead); w.Next < from {
