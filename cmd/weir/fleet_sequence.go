@@ -25,6 +25,7 @@ type sequenceEntry struct {
 	Watermark *int64               `json:"watermark,omitempty"` // of a heartbeat
 	Rows      int                  `json:"rows,omitempty"`
 	At        *blockAt             `json:"at,omitempty"` // nil for a heartbeat
+	Receipt   *sentReceipt         `json:"receipt,omitempty"`
 
 	Control *controlEntry `json:"control,omitempty"`
 }

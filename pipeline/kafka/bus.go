@@ -262,8 +262,19 @@ func (b *Bus) InSync(ctx context.Context, topic string, replicas int) error {
 // behind the last one. Brokers that cannot tell are asked until ctx ends: a topic
 // that was just made has no leader yet.
 func (b *Bus) Bounds(ctx context.Context, topic string, partition int) (first, behind int64, err error) {
+	return b.boundsSince(ctx, topic, partition, time.Time{})
+}
+
+// OffsetAt is the offset of the first record that was written at since or later, by
+// its writer's clock; behind the last one where there is none.
+func (b *Bus) OffsetAt(ctx context.Context, topic string, partition int, since time.Time) (int64, error) {
+	first, _, err := b.boundsSince(ctx, topic, partition, since)
+	return first, err
+}
+
+func (b *Bus) boundsSince(ctx context.Context, topic string, partition int, since time.Time) (first, behind int64, err error) {
 	for warned := false; ; warned = true {
-		first, behind, err = b.bounds(ctx, topic, partition)
+		first, behind, err = b.bounds(ctx, topic, partition, since)
 		if err == nil || ctx.Err() != nil {
 			return first, behind, err
 		}
