@@ -312,7 +312,19 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 		return err
 	}
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
+	rhythms, err := f.openRhythms(ctx, l, sources)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.watchBy(watching, sources, healthWays{name: l.busName, rhythm: rhythms.rhythm, raise: f.tellHealth})
+	})
 	err = f.collect(ctx, sources)
+	stop()
+	watch.Wait()
+	rhythms.close(context.WithoutCancel(ctx))
 	if err == nil {
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
 		defer cancel()

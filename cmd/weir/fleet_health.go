@@ -31,8 +31,19 @@ func (h *fleetHealth) all() []prometheus.Collector {
 
 // tellHealth puts a finding of weir's own at the end of the sequence.
 func (f *fleet) tellHealth(ctx context.Context, g *pipeline.Finding) error {
-	f.log.Warn(g.Title, zap.String("detector", g.Detector), zap.String("reason", g.Reason), zap.String("fix", g.Next[0]))
-	f.metrics.told.WithLabelValues(g.Detector).Inc()
 	g.Time = pipeline.TimeOf(time.Now())
 	return f.appendControl(ctx, controlHealth, g)
+}
+
+// tellAll puts findings at the end of the sequence, and says so.
+func (f *fleet) tellAll(ctx context.Context, list []pipeline.Finding) error {
+	for i := range list {
+		g := &list[i]
+		f.log.Warn(g.Title, zap.String("detector", g.Detector), zap.String("reason", g.Reason), zap.String("fix", g.Next[0]))
+		f.metrics.told.WithLabelValues(g.Detector).Inc()
+		if err := f.tellHealth(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -384,10 +384,5 @@ func (k *silenceKeeper) look(ctx context.Context) error {
 			return err
 		}
 	}
-	for i := range findings {
-		if err := k.f.tellHealth(ctx, &findings[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return k.f.tellAll(ctx, findings)
 }
