@@ -86,7 +86,7 @@ type fleet struct {
 	edition  *pipeline.Edition // to start with
 	codec    *pipeline.Codec
 	sender   *busSender
-	told     *factBook
+	controls *controlBook
 	health   *fleetHealth
 }
 
@@ -237,7 +237,7 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
 	}
-	f.sender, f.told = newBusSender(f.bus, f.topics, f.shape()), newFactBook(f.bus, f.topics)
+	f.sender, f.controls = newBusSender(f.bus, f.topics, f.shape()), newControlBook(f.bus, f.topics)
 	f.status.started.Store(time.Now().Unix())
 	if err := f.ensureTopics(ctx); err != nil {
 		return err

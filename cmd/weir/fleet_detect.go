@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -27,20 +25,15 @@ type detectRole struct {
 	states map[int]*kafka.State
 	codec  *pipeline.Codec
 	at     sequencePosition
-	labels map[string]map[string]string // by source, as collectors told
 	saved  time.Time
 	log    *zap.Logger
 }
 
 // sliceHead is the head of a checkpoint of one slice.
 type sliceHead struct {
-	Done   pipeline.Place      `json:"done"` // of the slice
-	At     sequencePosition    `json:"at"`
-	Labels map[string]labelled `json:"labels,omitempty"`
-	Common []byte              `json:"common"`
+	Done pipeline.Place   `json:"done"` // of the slice
+	At   sequencePosition `json:"at"`
 }
-
-type labelled = map[string]string
 
 const (
 	// fleetCheckpoint is how often states are kept: a slice that moves is detected
@@ -168,19 +161,20 @@ func (d *detectRole) restore(ctx context.Context, owned []int) error {
 
 // begin makes the member that goes on from the state that is common to slices.
 func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (err error) {
-	d.labels = map[string]map[string]string{}
-	maps.Copy(d.labels, from.Labels)
 	d.at = from.At
 	if d.at.Gate.Sources == nil {
 		d.at.Gate = *newSequenceGate()
 	}
 	f := d.f
-	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, d.labels, f.workers); err != nil {
+	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, nil, f.workers); err != nil {
 		return err
 	}
 	common, err := chunk(chunkCommon)
-	if err != nil || common == nil {
+	if err != nil {
 		return err
+	}
+	if common == nil {
+		return d.member.suppressConfigured(f.cfg, f.keys)
 	}
 	_, err = d.member.restoreCommon(d.codec, common)
 	return err
@@ -294,40 +288,14 @@ func (d *detectRole) item(item *readItem) error {
 		return nil
 	}
 	if item.control != nil {
-		return d.control(item.control)
+		d.f.controls.keep(item.last, item.control)
+		return d.member.control(item.first, item.last, item.control)
 	}
 	if item.block != nil {
 		d.member.push(item.block)
 		d.f.metrics.requests.Add(float64(len(item.block.Requests)))
 	}
 	return nil
-}
-
-// control takes a fact from outside.
-func (d *detectRole) control(c *controlEntry) error {
-	if c.Kind != controlSources {
-		return nil
-	}
-	var told fleetSources
-	if err := json.Unmarshal(c.Payload, &told); err != nil {
-		return fmt.Errorf("read what %s says of its sources: %w", c.From, err)
-	}
-	facts := d.member.facts
-	for _, s := range told.Sources {
-		d.member.merge.AddSource(s.ID)
-		if len(s.Labels) > 0 {
-			d.labels[s.Name] = s.Labels
-		}
-		facts.Sources = slices.DeleteFunc(slices.Clone(facts.Sources), func(f sourceFact) bool { return f.ID == s.ID })
-		if s.Lateness != 0 || s.Sampled != 0 || s.Dedupe {
-			facts.Sources = append(facts.Sources, s.sourceFact)
-		}
-	}
-	body, err := json.Marshal(facts)
-	if err != nil {
-		return err
-	}
-	return d.member.setFacts(body)
 }
 
 // truthItem is a record of the topic of truths.
@@ -378,7 +346,7 @@ func (d *detectRole) checkpoint(ctx context.Context) error {
 		if m.set.Reached().Before(m.set.SliceReached(i)) {
 			continue
 		}
-		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at, Labels: d.labels})
+		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at})
 		if err != nil {
 			return err
 		}

@@ -406,15 +406,21 @@ func (s *service) raise(ctx context.Context, f *pipeline.Finding) error {
 	return err
 }
 
-// tellHealth raises the alert of a control record: at its place in event time.
-func (d *detect) tellHealth(dst []pipeline.Alert, body []byte) ([]pipeline.Alert, error) {
+// takeHealth raises the alert of a control record: at its place in event time.
+func (e *engine) takeHealth(dst []pipeline.Alert, payload json.RawMessage) ([]pipeline.Alert, error) {
 	var f pipeline.Finding
-	if err := json.Unmarshal(body, &f); err != nil {
-		return dst, fmt.Errorf("read the health record at position %d: %w", d.position+1, err)
+	if err := json.Unmarshal(payload, &f); err != nil {
+		return dst, fmt.Errorf("read what is said of weir's health: %w", err)
 	}
-	e := d.e
-	if e.last != pipeline.NoTime {
-		f.Time = e.last
+	if e.book == nil {
+		return dst, nil // its alert is made elsewhere
+	}
+	at := e.last
+	if e.set != nil { // late requests do not turn event time back
+		at = max(at, e.set.Reached().Time())
+	}
+	if at != pipeline.NoTime {
+		f.Time = at
 	}
 	f.Onset, f.First, f.Last, f.FirstSeen = f.Time, f.Time, f.Time, f.Time
 	a := pipeline.Mix64(f.Who.Hash(), pipeline.Hash64(f.Detector))

@@ -71,11 +71,16 @@ func newConfiguredEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.
 	if err != nil {
 		return nil, err
 	}
+	return e, e.suppressConfigured(cfg, keys)
+}
+
+// suppressConfigured takes what the configuration suppresses.
+func (e *engine) suppressConfigured(cfg *config, keys *pipeline.PrivacyKeys) error {
 	list, err := cfg.configured(keys)
 	for _, s := range list {
 		e.suppress(s)
 	}
-	return e, err
+	return err
 }
 
 // publishSuppressions puts what changed about the suppressions of a configuration
