@@ -88,6 +88,7 @@ type fleet struct {
 	sender   *busSender
 	controls *controlBook
 	health   *fleetHealth
+	progress progressBook
 }
 
 // shape is into how many slices the stages are dealt.
@@ -96,7 +97,16 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	return f.tailOf(ctx, topic, partition, from, false, g)
+}
+
+// tailCompacted is tail for a compacted topic of one partition.
+func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
+	return f.tailOf(ctx, topic, 0, from, true, g)
+}
+
+func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
 	if err != nil {
 		return err
 	}
@@ -172,6 +182,10 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	defer stopHTTP()
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.name
+	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -183,6 +197,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -224,7 +239,7 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
-	f.health = newFleetHealth()
+	f.health, f.progress.at = newFleetHealth(), map[sliceName]int64{}
 	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {

@@ -275,7 +275,7 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	if w.First != from || w.Next-w.First != int64(w.Parts) {
 		err := u.f.bus.ReadRange(ctx, u.f.topics.alerts, 0, from, w.Next, false, func(r kafka.Record) error {
 			if r.Claim && r.Offset > u.epoch {
-				return errFencedUnit
+				return fmt.Errorf("the alerts: %w", u.f.bus.Fenced(u.f.topics.alerts))
 			}
 			return nil
 		})
@@ -297,10 +297,6 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	}
 	return nil
 }
-
-// errFencedUnit says that another process makes the alerts: this one waits until
-// the group says so too.
-var errFencedUnit = fmt.Errorf("the alerts: %w", kafka.ErrFenced)
 
 // checkpoint keeps the state.
 func (u *alertUnit) checkpoint(ctx context.Context) error {

@@ -14,10 +14,20 @@ import (
 type fleetHealth struct {
 	heard    *prometheus.GaugeVec
 	alerting prometheus.Gauge
+
+	stageRecords, stageSeconds *prometheus.GaugeVec // of this process
+	fleetRecords, fleetSeconds *prometheus.GaugeVec // of all
 }
 
 func newFleetHealth() *fleetHealth {
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"stage"})
+	}
 	return &fleetHealth{
+		stageRecords: gauge("weir_stage_lag_records", "Records that wait for a stage's slices in this process, the slowest of them."),
+		stageSeconds: gauge("weir_stage_lag_seconds", "How long what the slowest of a stage's slices in this process takes next has waited."),
+		fleetRecords: gauge("weir_fleet_lag_records", "Records that wait for the slowest slice of a stage, whoever has it. Of the process that makes alerts."),
+		fleetSeconds: gauge("weir_fleet_lag_seconds", "How long what the slowest slice of a stage takes next has waited, whoever has it. Of the process that makes alerts."),
 		heard: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_collector_last_heard_timestamp_seconds", Help: "When a collector last said anything; those that work do each second. Of the process that makes alerts.",
 		}, []string{"collector"}),

@@ -406,7 +406,7 @@ func (l *fleetLog) wrote(ctx context.Context, w kafka.Written) error {
 	return l.bus.ReadRange(ctx, l.topics.sequence, 0, from, w.Next, false, func(r kafka.Record) error {
 		if epoch, ours := epochs[string(r.Key)]; ours && r.Claim && r.Offset > epoch {
 			return fmt.Errorf("a source of %q: %w: %q, at offset %d of the sequence; give each collector a bus.instance of its own",
-				l.instance, kafka.ErrFenced, r.Value, r.Offset)
+				l.instance, l.bus.Fenced(l.topics.sequence), r.Value, r.Offset)
 		}
 		return nil
 	})

@@ -286,3 +286,31 @@ func (b *Bus) boundsSince(ctx context.Context, topic string, partition int, sinc
 		}
 	}
 }
+
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int
+}
+
+// Ends are the offsets behind the last records of partitions, asked for at once.
+// Those that cannot be told are left out.
+func (b *Bus) Ends(ctx context.Context, list []TopicPartition) (map[TopicPartition]int64, error) {
+	topics := map[string][]kafka.OffsetRequest{}
+	for _, p := range list {
+		topics[p.Topic] = append(topics[p.Topic], kafka.LastOffsetOf(p.Partition))
+	}
+	answer, err := b.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Addr: b.addr(), Topics: topics})
+	if err != nil {
+		return nil, fmt.Errorf("read the ends of topics: %w", err)
+	}
+	ends := map[TopicPartition]int64{}
+	for topic, partitions := range answer.Topics {
+		for _, p := range partitions {
+			if p.Error == nil && p.LastOffset >= 0 {
+				ends[TopicPartition{topic, p.Partition}] = p.LastOffset
+			}
+		}
+	}
+	return ends, nil
+}
