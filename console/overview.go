@@ -296,7 +296,7 @@ type SystemProcess struct {
 	Started  pipeline.Time `json:"started"`
 	Seen     pipeline.Time `json:"seen"`
 	Slices   []SystemState `json:"slices"` // how many it has of what is shared
-	Lag      []SystemState `json:"lag"`    // records of a topic that wait for it
+	Lag      []SystemState `json:"lag"`    // records that wait for a stage of it
 }
 
 // SystemEdition is the edition in force.

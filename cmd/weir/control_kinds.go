@@ -32,7 +32,10 @@ func controlKinds() []controlKind {
 		{controlConfig, true, quiet(func(e *engine, payload json.RawMessage) error { return e.setConfig(payload) })},
 		{sqlite.SuppressionControl, true, quiet((*engine).takeSuppression)},
 		{name: sqlite.VerdictControl}, // for who reads what people said
+		{controlHealth, true, (*engine).takeHealth},
 		{name: controlTick},
+		{name: controlSilent}, // read before it comes to an engine
+		{name: controlStopped},
 	}
 }
 

@@ -84,6 +84,14 @@ func rolesOf(command string) (list []role, ok bool) {
 	return list, true
 }
 
+// namesOf returns how roles are called.
+func namesOf(list []role) (names []string) {
+	for _, r := range list {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // fleet is a process of one: what its roles share.
 type fleet struct {
 	service
@@ -101,6 +109,8 @@ type fleet struct {
 	// collecting are the sources that this process reads; nil none.
 	collecting atomic.Pointer[[]*source]
 	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
+	health     *fleetHealth
+	progress   progressBook
 }
 
 // shape is into how many slices the stages are dealt.
@@ -109,7 +119,16 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	return f.tailOf(ctx, topic, partition, from, false, g)
+}
+
+// tailCompacted is tail for a compacted topic of one partition.
+func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
+	return f.tailOf(ctx, topic, 0, from, true, g)
+}
+
+func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
 	if err != nil {
 		return err
 	}
@@ -192,7 +211,8 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer f.bus.Close()
-	stopHTTP, err := f.serveHealth()
+	processMetrics(f.metrics.registry, f.status.startedAt(), namesOf(list)...)
+	stopHTTP, err := f.serveHealth(list)
 	if err != nil {
 		return err
 	}
@@ -205,6 +225,10 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.name
+	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -218,6 +242,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	})
 	running.Go(func() { f.beat(failed, list) })
 	running.Go(func() { f.reloads.run(failed, judges) })
+	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -259,6 +284,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
+	f.health, f.progress.at = newFleetHealth(), map[sliceName]int64{}
+	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {
 		return err
@@ -301,7 +328,7 @@ func (f *fleet) ensureTopics(ctx context.Context) error {
 }
 
 // serveHealth serves health and metrics, where it is told to.
-func (f *fleet) serveHealth() (stop func(), err error) {
+func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 	socket, err := f.cfg.Console.OpenMetrics()
 	if err != nil || socket == nil {
 		return func() {}, err
@@ -316,7 +343,7 @@ func (f *fleet) serveHealth() (stop func(), err error) {
 			}
 			return nil
 		},
-		Pepper: &console.Pepper{}, Metrics: f.metrics.registry, Log: f.log, Open: true,
+		Pepper: &console.Pepper{}, Metrics: ofRoles(f.metrics.registry, list), Log: f.log, Open: true,
 	})
 	go func() {
 		if err := server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -349,5 +376,23 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	}
 	f.collecting.Store(&sources)
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
-	return f.collect(ctx, sources)
+	rhythms, err := f.openRhythms(ctx, l, sources)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.watchBy(watching, sources, healthWays{name: l.busName, rhythm: rhythms.rhythm, raise: f.tellHealth})
+	})
+	err = f.collect(ctx, sources)
+	stop()
+	watch.Wait()
+	rhythms.close(context.WithoutCancel(ctx))
+	if err == nil {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+		defer cancel()
+		err = f.appendControl(leaving, controlStopped, nil)
+	}
+	return err
 }

@@ -127,7 +127,7 @@ func (d *desk) systemProcesses(v *console.System) {
 		v.Processes = append(v.Processes, p)
 		if p.State == "running" && slices.Contains(b.Roles, "detect") {
 			// Each of them reads all of the sequence: the one that is furthest behind counts.
-			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag["sequence"])
+			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag[pipeline.StageDetect.String()])
 		}
 		v.Detect.Differences += b.Differences
 		for _, s := range b.Sources {
