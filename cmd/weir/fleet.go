@@ -230,6 +230,7 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.bus, err = kafka.NewBus(cluster, f.log, busMetrics); err != nil {
 		return err
 	}
+	f.bus.Session = time.Duration(f.cfg.Bus.SessionTimeout)
 	f.topics = f.cfg.Bus.topics()
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
