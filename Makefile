@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 
 UI      := console/ui
 
-.PHONY: help build run analyze ui ui-test test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
+.PHONY: help build run analyze ui ui-test test race e2e fleet services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a J
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
+	$(MAKE) --no-print-directory fleet
+
+fleet: build ## a fleet on three brokers and ClickHouse: its alerts are analyze's, and each request is stored once
+	$(GO) build -buildvcs=false -o bin/ ./bench/gen ./bench/fleet
+	bin/gen -lines $(LINES) -clients 50000 -o bin/load.log
+	bin/weir simulate --scenario shop-attacks --quiet --out bin/shop.json.gz --labels bin/shop.ndjson
+	bin/fleet -brokers 3 bin/load.log bin/shop.json.gz $(wildcard ../shared/data/tools_shop/access.json.gz)
 
 services: ## run a Kafka broker and a ClickHouse server for trying things out, until interrupted
 	$(GO) run ./bench/services/run kafka clickhouse
