@@ -38,12 +38,14 @@ for collect, and the same privacy.key_file.
   weir detect,correlate -c /etc/weir/weir.yaml
 
 A process that is killed goes on where it was when it is started again. Stop it
-with Ctrl-C or SIGTERM.
+with Ctrl-C or SIGTERM. SIGHUP, or a change of the configuration file, reloads
+detectors' modes, endpoints' weights, suppressions, sinks and routes: of any process,
+for the whole fleet.
 
 Flags:
   -c FILE              configuration
-  --edition FILE       detect with this edition: all processes of a fleet need the
-                       same (default: the one that is shipped)
+  --edition FILE       detect with this edition and learn no other: give it to all
+                       processes of a fleet (default: learn on the way)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
 `
@@ -77,6 +79,14 @@ func rolesOf(command string) (list []role, ok bool) {
 	return list, true
 }
 
+// namesOf returns how roles are called.
+func namesOf(list []role) (names []string) {
+	for _, r := range list {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // fleet is a process of one: what its roles share.
 type fleet struct {
 	service
@@ -84,6 +94,9 @@ type fleet struct {
 	topics   busTopics
 	instance string
 	edition  *pipeline.Edition // to start with
+	given    bool              // the edition, so that none is learned here
+	start    *fleetStart       // with what the fleet began; nil where nothing is judged
+	reloads  *fleetReloader
 	codec    *pipeline.Codec
 	sender   *busSender
 	controls *controlBook
@@ -131,12 +144,22 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		fmt.Fprintf(stderr, "weir %s: %v\n", command, err)
 		return exitFailed
 	}
-	cfg, err := loadConfig(path)
+	hup, ignore := hangups()
+	defer ignore()
+	text, err := readSmall(path) // before it is read to be used: a change in between is noticed
 	if err != nil {
 		return fail(err)
 	}
-	if listen != "" {
-		cfg.Console.MetricsListen = listen
+	load := func() (*config, error) {
+		cfg, err := loadConfig(path)
+		if err == nil && listen != "" {
+			cfg.Console.MetricsListen = listen
+		}
+		return cfg, err
+	}
+	cfg, err := load()
+	if err != nil {
+		return fail(err)
 	}
 	if !cfg.Bus.on() {
 		return fail(fmt.Errorf("configuration %s: bus.brokers: it is empty: the roles share a Kafka cluster", path))
@@ -146,7 +169,9 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 	}
 	limitService()
 	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f.reloads = &fleetReloader{f: f, load: load, hup: hup, file: reloader{path: path, file: sumOf(text)}}
 	if edition != "" {
+		f.given = true
 		if f.edition, err = pipeline.ReadEdition(edition); err != nil {
 			return fail(err)
 		}
@@ -164,11 +189,18 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer f.bus.Close()
-	stopHTTP, err := f.serveHealth()
+	processMetrics(f.metrics.registry, f.status.startedAt(), namesOf(list)...)
+	stopHTTP, err := f.serveHealth(list)
 	if err != nil {
 		return err
 	}
 	defer stopHTTP()
+	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" })
+	if judges {
+		if err := f.settle(ctx); err != nil {
+			return err
+		}
+	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	// It sends what the roles say until all of them have ended.
@@ -182,6 +214,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.reloads.run(failed, judges) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -266,7 +299,7 @@ func (f *fleet) ensureTopics(ctx context.Context) error {
 }
 
 // serveHealth serves health and metrics, where it is told to.
-func (f *fleet) serveHealth() (stop func(), err error) {
+func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 	socket, err := f.cfg.Console.OpenMetrics()
 	if err != nil || socket == nil {
 		return func() {}, err
@@ -278,7 +311,7 @@ func (f *fleet) serveHealth() (stop func(), err error) {
 			}
 			return nil
 		},
-		Pepper: &console.Pepper{}, Metrics: f.metrics.registry, Log: f.log, Open: true,
+		Pepper: &console.Pepper{}, Metrics: ofRoles(f.metrics.registry, list), Log: f.log, Open: true,
 	})
 	go func() {
 		if err := server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {

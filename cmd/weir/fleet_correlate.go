@@ -61,8 +61,9 @@ func (u *crossUnit) open(ctx context.Context) error {
 	}
 	if head, chunks, ok := u.state.Checkpoint(); ok {
 		u.next, err = u.member.restore(head, chunks)
+		return err
 	}
-	return err
+	return u.member.begin(u.f.start)
 }
 
 // close implements roleSlice.

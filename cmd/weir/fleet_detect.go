@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +23,7 @@ import (
 type detectRole struct {
 	f      *fleet
 	member *detectMember
+	view   atomic.Pointer[detectView]
 	states map[int]*kafka.State
 	codec  *pipeline.Codec
 	at     sequencePosition
@@ -46,7 +48,26 @@ const (
 func runDetect(ctx context.Context, f *fleet) error {
 	d := &detectRole{f: f, codec: pipeline.NewCodec(), states: map[int]*kafka.State{}, log: f.log.With(zap.String("role", "detect"))}
 	defer d.letGo()
+	if !f.given {
+		var learning sync.WaitGroup
+		defer learning.Wait()
+		learned, stop := context.WithCancel(ctx)
+		defer stop()
+		learning.Go(func() { f.relearn(learned, &d.view) })
+	}
 	return f.bus.RunGroup(ctx, f.cfg.Bus.Prefix+"detect", f.topics.requests, d.own)
+}
+
+// detectView is how far a detect role is, for those who look from outside.
+type detectView struct {
+	requests int64
+	newest   pipeline.Time
+	first    bool // it has slice 0
+}
+
+// show tells how far the role is.
+func (d *detectRole) show() {
+	d.view.Store(&detectView{d.member.requests, d.member.last, d.states[0] != nil})
 }
 
 // letGo closes the states.
@@ -75,6 +96,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		fresh = fresh || d.states[i] == nil
 	}
 	if len(owned) == 0 {
+		d.view.Store(nil)
 		<-ctx.Done()
 		return nil
 	}
@@ -175,7 +197,7 @@ func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (
 		return err
 	}
 	if common == nil {
-		return d.member.suppressConfigured(f.cfg, f.keys)
+		return d.member.begin(f.start)
 	}
 	_, err = d.member.restoreCommon(d.codec, common)
 	return err
@@ -256,6 +278,7 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			d.show()
 			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
 				return err
 			}

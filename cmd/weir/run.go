@@ -317,6 +317,7 @@ func (s *service) open(ctx context.Context) error {
 	}
 	s.requests = s.db
 	s.metrics = newMetrics(s)
+	processMetrics(s.metrics.registry, time.Now(), "run")
 	last, err := s.db.Last(ctx)
 	if err != nil {
 		return errors.Join(err, s.db.Close())

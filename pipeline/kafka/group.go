@@ -74,6 +74,9 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 		slices.Sort(list)
 		sticky.keep(list)
 		b.metrics.rebalances.WithLabelValues(group).Inc()
+		if all, err := b.Partitions(ctx, topic); err == nil { // else at the next deal
+			b.metrics.dealt.WithLabelValues(group).Set(float64(len(all)))
+		}
 		owned.Set(float64(len(list)))
 		b.log.Info("slices are dealt", zap.String("group", group), zap.Int32("generation", gen.ID), zap.Ints("slices", list))
 		deal := Deal{Owned: list, Follows: gen.ID == last+1 && last >= 0}
