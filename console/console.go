@@ -194,6 +194,7 @@ type console struct {
 	uses     uses
 	denials  trickle
 	minted   trickle
+	exports  trickle
 	readers  readers
 	hashing  chan struct{} // one element for each password at work
 	attempts attempts
@@ -207,6 +208,7 @@ func newConsole(o Options) *console {
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
 	c.denials = trickle{most: maxDenials, every: denialsEvery}
 	c.minted = trickle{most: maxMinted, every: mintedEvery}
+	c.exports = trickle{most: maxExports, every: exportEvery}
 	c.uses.last = map[string]time.Time{}
 	c.hashing, c.attempts.list = make(chan struct{}, maxHashing), map[string]*attempt{}
 	if o.OIDC != nil {
@@ -320,6 +322,7 @@ func (c *console) routes() []route {
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/groups", people, false, c.shows(c.groups)},
+		{get, "/api/v1/alerts/export", people, false, c.export},
 		{get, "/api/v1/alerts/stream", people, false, c.changes},
 		{post, bulkPath, Analyst | Engineer | Admin, true, c.bulk},
 		{get, "/api/v1/alerts/{id}", people, false, c.alertWithTag},
@@ -376,6 +379,9 @@ func (c *console) routes() []route {
 		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
 		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
 		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
+		{post, "/api/v1/explanations", Analyst | Engineer | Admin, false, c.tuned(c.startExplain)},
+		{get, "/api/v1/explanations/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showExplain)},
+		{del, "/api/v1/explanations/{id}", Analyst | Engineer | Admin, false, c.tuned(c.cancelExplain)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},

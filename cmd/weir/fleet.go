@@ -38,12 +38,14 @@ for collect, and the same privacy.key_file.
   weir detect,correlate -c /etc/weir/weir.yaml
 
 A process that is killed goes on where it was when it is started again. Stop it
-with Ctrl-C or SIGTERM.
+with Ctrl-C or SIGTERM. SIGHUP, or a change of the configuration file, reloads
+detectors' modes, endpoints' weights, suppressions, sinks and routes: of any process,
+for the whole fleet.
 
 Flags:
   -c FILE              configuration
-  --edition FILE       detect with this edition: all processes of a fleet need the
-                       same (default: the one that is shipped)
+  --edition FILE       detect with this edition and learn no other: give it to all
+                       processes of a fleet (default: learn on the way)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
 `
@@ -92,9 +94,12 @@ type fleet struct {
 	topics   busTopics
 	instance string
 	edition  *pipeline.Edition // to start with
+	given    bool              // the edition, so that none is learned here
+	start    *fleetStart       // with what the fleet began; nil where nothing is judged
+	reloads  *fleetReloader
 	codec    *pipeline.Codec
 	sender   *busSender
-	told     *factBook
+	controls *controlBook
 }
 
 // shape is into how many slices the stages are dealt.
@@ -139,12 +144,22 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		fmt.Fprintf(stderr, "weir %s: %v\n", command, err)
 		return exitFailed
 	}
-	cfg, err := loadConfig(path)
+	hup, ignore := hangups()
+	defer ignore()
+	text, err := readSmall(path) // before it is read to be used: a change in between is noticed
 	if err != nil {
 		return fail(err)
 	}
-	if listen != "" {
-		cfg.Console.MetricsListen = listen
+	load := func() (*config, error) {
+		cfg, err := loadConfig(path)
+		if err == nil && listen != "" {
+			cfg.Console.MetricsListen = listen
+		}
+		return cfg, err
+	}
+	cfg, err := load()
+	if err != nil {
+		return fail(err)
 	}
 	if !cfg.Bus.on() {
 		return fail(fmt.Errorf("configuration %s: bus.brokers: it is empty: the roles share a Kafka cluster", path))
@@ -154,7 +169,9 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 	}
 	limitService()
 	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f.reloads = &fleetReloader{f: f, load: load, hup: hup, file: reloader{path: path, file: sumOf(text)}}
 	if edition != "" {
+		f.given = true
 		if f.edition, err = pipeline.ReadEdition(edition); err != nil {
 			return fail(err)
 		}
@@ -178,6 +195,12 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer stopHTTP()
+	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" })
+	if judges {
+		if err := f.settle(ctx); err != nil {
+			return err
+		}
+	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	// It sends what the roles say until all of them have ended.
@@ -191,6 +214,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.reloads.run(failed, judges) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -243,7 +267,7 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
 	}
-	f.sender, f.told = newBusSender(f.bus, f.topics, f.shape()), newFactBook(f.bus, f.topics)
+	f.sender, f.controls = newBusSender(f.bus, f.topics, f.shape()), newControlBook(f.bus, f.topics)
 	f.status.started.Store(time.Now().Unix())
 	if err := f.ensureTopics(ctx); err != nil {
 		return err

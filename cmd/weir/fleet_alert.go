@@ -1,13 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +47,6 @@ type alertUnit struct {
 	out    []pipeline.Alert
 	store  *feedStore
 	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
-	shown  map[string]bool   // names of sources in examples that the member knows about
 }
 
 // alertUnitHead is the state of the stage.
@@ -62,10 +58,9 @@ type alertUnitHead struct {
 // open implements roleSlice.
 func (u *alertUnit) open(ctx context.Context) error {
 	var err error
-	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition, u.f.keys); err != nil {
+	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition); err != nil {
 		return err
 	}
-	u.member.merge = pipeline.NewMerge(0, 0) // of no use but to take the facts about sources
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, 0, "alert/0", u.f.instance); err != nil {
 		return err
 	}
@@ -81,9 +76,11 @@ func (u *alertUnit) open(ctx context.Context) error {
 		if u.next, err = u.member.restore(head.Member); err != nil {
 			return err
 		}
+	} else if err := u.member.begin(u.f.start); err != nil {
+		return err
 	}
 	u.end = u.epoch + 1
-	u.there, u.shown = map[string]xxh3.Uint128{}, map[string]bool{}
+	u.there = map[string]xxh3.Uint128{}
 	if u.store, err = openFeedStore(ctx, u.f.bus, u.f.topics); err != nil {
 		return err
 	}
@@ -148,6 +145,8 @@ func (u *alertUnit) run(ctx context.Context) error {
 		return err
 	}
 	if u.sinks = sinks; sinks != nil {
+		u.f.service.deliverer.Store(sinks)
+		defer u.f.service.deliverer.Store(nil)
 		// What sinks take is delivered until all that can be done here is done.
 		delivering, stop := context.WithCancel(context.WithoutCancel(ctx))
 		var all sync.WaitGroup
@@ -194,10 +193,7 @@ func (u *alertUnit) read(ctx context.Context) error {
 			if item.err != nil {
 				return item.err
 			}
-			if err := u.meet(ctx, item.bundle.Items); err != nil {
-				return err
-			}
-			out, err := u.member.push(u.out[:0], item.offset, item.bundle)
+			out, err := u.member.push(u.out[:0], item.offset, item.bundle, u.f.controls.look(ctx))
 			if err != nil {
 				return err
 			}
@@ -299,34 +295,4 @@ func (u *alertUnit) checkpoint(ctx context.Context) error {
 	}
 	u.state.Begin()
 	return u.state.Finish(ctx, head)
-}
-
-// meet looks up the sources that findings are of: some show a share of the traffic
-// only.
-func (u *alertUnit) meet(ctx context.Context, findings []pipeline.Finding) error {
-	for i := range findings {
-		for j := range findings[i].Exemplars {
-			name := findings[i].Exemplars[j].Source
-			if at := strings.LastIndexByte(name, ':'); at >= 0 {
-				name = name[:at]
-			}
-			if u.shown[name] {
-				continue
-			}
-			facts, err := u.f.told.shown(ctx, name)
-			if err != nil {
-				return err
-			}
-			slices.SortFunc(facts.Sources, func(x, y sourceFact) int { return cmp.Compare(x.ID, y.ID) })
-			body, err := json.Marshal(facts)
-			if err == nil {
-				err = u.member.setFacts(body)
-			}
-			if err != nil {
-				return err
-			}
-			u.shown[name] = true
-		}
-	}
-	return nil
 }

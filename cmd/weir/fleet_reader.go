@@ -28,6 +28,8 @@ type sequenceItem struct {
 	control *controlEntry
 	lost    int       // requests of a block that is gone, or cannot be read
 	time    time.Time // of the record
+	// Where the record is, all of it.
+	first, last int64
 }
 
 // sequenceReader takes blocks and controls in the order of the sequence. Blocks are
@@ -100,6 +102,7 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 	defer func() {
 		if err == nil {
 			item.time, r.offset = record.Time, r.tail.Position()
+			item.first, item.last = record.First, record.Offset
 		}
 	}()
 	r.touched = 0

@@ -258,6 +258,28 @@ func (b *Bus) InSync(ctx context.Context, topic string, replicas int) error {
 	})
 }
 
+// OffsetAt is the offset of the first record of a partition that was written at t or
+// later, by its writer's clock; behind the last one if there is none.
+func (b *Bus) OffsetAt(ctx context.Context, topic string, partition int, t time.Time) (int64, error) {
+	conn, err := b.leader(ctx, topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * dialWithin))
+	if t.Before(time.UnixMilli(0)) {
+		t = time.UnixMilli(0) // what is below means something else
+	}
+	offset, err := conn.ReadOffset(t)
+	if err == nil && offset < 0 {
+		offset, err = conn.ReadLastOffset()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the offset of topic %s, partition %d, at %s: %w", topic, partition, t.UTC().Format(time.RFC3339), err)
+	}
+	return offset, nil
+}
+
 // Bounds are the offsets of the first record that a partition still has and
 // behind the last one. Brokers that cannot tell are asked until ctx ends: a topic
 // that was just made has no leader yet.
