@@ -24,6 +24,7 @@ type busConfig struct {
 	MinISR      int              `yaml:"min_isr"`
 	Retention   duration         `yaml:"retention"` // of requests, and what follows from them
 	Instance    string           `yaml:"instance,omitempty"`
+	Silence     duration         `yaml:"silence"` // of a collector, after which nobody waits for it; 0 never
 }
 
 const (
@@ -32,7 +33,7 @@ const (
 )
 
 func defaultBus() busConfig {
-	return busConfig{Prefix: "weir-", Partitions: 12, Replication: 3, MinISR: 2, Retention: duration(3 * 24 * time.Hour)}
+	return busConfig{Prefix: "weir-", Partitions: 12, Replication: 3, MinISR: 2, Retention: duration(3 * 24 * time.Hour), Silence: duration(30 * time.Second)}
 }
 
 // on reports whether there is a bus.
@@ -70,6 +71,9 @@ func (c *busConfig) validate() (errs []error) {
 	}
 	if c.Retention < duration(time.Hour) {
 		bad("retention", "want 1h at least: what is not detected by then is lost")
+	}
+	if c.Silence != 0 && c.Silence < duration(3*time.Second) {
+		bad("silence", "want 3s at least, or 0 to wait for ever: a collector says something every second")
 	}
 	if strings.ContainsAny(c.Instance, "/\x00\n") || len(c.Instance) > 128 {
 		bad("instance", "%q: want a name of at most 128 characters without slashes", c.Instance)

@@ -100,6 +100,8 @@ type fleet struct {
 	codec    *pipeline.Codec
 	sender   *busSender
 	controls *controlBook
+	health   *fleetHealth
+	progress progressBook
 }
 
 // shape is into how many slices the stages are dealt.
@@ -108,7 +110,16 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	return f.tailOf(ctx, topic, partition, from, false, g)
+}
+
+// tailCompacted is tail for a compacted topic of one partition.
+func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
+	return f.tailOf(ctx, topic, 0, from, true, g)
+}
+
+func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
 	if err != nil {
 		return err
 	}
@@ -203,6 +214,10 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.name
+	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -215,6 +230,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		}
 	})
 	running.Go(func() { f.reloads.run(failed, judges) })
+	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -256,6 +272,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
+	f.health, f.progress.at = newFleetHealth(), map[sliceName]int64{}
+	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {
 		return err
@@ -342,5 +360,23 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 		return err
 	}
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
-	return f.collect(ctx, sources)
+	rhythms, err := f.openRhythms(ctx, l, sources)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.watchBy(watching, sources, healthWays{name: l.busName, rhythm: rhythms.rhythm, raise: f.tellHealth})
+	})
+	err = f.collect(ctx, sources)
+	stop()
+	watch.Wait()
+	rhythms.close(context.WithoutCancel(ctx))
+	if err == nil {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+		defer cancel()
+		err = f.appendControl(leaving, controlStopped, nil)
+	}
+	return err
 }
