@@ -105,12 +105,12 @@ type fleet struct {
 	codec    *pipeline.Codec
 	sender   *busSender
 	controls *controlBook
+	health   *fleetHealth
+	progress progressBook
 	newDesk  bool
 	// collecting are the sources that this process reads; nil none.
 	collecting atomic.Pointer[[]*source]
 	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
-	health     *fleetHealth
-	progress   progressBook
 }
 
 // shape is into how many slices the stages are dealt.
@@ -293,6 +293,7 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.bus, err = kafka.NewBus(cluster, f.log, busMetrics); err != nil {
 		return err
 	}
+	f.bus.Session = time.Duration(f.cfg.Bus.SessionTimeout)
 	f.topics = f.cfg.Bus.topics()
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
@@ -390,7 +391,7 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	watch.Wait()
 	rhythms.close(context.WithoutCancel(ctx))
 	if err == nil {
-		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.letGoWithin())
 		defer cancel()
 		err = f.appendControl(leaving, controlStopped, nil)
 	}

@@ -110,7 +110,7 @@ func (d *desk) systemProcesses(v *console.System) {
 	for i := range list {
 		b := &list[i]
 		age := time.Since(times[i])
-		if age > beatForgotten {
+		if age > beatForgotten || replaced(list, b, times[i]) {
 			continue
 		}
 		p := console.SystemProcess{
@@ -142,6 +142,14 @@ func (d *desk) systemProcesses(v *console.System) {
 	}
 	slices.SortFunc(v.Rejects, func(a, b console.SystemRejects) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason))
+	})
+}
+
+// replaced reports whether a process of the same instance with the roles of b was
+// started after b spoke last. Starts are kept in whole seconds.
+func replaced(list []processBeat, b *processBeat, last time.Time) bool {
+	return slices.ContainsFunc(list, func(o processBeat) bool {
+		return o.Instance == b.Instance && slices.Equal(o.Roles, b.Roles) && o.PID != b.PID && o.Started.After(last.Add(-2*time.Second))
 	})
 }
 
