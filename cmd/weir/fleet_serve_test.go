@@ -486,7 +486,7 @@ func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses,
 			n += x
 		}
 		if n != int64(total) {
-			return fmt.Errorf("%d of %d", n, total)
+			return fmt.Errorf("%d of %d\n%s", n, total, fleet.list["store"].log)
 		}
 		return nil
 	})

@@ -2044,10 +2044,10 @@ export interface components {
                 through: string | null;
                 lag_records: number;
                 lag_s: number;
-                position: number;
-                late: number;
-                skewed: number;
-                duplicates: number;
+                position: number | null;
+                late: number | null;
+                skewed: number | null;
+                duplicates: number | null;
                 replay_differences: number;
             };
             state: {
