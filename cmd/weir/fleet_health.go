@@ -36,7 +36,7 @@ func newFleetHealth() *fleetHealth {
 }
 
 func (h *fleetHealth) all() []prometheus.Collector {
-	return []prometheus.Collector{h.heard, h.alerting}
+	return []prometheus.Collector{h.heard, h.alerting, h.stageRecords, h.stageSeconds, h.fleetRecords, h.fleetSeconds}
 }
 
 // tellHealth puts a finding of weir's own at the end of the sequence.
