@@ -296,7 +296,7 @@ type SystemProcess struct {
 	Started  pipeline.Time `json:"started"`
 	Seen     pipeline.Time `json:"seen"`
 	Slices   []SystemState `json:"slices"` // how many it has of what is shared
-	Lag      []SystemState `json:"lag"`    // records of a topic that wait for it
+	Lag      []SystemState `json:"lag"`    // records that wait for a stage of it
 }
 
 // SystemEdition is the edition in force.
@@ -311,10 +311,10 @@ type SystemDetect struct {
 	Through     *pipeline.Time `json:"through"`
 	LagRecords  int64          `json:"lag_records"`
 	LagSeconds  float64        `json:"lag_s"`
-	Position    int64          `json:"position"`
-	Late        int64          `json:"late"`
-	Skewed      int64          `json:"skewed"`
-	Duplicates  int64          `json:"duplicates"`
+	Position    *int64         `json:"position"` // null in a fleet, as the next three
+	Late        *int64         `json:"late"`
+	Skewed      *int64         `json:"skewed"`
+	Duplicates  *int64         `json:"duplicates"`
 	Differences int64          `json:"replay_differences"`
 }
 

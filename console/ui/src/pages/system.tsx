@@ -15,6 +15,9 @@ function Health({ s }: { s: System }) {
   if (lost > 0) said.push(`${plural(lost, "record")} were lost before weir`);
   if (s.store.shed > 0) said.push(`${plural(s.store.shed, "stored request")} were given up for lack of space`);
   if (dead > 0) said.push(`${plural(dead, "alert")} could not be delivered and ${dead === 1 ? "waits" : "wait"} to be sent again`);
+  for (const p of s.processes) {
+    if (p.state === "gone") said.push(`${p.roles.join(", ")} of ${p.instance} says nothing any more`);
+  }
   if (s.detect.replay_differences > 0) said.push(`${plural(s.detect.replay_differences, "difference")} after a replay: a fault of weir`);
   if (said.length === 0) return <p className="health good">All is well: weir reads, detects and delivers.</p>;
   return (
@@ -124,9 +127,9 @@ function View({ s }: { s: System }) {
               <Fact name="Behind by">
                 {s.detect.lag_records === 0 ? "nothing waits" : `${s.detect.lag_s === null ? "" : duration(s.detect.lag_s) + ", "}${plural(s.detect.lag_records, "record")}`}
               </Fact>
-              <Fact name="Late">{integer(s.detect.late)}</Fact>
-              <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>
-              <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>
+              {s.detect.late !== null && <Fact name="Late">{integer(s.detect.late)}</Fact>}
+              {s.detect.skewed !== null && <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>}
+              {s.detect.duplicates !== null && <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>}
               <Fact name="Edition">
                 {s.edition ? (
                   <>
