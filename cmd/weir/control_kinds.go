@@ -31,7 +31,11 @@ func controlKinds() []controlKind {
 		{controlEdition, true, quiet((*engine).takeEdition)},
 		{controlConfig, true, quiet(func(e *engine, payload json.RawMessage) error { return e.setConfig(payload) })},
 		{sqlite.SuppressionControl, true, quiet((*engine).takeSuppression)},
+		{controlHealth, true, (*engine).takeHealth},
+		{name: sqlite.VerdictControl}, // for who reads what people said
 		{name: controlTick},
+		{name: controlSilent}, // read before it comes to an engine
+		{name: controlStopped},
 	}
 }
 

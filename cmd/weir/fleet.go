@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ for collect, and the same privacy.key_file.
   correlate    sees together what several clients did: several processes share it
   alert        makes alerts of what the others find: one works, others stand by
   store        puts requests and alerts into ClickHouse: several processes share it
+  serve        the console and the API of the fleet (console.listen): one process
 
   weir collect -c /etc/weir/weir.yaml
   weir detect,correlate -c /etc/weir/weir.yaml
@@ -48,6 +50,8 @@ Flags:
                        processes of a fleet (default: learn on the way)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
+  --new-desk           serve: begin without the triage, users, tokens and audit of the
+                       fleet's console, whose file is lost
 `
 
 // role is a part of a fleet.
@@ -64,6 +68,7 @@ func roles() []role {
 		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
 		{"alert", "of a fleet: make alerts of what the others find", runAlert},
 		{"store", "of a fleet: put requests and alerts into ClickHouse", runStore},
+		{"serve", "of a fleet: the console and the API", runServe},
 	}
 }
 
@@ -100,6 +105,12 @@ type fleet struct {
 	codec    *pipeline.Codec
 	sender   *busSender
 	controls *controlBook
+	health   *fleetHealth
+	progress progressBook
+	newDesk  bool
+	// collecting are the sources that this process reads; nil none.
+	collecting atomic.Pointer[[]*source]
+	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
 }
 
 // shape is into how many slices the stages are dealt.
@@ -108,7 +119,16 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	return f.tailOf(ctx, topic, partition, from, false, g)
+}
+
+// tailCompacted is tail for a compacted topic of one partition.
+func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
+	return f.tailOf(ctx, topic, 0, from, true, g)
+}
+
+func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
 	if err != nil {
 		return err
 	}
@@ -127,11 +147,13 @@ func (f *fleet) tail(ctx context.Context, topic string, partition int, from int6
 func runRoles(ctx context.Context, command string, list []role, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var path, listen, edition string
 	var workers int
+	var newDesk bool
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.StringVar(&listen, "listen", "", "")
 	fs.StringVar(&edition, "edition", "", "")
 	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
+	fs.BoolVar(&newDesk, "new-desk", false, "")
 	rest, code, done := parseFlags(fs, fleetHelp, args, stdout, stderr)
 	if done {
 		return code
@@ -168,7 +190,7 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		return fail(fmt.Errorf("configuration %s: privacy.key_file: it is empty: all processes of a fleet need the same key", path))
 	}
 	limitService()
-	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin, stderr: stderr, path: path, text: text}, newDesk: newDesk, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
 	f.reloads = &fleetReloader{f: f, load: load, hup: hup, file: reloader{path: path, file: sumOf(text)}}
 	if edition != "" {
 		f.given = true
@@ -195,7 +217,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer stopHTTP()
-	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" })
+	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" && r.name != "serve" })
 	if judges {
 		if err := f.settle(ctx); err != nil {
 			return err
@@ -203,6 +225,10 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.name
+	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -214,7 +240,9 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.beat(failed, list) })
 	running.Go(func() { f.reloads.run(failed, judges) })
+	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -256,6 +284,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
+	f.health, f.progress.at = newFleetHealth(), map[sliceName]int64{}
+	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {
 		return err
@@ -305,9 +335,12 @@ func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 		return func() {}, err
 	}
 	server := console.NewMetricsServer(console.Options{
-		Waits: func(context.Context) []string {
+		Waits: func(ctx context.Context) []string {
 			if doing := f.status.doing.Load(); doing != nil {
 				return []string{*doing}
+			}
+			if waits := f.waiting.Load(); waits != nil {
+				return (*waits)(ctx)
 			}
 			return nil
 		},
@@ -342,6 +375,25 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	if err := f.tellSources(ctx, l, sources); err != nil {
 		return err
 	}
+	f.collecting.Store(&sources)
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
-	return f.collect(ctx, sources)
+	rhythms, err := f.openRhythms(ctx, l, sources)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.watchBy(watching, sources, healthWays{name: l.busName, rhythm: rhythms.rhythm, raise: f.tellHealth})
+	})
+	err = f.collect(ctx, sources)
+	stop()
+	watch.Wait()
+	rhythms.close(context.WithoutCancel(ctx))
+	if err == nil {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.letGoWithin())
+		defer cancel()
+		err = f.appendControl(leaving, controlStopped, nil)
+	}
+	return err
 }

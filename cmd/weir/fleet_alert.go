@@ -47,12 +47,14 @@ type alertUnit struct {
 	out    []pipeline.Alert
 	store  *feedStore
 	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
+	silent *silenceKeeper
 }
 
 // alertUnitHead is the state of the stage.
 type alertUnitHead struct {
 	Feed   int64           `json:"feed"` // everything before this offset of the feed is of before the state
 	Member json.RawMessage `json:"member"`
+	Watch  json.RawMessage `json:"watch,omitempty"` // of collectors
 }
 
 // open implements roleSlice.
@@ -78,6 +80,10 @@ func (u *alertUnit) open(ctx context.Context) error {
 		}
 	} else if err := u.member.begin(u.f.start); err != nil {
 		return err
+	}
+	u.silent = newSilenceKeeper(u.f, u.log)
+	if err := u.silent.restore(head.Watch); err != nil {
+		return fmt.Errorf("read the state of alert: %w", err)
 	}
 	u.end = u.epoch + 1
 	u.there = map[string]xxh3.Uint128{}
@@ -154,10 +160,22 @@ func (u *alertUnit) run(ctx context.Context) error {
 		defer all.Wait()
 		defer stop()
 	}
-	for ctx.Err() == nil {
-		err := u.read(ctx)
+	u.f.health.alerting.Set(1)
+	defer u.f.health.alerting.Set(0)
+	running, fail := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		if err := u.silent.run(running); err != nil {
+			fail(fmt.Errorf("watch the collectors: %w", err))
+		}
+	})
+	defer watcher.Wait()
+	defer fail(nil)
+	for running.Err() == nil {
+		err := u.read(running)
 		if errors.Is(err, kafka.ErrFenced) {
 			u.log.Warn("another process makes the alerts", zap.Error(err))
+			fail(nil)
 			<-ctx.Done() // the group will say so too
 			return errStale
 		}
@@ -170,6 +188,9 @@ func (u *alertUnit) run(ctx context.Context) error {
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))
 		return errStale
+	}
+	if ctx.Err() == nil {
+		return context.Cause(running)
 	}
 	return nil
 }
@@ -256,7 +277,7 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	if w.First != from || w.Next-w.First != int64(w.Parts) {
 		err := u.f.bus.ReadRange(ctx, u.f.topics.alerts, 0, from, w.Next, false, func(r kafka.Record) error {
 			if r.Claim && r.Offset > u.epoch {
-				return errFencedUnit
+				return fmt.Errorf("the alerts: %w", u.f.bus.Fenced(u.f.topics.alerts))
 			}
 			return nil
 		})
@@ -279,17 +300,17 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	return nil
 }
 
-// errFencedUnit says that another process makes the alerts: this one waits until
-// the group says so too.
-var errFencedUnit = fmt.Errorf("the alerts: %w", kafka.ErrFenced)
-
 // checkpoint keeps the state.
 func (u *alertUnit) checkpoint(ctx context.Context) error {
 	member, err := u.member.state()
 	if err != nil {
 		return err
 	}
-	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member})
+	watch, err := u.silent.state()
+	if err != nil {
+		return err
+	}
+	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member, Watch: watch})
 	if err != nil {
 		return err
 	}

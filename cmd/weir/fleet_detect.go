@@ -307,6 +307,10 @@ func (d *detectRole) item(item *readItem) error {
 	if item.source != 0 {
 		d.at.Gate.Sources[item.source] = new(item.gate)
 	}
+	if len(item.silent) > 0 {
+		d.member.silence(item.silent)
+		return nil
+	}
 	if item.control != nil {
 		d.f.controls.keep(item.last, item.control)
 		return d.member.control(item.first, item.last, item.control)

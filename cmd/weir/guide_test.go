@@ -136,6 +136,7 @@ func metricNames(t *testing.T) map[string]bool {
 	m.registry.MustRegister(kafka.NewMetrics()) // of a fleet's processes
 	m.registry.MustRegister(newStoreMetrics().all()...)
 	processMetrics(m.registry, time.Now(), "run")
+	m.registry.MustRegister(newFleetHealth().all()...)
 	described := make(chan *prometheus.Desc)
 	go func() {
 		m.registry.Describe(described)

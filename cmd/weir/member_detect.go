@@ -69,6 +69,19 @@ func (m *detectMember) control(first, last int64, c *controlEntry) error {
 // push takes the next block of the log. step comes before the next one.
 func (m *detectMember) push(b *pipeline.Block) {
 	m.merge.Push(b)
+	m.next()
+}
+
+// silence takes the news that sources are silent, as push takes a block.
+func (m *detectMember) silence(sources []uint64) {
+	for _, id := range sources {
+		m.merge.Silence(id)
+	}
+	m.next()
+}
+
+// next takes what the merge gives out.
+func (m *detectMember) next() {
 	m.batch = m.merge.Next(m.batch[:0])
 	m.rest, m.clock = m.distinct(m.batch), true
 }

@@ -168,6 +168,11 @@ func (f *memoryFleet) control(p *detectProcess) bool {
 	if c == nil {
 		return false
 	}
+	if ids := silenced(f.t, c); ids != nil {
+		p.m.silence(ids)
+		p.next++
+		return true
+	}
 	// Its record is in parts, the last of which is where it is met.
 	last := int64(10 * p.next)
 	if err := p.m.control(last-int64(p.next%3), last, c); err != nil {
@@ -459,14 +464,24 @@ func oneProcess(t *testing.T, f *memoryFleet) (alerts [][]byte) {
 	codec := pipeline.NewCodec()
 	for n, data := range f.input {
 		var out []pipeline.Alert
-		if c := f.controls[n]; c != nil {
+		c := f.controls[n]
+		var silent []uint64
+		if c != nil {
+			silent = silenced(t, c)
+		}
+		if c != nil && silent == nil {
 			out = must[[]pipeline.Alert](t)(e.meet(nil, c))
 		} else {
-			b := new(pipeline.Block)
-			if err := codec.DecodeBlock(data, b); err != nil {
-				t.Fatal(err)
+			for _, id := range silent {
+				e.merge.Silence(id)
 			}
-			e.merge.Push(b)
+			if c == nil {
+				b := new(pipeline.Block)
+				if err := codec.DecodeBlock(data, b); err != nil {
+					t.Fatal(err)
+				}
+				e.merge.Push(b)
+			}
 			out = e.drain(nil)
 			if now, ok := e.merge.Clock(); ok {
 				out = e.advance(out, now)

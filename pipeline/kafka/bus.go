@@ -261,34 +261,23 @@ func (b *Bus) InSync(ctx context.Context, topic string, replicas int) error {
 	})
 }
 
-// OffsetAt is the offset of the first record of a partition that was written at t or
-// later, by its writer's clock; behind the last one if there is none.
-func (b *Bus) OffsetAt(ctx context.Context, topic string, partition int, t time.Time) (int64, error) {
-	conn, err := b.leader(ctx, topic, partition)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * dialWithin))
-	if t.Before(time.UnixMilli(0)) {
-		t = time.UnixMilli(0) // what is below means something else
-	}
-	offset, err := conn.ReadOffset(t)
-	if err == nil && offset < 0 {
-		offset, err = conn.ReadLastOffset()
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read the offset of topic %s, partition %d, at %s: %w", topic, partition, t.UTC().Format(time.RFC3339), err)
-	}
-	return offset, nil
-}
-
 // Bounds are the offsets of the first record that a partition still has and
 // behind the last one. Brokers that cannot tell are asked until ctx ends: a topic
 // that was just made has no leader yet.
 func (b *Bus) Bounds(ctx context.Context, topic string, partition int) (first, behind int64, err error) {
+	return b.boundsSince(ctx, topic, partition, time.Time{})
+}
+
+// OffsetAt is the offset of the first record that was written at since or later, by
+// its writer's clock; behind the last one where there is none.
+func (b *Bus) OffsetAt(ctx context.Context, topic string, partition int, since time.Time) (int64, error) {
+	first, _, err := b.boundsSince(ctx, topic, partition, since)
+	return first, err
+}
+
+func (b *Bus) boundsSince(ctx context.Context, topic string, partition int, since time.Time) (first, behind int64, err error) {
 	for warned := false; ; warned = true {
-		first, behind, err = b.bounds(ctx, topic, partition)
+		first, behind, err = b.bounds(ctx, topic, partition, since)
 		if err == nil || ctx.Err() != nil {
 			return first, behind, err
 		}
@@ -299,4 +288,32 @@ func (b *Bus) Bounds(ctx context.Context, topic string, partition int) (first, b
 			return 0, 0, errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int
+}
+
+// Ends are the offsets behind the last records of partitions, asked for at once.
+// Those that cannot be told are left out.
+func (b *Bus) Ends(ctx context.Context, list []TopicPartition) (map[TopicPartition]int64, error) {
+	topics := map[string][]kafka.OffsetRequest{}
+	for _, p := range list {
+		topics[p.Topic] = append(topics[p.Topic], kafka.LastOffsetOf(p.Partition))
+	}
+	answer, err := b.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Addr: b.addr(), Topics: topics})
+	if err != nil {
+		return nil, fmt.Errorf("read the ends of topics: %w", err)
+	}
+	ends := map[TopicPartition]int64{}
+	for topic, partitions := range answer.Topics {
+		for _, p := range partitions {
+			if p.Error == nil && p.LastOffset >= 0 {
+				ends[TopicPartition{topic, p.Partition}] = p.LastOffset
+			}
+		}
+	}
+	return ends, nil
 }

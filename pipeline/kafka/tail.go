@@ -102,7 +102,7 @@ func (t *Tail) lookBehind() {
 	if next := t.taken.Load(); next >= 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), stallAfter)
 		defer cancel()
-		if _, behind, err := t.bus.bounds(ctx, t.topic, t.partition); err == nil && t.taken.Load() == next {
+		if _, behind, err := t.bus.bounds(ctx, t.topic, t.partition, time.Time{}); err == nil && t.taken.Load() == next {
 			t.lag.Set(float64(max(0, behind-next)))
 		}
 	}
@@ -230,3 +230,9 @@ func (b *Bus) ReadRange(ctx context.Context, topic string, partition int, from, 
 // ErrFenced is wrapped by errors of an owner that is none any more: another one
 // has claimed what it writes.
 var ErrFenced = errors.New("somebody else has taken it over")
+
+// Fenced returns ErrFenced about what this process wrote to a topic, and counts it.
+func (b *Bus) Fenced(topic string) error {
+	b.metrics.fenced.WithLabelValues(topic).Inc()
+	return ErrFenced
+}
