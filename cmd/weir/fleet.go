@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ for collect, and the same privacy.key_file.
   correlate    sees together what several clients did: several processes share it
   alert        makes alerts of what the others find: one works, others stand by
   store        puts requests and alerts into ClickHouse: several processes share it
+  serve        the console and the API of the fleet (console.listen): one process
 
   weir collect -c /etc/weir/weir.yaml
   weir detect,correlate -c /etc/weir/weir.yaml
@@ -48,6 +50,8 @@ Flags:
                        processes of a fleet (default: learn on the way)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
+  --new-desk           serve: begin without the triage, users, tokens and audit of the
+                       fleet's console, whose file is lost
 `
 
 // role is a part of a fleet.
@@ -64,6 +68,7 @@ func roles() []role {
 		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
 		{"alert", "of a fleet: make alerts of what the others find", runAlert},
 		{"store", "of a fleet: put requests and alerts into ClickHouse", runStore},
+		{"serve", "of a fleet: the console and the API", runServe},
 	}
 }
 
@@ -102,6 +107,10 @@ type fleet struct {
 	controls *controlBook
 	health   *fleetHealth
 	progress progressBook
+	newDesk  bool
+	// collecting are the sources that this process reads; nil none.
+	collecting atomic.Pointer[[]*source]
+	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
 }
 
 // shape is into how many slices the stages are dealt.
@@ -138,11 +147,13 @@ func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from in
 func runRoles(ctx context.Context, command string, list []role, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var path, listen, edition string
 	var workers int
+	var newDesk bool
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.StringVar(&listen, "listen", "", "")
 	fs.StringVar(&edition, "edition", "", "")
 	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
+	fs.BoolVar(&newDesk, "new-desk", false, "")
 	rest, code, done := parseFlags(fs, fleetHelp, args, stdout, stderr)
 	if done {
 		return code
@@ -179,7 +190,7 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		return fail(fmt.Errorf("configuration %s: privacy.key_file: it is empty: all processes of a fleet need the same key", path))
 	}
 	limitService()
-	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin, stderr: stderr, path: path, text: text}, newDesk: newDesk, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
 	f.reloads = &fleetReloader{f: f, load: load, hup: hup, file: reloader{path: path, file: sumOf(text)}}
 	if edition != "" {
 		f.given = true
@@ -206,7 +217,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer stopHTTP()
-	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" })
+	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" && r.name != "serve" })
 	if judges {
 		if err := f.settle(ctx); err != nil {
 			return err
@@ -229,6 +240,7 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.beat(failed, list) })
 	running.Go(func() { f.reloads.run(failed, judges) })
 	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
@@ -281,6 +293,7 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.bus, err = kafka.NewBus(cluster, f.log, busMetrics); err != nil {
 		return err
 	}
+	f.bus.Session = time.Duration(f.cfg.Bus.SessionTimeout)
 	f.topics = f.cfg.Bus.topics()
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
@@ -322,9 +335,12 @@ func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 		return func() {}, err
 	}
 	server := console.NewMetricsServer(console.Options{
-		Waits: func(context.Context) []string {
+		Waits: func(ctx context.Context) []string {
 			if doing := f.status.doing.Load(); doing != nil {
 				return []string{*doing}
+			}
+			if waits := f.waiting.Load(); waits != nil {
+				return (*waits)(ctx)
 			}
 			return nil
 		},
@@ -359,6 +375,7 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	if err := f.tellSources(ctx, l, sources); err != nil {
 		return err
 	}
+	f.collecting.Store(&sources)
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
 	rhythms, err := f.openRhythms(ctx, l, sources)
 	if err != nil {
@@ -374,7 +391,7 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	watch.Wait()
 	rhythms.close(context.WithoutCancel(ctx))
 	if err == nil {
-		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.letGoWithin())
 		defer cancel()
 		err = f.appendControl(leaving, controlStopped, nil)
 	}

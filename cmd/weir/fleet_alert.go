@@ -183,7 +183,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 			return err
 		}
 	}
-	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.f.letGoWithin())
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))

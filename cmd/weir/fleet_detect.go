@@ -112,7 +112,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		return stopped(ctx, err)
 	}
 	// Who gets a slice next goes on from here.
-	letting, cancel := context.WithTimeout(work, letGoWithin)
+	letting, cancel := context.WithTimeout(work, d.f.letGoWithin())
 	defer cancel()
 	if err := d.checkpoint(letting); err != nil {
 		d.log.Warn("slices are let go without a checkpoint: they are detected again from the last one", zap.Error(err))
@@ -121,8 +121,9 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 	return nil
 }
 
-// letGoWithin is how long a checkpoint may take that a deal waits for.
-const letGoWithin = 6 * time.Second
+// letGoWithin is how long a checkpoint may take that a deal waits for: whoever takes
+// longer than a session counts as dead.
+func (f *fleet) letGoWithin() time.Duration { return f.bus.SessionTimeout() * 6 / 10 }
 
 // stopped is err, or nil when ctx has ended: much fails then.
 func stopped(ctx context.Context, err error) error {
@@ -331,12 +332,14 @@ type truthItem struct {
 func (d *detectRole) readTruths(ctx context.Context, from int64, out chan<- truthItem) {
 	err := d.f.tail(ctx, d.f.topics.truths, 0, from, func(r kafka.Record) error {
 		item := truthItem{offset: r.Offset}
-		item.err = detectors.DecodeTruths(r.Value, &item.bundle)
+		if err := detectors.DecodeTruths(r.Value, &item.bundle); err != nil {
+			return d.f.putAside(ctx, d.f.topics.truths, 0, r, err)
+		}
 		select {
 		case out <- item:
 		case <-ctx.Done():
 		}
-		return item.err
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		select {

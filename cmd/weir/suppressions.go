@@ -175,11 +175,15 @@ func (c *config) unlearnedFiles(keys *pipeline.PrivacyKeys, labels map[string]ma
 	return newUnlearned(list, nil, labels, pipeline.ColdTemplates()), err
 }
 
-// unlearnedFleet is unlearned for what a fleet's sequence brought; labels are those of
+// unlearnedFleet is unlearned for what a fleet's sequence and people brought; labels are those of
 // its sources.
 func (f *fleet) unlearnedFleet(ctx context.Context, labels map[string]map[string]string, templates *pipeline.Templates) (*unlearned, error) {
 	list, err := f.suppressions(ctx)
-	return newUnlearned(list, nil, labels, templates), err
+	if err != nil {
+		return nil, err
+	}
+	confirmed, err := f.confirmed(ctx)
+	return newUnlearned(list, confirmed, labels, templates), err
 }
 
 // unlearnedStored is unlearned for the requests in the store from a time on.
