@@ -36,6 +36,7 @@ type sliceName struct {
 
 // The stages beside those of pipeline.
 const (
+	stageDetect      = "detect"
 	stageAlert       = "alert"
 	stageStore       = "store"
 	stageStoreAlerts = "store-alerts"
@@ -204,6 +205,9 @@ func (f *fleet) keepProgress(ctx context.Context, name string) {
 			f.health.stageRecords.Reset()
 			f.health.stageSeconds.Reset()
 			for stage, lag := range lags.look(time.Now(), at, end) {
+				if stage == stageDetect {
+					f.status.appended.Store(f.status.detected.Load() + lag.records)
+				}
 				f.health.stageRecords.WithLabelValues(stage).Set(float64(lag.records))
 				f.health.stageSeconds.WithLabelValues(stage).Set(lag.oldest.Seconds())
 			}
@@ -230,7 +234,7 @@ type lagKeeper struct {
 }
 
 func newLagKeeper(f *fleet) *lagKeeper {
-	return &lagKeeper{f: f, started: time.Now(), monitor: monitor{told: map[string]time.Time{}}, at: map[sliceName]int64{}, heard: map[sliceName]time.Time{}}
+	return &lagKeeper{f: f, started: f.status.startedAt(), monitor: monitor{told: map[string]time.Time{}}, at: map[sliceName]int64{}, heard: map[sliceName]time.Time{}}
 }
 
 // take takes what a process says.
@@ -345,7 +349,7 @@ type laggingStage struct{ name, who, title, waits, cost, fix string }
 
 func stagesInOrder() []laggingStage {
 	list := []laggingStage{{
-		"detect", "detection", "Detection", "detection", "Alerts come that much later.",
+		stageDetect, "detection", "Detection", "detection", "Alerts come that much later.",
 		"Does every detect process run, does it keep up? Add some, up to bus.partitions, or faster cores; or switch off detectors that are not needed",
 	}}
 	for _, s := range crossStages() {

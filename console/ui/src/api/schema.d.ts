@@ -1789,14 +1789,18 @@ export interface components {
                 source: string;
                 /** @description The alert shows it as an example. */
                 evidence: boolean;
+                /** @description It is at the endpoint that the alert is about. */
+                at_endpoint: boolean;
             }[];
             more: boolean;
             since: components["schemas"]["Time"];
             until: components["schemas"]["Time"];
+            /** @description How many of data are marked. */
             evidence: {
                 marked: number;
                 /** @enum {string} */
                 basis: "exemplars";
+                at_endpoint: number;
             };
         };
         DeliveryList: {
