@@ -198,6 +198,15 @@ func (c *ClickHouse) answers(client *http.Client) bool {
 	return conn.Close() == nil && res.StatusCode == http.StatusOK
 }
 
+// Log is the end of what the server said.
+func (c *ClickHouse) Log() string {
+	text, err := os.ReadFile(filepath.Join(c.dir, "clickhouse.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-16<<10):])
+}
+
 // Pid is the server's process.
 func (c *ClickHouse) Pid() int { return c.cmd.Process.Pid }
 

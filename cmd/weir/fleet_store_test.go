@@ -28,7 +28,12 @@ func startClickHouse(t *testing.T) *services.ClickHouse {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Stop() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("ClickHouse said:\n%s", s.Log())
+		}
+		_ = s.Stop()
+	})
 	return s
 }
 
