@@ -32,6 +32,7 @@ func controlKinds() []controlKind {
 		{controlConfig, true, quiet(func(e *engine, payload json.RawMessage) error { return e.setConfig(payload) })},
 		{sqlite.SuppressionControl, true, quiet((*engine).takeSuppression)},
 		{controlHealth, true, (*engine).takeHealth},
+		{name: sqlite.VerdictControl}, // for who reads what people said
 		{name: controlTick},
 		{name: controlSilent}, // read before it comes to an engine
 		{name: controlStopped},

@@ -78,7 +78,7 @@ func (u *alertUnit) open(ctx context.Context) error {
 		if u.next, err = u.member.restore(head.Member); err != nil {
 			return err
 		}
-	} else if err := u.member.suppressConfigured(u.f.cfg, u.f.keys); err != nil {
+	} else if err := u.member.begin(u.f.start); err != nil {
 		return err
 	}
 	u.silent = newSilenceKeeper(u.f, u.log)
@@ -153,6 +153,8 @@ func (u *alertUnit) run(ctx context.Context) error {
 		return err
 	}
 	if u.sinks = sinks; sinks != nil {
+		u.f.service.deliverer.Store(sinks)
+		defer u.f.service.deliverer.Store(nil)
 		// What sinks take is delivered until all that can be done here is done.
 		delivering, stop := context.WithCancel(context.WithoutCancel(ctx))
 		var all sync.WaitGroup
@@ -188,7 +190,7 @@ func (u *alertUnit) run(ctx context.Context) error {
 			return err
 		}
 	}
-	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.f.letGoWithin())
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))

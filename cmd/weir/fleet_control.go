@@ -18,22 +18,31 @@ import (
 // appendControl puts a fact from outside at the end of the sequence: it holds for
 // what comes behind it.
 func (f *fleet) appendControl(ctx context.Context, kind string, payload any) error {
+	_, err := f.appendControlAt(ctx, kind, payload)
+	return err
+}
+
+// appendControlAt is appendControl and returns the offset of the record's end.
+func (f *fleet) appendControlAt(ctx context.Context, kind string, payload any) (int64, error) {
 	body, err := json.Marshal(payload)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	value, err := json.Marshal(sequenceEntry{Control: &controlEntry{Kind: kind, From: f.instance, Payload: body}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	p := f.bus.NewProducer(f.topics.sequence, 0, true)
 	defer p.Close()
 	// A large one is in parts, among which those of another writer may lie: each has a
 	// key of its own.
-	key := fmt.Appendf(nil, "control/%s/%016x", kind, rand.Uint64())
-	_, err = p.Append(ctx, []kafka.Record{{Key: key, Value: value, Epoch: kafka.NoEpoch}})
-	return err
+	list := []kafka.Record{{Key: fmt.Appendf(nil, "control/%s/%s", kind, nonce()), Value: value, Epoch: kafka.NoEpoch}}
+	_, err = p.Append(ctx, list)
+	return list[0].Offset, err
 }
+
+// nonce tells a key from those of other writers.
+func nonce() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // controlBook reads controls of the sequence by their places, for the stages that do
 // not follow it. Several goroutines use it.

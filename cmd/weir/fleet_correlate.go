@@ -61,9 +61,10 @@ func (u *crossUnit) open(ctx context.Context) error {
 	}
 	if head, chunks, ok := u.state.Checkpoint(); ok {
 		u.next, err = u.member.restore(head, chunks)
+		u.f.progress.reach(u.of.Stage.String(), slice, u.next)
+		return err
 	}
-	u.f.progress.reach(u.of.Stage.String(), slice, u.next)
-	return err
+	return u.member.begin(u.f.start)
 }
 
 // close implements roleSlice.
@@ -93,8 +94,8 @@ func readBundles[T any](ctx context.Context, f *fleet, topic string, partition i
 	}
 	err := f.tail(ctx, topic, partition, from, func(r kafka.Record) error {
 		item := bundleItem[T]{offset: r.Offset, bundle: new(pipeline.Bundle[T])}
-		if item.err = decode(r.Value, item.bundle); item.err != nil {
-			item.err = fmt.Errorf("topic %s, partition %d, offset %d: %w", topic, partition, r.Offset, item.err)
+		if err := decode(r.Value, item.bundle); err != nil {
+			return f.putAside(ctx, topic, partition, r, err)
 		}
 		return send(item)
 	})
@@ -110,7 +111,7 @@ func (u *crossUnit) run(ctx context.Context) error {
 			return err
 		}
 	}
-	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.f.letGoWithin())
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("a slice is let go without a checkpoint: it is correlated again from the last one", zap.Stringer("slice", u.of), zap.Error(err))

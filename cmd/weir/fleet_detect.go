@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +23,7 @@ import (
 type detectRole struct {
 	f      *fleet
 	member *detectMember
+	view   atomic.Pointer[detectView]
 	states map[int]*kafka.State
 	codec  *pipeline.Codec
 	at     sequencePosition
@@ -47,7 +49,26 @@ const (
 func runDetect(ctx context.Context, f *fleet) error {
 	d := &detectRole{f: f, codec: pipeline.NewCodec(), states: map[int]*kafka.State{}, log: f.log.With(zap.String("role", "detect"))}
 	defer d.letGo()
+	if !f.given {
+		var learning sync.WaitGroup
+		defer learning.Wait()
+		learned, stop := context.WithCancel(ctx)
+		defer stop()
+		learning.Go(func() { f.relearn(learned, &d.view) })
+	}
 	return f.bus.RunGroup(ctx, f.cfg.Bus.Prefix+"detect", f.topics.requests, d.own)
+}
+
+// detectView is how far a detect role is, for those who look from outside.
+type detectView struct {
+	requests int64
+	newest   pipeline.Time
+	first    bool // it has slice 0
+}
+
+// show tells how far the role is.
+func (d *detectRole) show() {
+	d.view.Store(&detectView{d.member.requests, d.member.last, d.states[0] != nil})
 }
 
 // letGo closes the states.
@@ -78,6 +99,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		fresh = fresh || d.states[i] == nil
 	}
 	if len(owned) == 0 {
+		d.view.Store(nil)
 		<-ctx.Done()
 		return nil
 	}
@@ -95,7 +117,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		return stopped(ctx, err)
 	}
 	// Who gets a slice next goes on from here.
-	letting, cancel := context.WithTimeout(work, letGoWithin)
+	letting, cancel := context.WithTimeout(work, d.f.letGoWithin())
 	defer cancel()
 	if err := d.checkpoint(letting); err != nil {
 		d.log.Warn("slices are let go without a checkpoint: they are detected again from the last one", zap.Error(err))
@@ -104,8 +126,9 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 	return nil
 }
 
-// letGoWithin is how long a checkpoint may take that a deal waits for.
-const letGoWithin = 6 * time.Second
+// letGoWithin is how long a checkpoint may take that a deal waits for: whoever takes
+// longer than a session counts as dead.
+func (f *fleet) letGoWithin() time.Duration { return f.bus.SessionTimeout() * 6 / 10 }
 
 // stopped is err, or nil when ctx has ended: much fails then.
 func stopped(ctx context.Context, err error) error {
@@ -179,7 +202,7 @@ func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (
 		return err
 	}
 	if common == nil {
-		return d.member.suppressConfigured(f.cfg, f.keys)
+		return d.member.begin(f.start)
 	}
 	_, err = d.member.restoreCommon(d.codec, common)
 	return err
@@ -260,6 +283,7 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			d.show()
 			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
 				return err
 			}
@@ -353,12 +377,14 @@ type truthItem struct {
 func (d *detectRole) readTruths(ctx context.Context, from int64, out chan<- truthItem) {
 	err := d.f.tail(ctx, d.f.topics.truths, 0, from, func(r kafka.Record) error {
 		item := truthItem{offset: r.Offset}
-		item.err = detectors.DecodeTruths(r.Value, &item.bundle)
+		if err := detectors.DecodeTruths(r.Value, &item.bundle); err != nil {
+			return d.f.putAside(ctx, d.f.topics.truths, 0, r, err)
+		}
 		select {
 		case out <- item:
 		case <-ctx.Done():
 		}
-		return item.err
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		select {

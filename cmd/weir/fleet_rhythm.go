@@ -192,7 +192,7 @@ func (r *fleetRhythms) store(ctx context.Context, id uint64) error {
 
 // close stores what came last.
 func (r *fleetRhythms) close(ctx context.Context) {
-	leaving, cancel := context.WithTimeout(ctx, letGoWithin)
+	leaving, cancel := context.WithTimeout(ctx, r.f.letGoWithin())
 	defer cancel()
 	for id := range r.minutes {
 		if err := r.store(leaving, id); err != nil {

@@ -108,6 +108,11 @@ func must[T any](t testing.TB) func(v T, err error) T {
 	}
 }
 
+// begun is with what the fleet begins.
+func (f *memoryFleet) begun() *fleetStart {
+	return must[*fleetStart](f.t)(newFleetStart(f.cfg, f.edition, f.keys))
+}
+
 // startDetect starts a process with slices as they were kept, from the lowest place
 // of theirs.
 func (f *memoryFleet) startDetect(list []int) *detectProcess {
@@ -122,7 +127,7 @@ func (f *memoryFleet) startDetect(list []int) *detectProcess {
 	if head := f.detectKept[lowest].head; head != nil {
 		p.next = int(must[int64](f.t)(p.m.restoreCommon(f.codec, head)))
 		p.truthAt = p.m.truths.State().Position
-	} else if err := p.m.suppressConfigured(f.cfg, f.keys); err != nil {
+	} else if err := p.m.begin(f.begun()); err != nil {
 		f.t.Fatal(err)
 	}
 	for _, i := range list {
@@ -237,6 +242,8 @@ func (f *memoryFleet) startCross(of []pipeline.Producer) *crossProcess {
 		}
 		if k := f.crossKept[id]; k != nil {
 			p.at[i] = must[int64](f.t)(m.restore(k.head, k.chunk))
+		} else if err := m.begin(f.begun()); err != nil {
+			f.t.Fatal(err)
 		}
 		p.m = append(p.m, m)
 	}
@@ -282,7 +289,7 @@ func (f *memoryFleet) startAlert() *alertProcess {
 	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition))
 	if f.alertKept != nil {
 		p.at = must[int64](f.t)(p.m.restore(f.alertKept))
-	} else if err := p.m.suppressConfigured(f.cfg, f.keys); err != nil {
+	} else if err := p.m.begin(f.begun()); err != nil {
 		f.t.Fatal(err)
 	}
 	return p

@@ -143,6 +143,7 @@ type service struct {
 	limits    atomic.Pointer[console.Limits] // nil before they are known
 	blind     atomic.Pointer[blindLive]
 	listen    func() (net.Listener, error) // for the console; nil as configured
+	adapt     func(o *console.Options)     // what differs for the console of a fleet; nil nothing
 	reloads   *reloader                    // nil is never
 	hup       <-chan os.Signal
 }
@@ -317,6 +318,7 @@ func (s *service) open(ctx context.Context) error {
 	}
 	s.requests = s.db
 	s.metrics = newMetrics(s)
+	processMetrics(s.metrics.registry, time.Now(), "run")
 	last, err := s.db.Last(ctx)
 	if err != nil {
 		return errors.Join(err, s.db.Close())

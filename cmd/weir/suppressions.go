@@ -71,16 +71,11 @@ func newConfiguredEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.
 	if err != nil {
 		return nil, err
 	}
-	return e, e.suppressConfigured(cfg, keys)
-}
-
-// suppressConfigured takes what the configuration suppresses.
-func (e *engine) suppressConfigured(cfg *config, keys *pipeline.PrivacyKeys) error {
 	list, err := cfg.configured(keys)
 	for _, s := range list {
 		e.suppress(s)
 	}
-	return err
+	return e, err
 }
 
 // publishSuppressions puts what changed about the suppressions of a configuration
@@ -178,6 +173,17 @@ func (u *unlearned) template(r *pipeline.Request) string {
 func (c *config) unlearnedFiles(keys *pipeline.PrivacyKeys, labels map[string]map[string]string) (*unlearned, error) {
 	list, err := c.configured(keys)
 	return newUnlearned(list, nil, labels, pipeline.ColdTemplates()), err
+}
+
+// unlearnedFleet is unlearned for what a fleet's sequence and people brought; labels are those of
+// its sources.
+func (f *fleet) unlearnedFleet(ctx context.Context, labels map[string]map[string]string, templates *pipeline.Templates) (*unlearned, error) {
+	list, err := f.suppressions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	confirmed, err := f.confirmed(ctx)
+	return newUnlearned(list, confirmed, labels, templates), err
 }
 
 // unlearnedStored is unlearned for the requests in the store from a time on.

@@ -20,6 +20,9 @@ import (
 // by several goroutines; what they return belongs to one each.
 type Bus struct {
 	Cluster
+	// Session is the length of a group's sessions, DefaultSession when 0. It is set
+	// before the first group is joined.
+	Session time.Duration
 	log     *zap.Logger
 	metrics *Metrics
 	client  *kafka.Client

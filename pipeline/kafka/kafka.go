@@ -151,6 +151,9 @@ func (c *Cluster) bounds(ctx context.Context, topic string, partition int, since
 		_ = conn.SetDeadline(time.Now().Add(2 * dialWithin))
 		first, behind, err = conn.ReadOffsets()
 		if err == nil && !since.IsZero() {
+			if since.UnixMilli() < 0 {
+				since = time.UnixMilli(0) // what is below means something else
+			}
 			var at int64
 			if at, err = conn.ReadOffset(since); at >= 0 {
 				first = at

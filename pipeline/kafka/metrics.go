@@ -11,6 +11,7 @@ type Metrics struct {
 	dead       *prometheus.CounterVec
 	rebalances *prometheus.CounterVec
 	owned      *prometheus.GaugeVec
+	dealt      *prometheus.GaugeVec
 	fenced     *prometheus.CounterVec
 }
 
@@ -31,6 +32,7 @@ func NewMetrics() *Metrics {
 		rebalances: counter("weir_bus_rebalances_total", "Times that slices were dealt anew.", "group"),
 		fenced:     counter("weir_bus_fenced_total", "Times that another process took over what this one wrote.", "topic"),
 		owned:      gauge("weir_bus_slices", "Slices that this process has.", "group"),
+		dealt:      gauge("weir_bus_group_slices", "Slices that the processes of a group share.", "group"),
 	}
 }
 
@@ -49,5 +51,5 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.lag, m.lost, m.retries, m.written, m.dead, m.rebalances, m.owned, m.fenced}
+	return []prometheus.Collector{m.lag, m.lost, m.retries, m.written, m.dead, m.rebalances, m.owned, m.dealt, m.fenced}
 }

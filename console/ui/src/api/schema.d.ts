@@ -457,6 +457,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/explanations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explain why a client did not alert, an alert request by request, or how a log line is read
+         * @description Give one of client, alert and line. What is stored is detected over again, in a process of low priority; one runs at a time, eight may wait, 409 then. The answer is that of weir explain --output json, with account names as tokens. client is KIND:VALUE; KIND is ip, account, subject, key or session.
+         */
+        post: operations["startExplanation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/explanations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An explanation, once it is done
+         * @description The last fifty are remembered.
+         */
+        get: operations["getExplanation"];
+        put?: never;
+        post?: never;
+        /** End an explanation that runs or waits */
+        delete: operations["cancelExplanation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1060,9 +1101,9 @@ export interface components {
             reason: string;
             principal: components["schemas"]["Principal"];
             endpoint: {
-                method?: string;
-                host?: string;
-                template?: string;
+                method: string;
+                host: string;
+                template: string;
             };
             addresses: components["schemas"]["Strings"];
             /** @description Of its latest news. */
@@ -1071,12 +1112,7 @@ export interface components {
             last: components["schemas"]["Time"];
             /** @description Nats. */
             score: number;
-            signals: {
-                name?: string;
-                observed?: number;
-                expected?: number;
-                nats?: number;
-            }[];
+            signals: components["schemas"]["ExplainedSignal"][];
             /** @description As those of an alert. */
             exemplars: Record<string, never>[];
         };
@@ -1123,6 +1159,115 @@ export interface components {
         };
         BacktestStarted: {
             id: string;
+        };
+        ExplainRequest: {
+            /** @description KIND:VALUE; of an account its name or its token. */
+            client?: string;
+            since?: components["schemas"]["Time"];
+            until?: components["schemas"]["Time"];
+            alert?: string;
+            /** @description One line of a log. */
+            line?: string;
+        };
+        ExplainStarted: {
+            id: string;
+        };
+        Explanation: {
+            id: string;
+            /** @enum {unknown} */
+            state: "waiting" | "running" | "done" | "failed" | "cancelled";
+            error: string;
+            answer: null | components["schemas"]["Explained"];
+        };
+        /** @description One of its members is there. */
+        Explained: {
+            client?: components["schemas"]["ExplainedClient"];
+            alert?: components["schemas"]["ExplainedAlert"];
+            line?: components["schemas"]["ExplainedLine"];
+        };
+        ExplainedSignal: {
+            name: string;
+            observed: number;
+            expected: number;
+            nats: number;
+        };
+        ExplainedClient: {
+            principal: components["schemas"]["Principal"];
+            /** @description That are remembered. */
+            requests: number;
+            /** @description Requests that detectors looked at, in the time that was asked for. */
+            looked_at: number;
+            /** Format: date-time */
+            first: string | null;
+            /** Format: date-time */
+            last: string | null;
+            /** @description The store holds its log from the beginning; else what came before is missing. */
+            whole: boolean;
+            /** @description Why it did not alert; unknown: no request of it is stored. */
+            why: {
+                /** @enum {unknown} */
+                code: "alerted" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "pending" | "few" | "nothing" | "below" | "unknown";
+                detector: string;
+                text: string;
+            };
+            /** @description What else has to do with it, a sentence each. */
+            notes: string[];
+            review_at: number;
+            page_at: number;
+            alerts: {
+                id: string;
+                severity: components["schemas"]["Severity"];
+                detector: string;
+                title: string;
+                /** @description What keeps it from being told, empty for nothing. */
+                hidden: string;
+            }[];
+            /** @description The nearest first. */
+            detectors: {
+                detector: string;
+                /** @enum {unknown} */
+                mode: "on" | "shadow" | "off";
+                /** @description Requests. */
+                counted: number;
+                /** @description At most. */
+                nats: number;
+                /** Format: date-time */
+                time: string | null;
+                /** @description That made it the most. */
+                request: string;
+                signals: components["schemas"]["ExplainedSignal"][];
+            }[];
+        };
+        ExplainedAlert: {
+            id: string;
+            detector: string;
+            nats: number;
+            review_at: number;
+            page_at: number;
+            signals: components["schemas"]["ExplainedSignal"][];
+            whole: boolean;
+            /** @description The first 2,000 of total, in the order of time. */
+            events: {
+                /** @description What it adds; null for one that would, if those before it were not there. */
+                nats: number | null;
+                time: components["schemas"]["Time"];
+                address: string;
+                request: string;
+                /** @description As in the alert's exemplars. */
+                source: string;
+            }[];
+            total: number;
+            /** @description The alert fires without them, too: other requests carry evidence. */
+            still: boolean;
+        };
+        ExplainedLine: {
+            format: string;
+            fields: {
+                name: string;
+                value: string;
+            }[];
+            /** @description Why it is no request, empty when it is one. */
+            rejected: string;
         };
         Backtest: {
             id: string;
@@ -4453,6 +4598,103 @@ export interface operations {
         };
     };
     cancelBacktest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It runs no more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    startExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "client": "ip:203.0.113.7"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ExplainRequest"];
+            };
+        };
+        responses: {
+            /** @description It runs, or waits for its turn. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ExplainStarted"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description answer is null until state is done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x",
+                     *       "state": "running",
+                     *       "error": "",
+                     *       "answer": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    cancelExplanation: {
         parameters: {
             query?: never;
             header?: never;
