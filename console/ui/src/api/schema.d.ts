@@ -2064,7 +2064,7 @@ export interface components {
                 file_bytes: number;
                 max_bytes: number | null;
                 disk_free: number | null;
-                requests: number;
+                requests: number | null;
                 /** Format: date-time */
                 oldest: string | null;
                 /** Format: date-time */
@@ -2107,7 +2107,7 @@ export interface components {
                 lag_rows: number;
                 last_read: components["schemas"]["Time"];
             }[];
-            traffic_per_s: number;
+            traffic_per_s: number | null;
             /** @description The processes of a fleet, as they said last. What they counted is since their start. */
             processes: {
                 instance: string;
