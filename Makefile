@@ -4,21 +4,31 @@ GO      ?= go
 LOG     ?= cmd/weir/testdata/sample.log.gz
 FUZZTIME ?= 10s
 LINES   ?= 2000000
+ARCH    ?= $(shell $(GO) env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED = 0
 
 UI      := console/ui
+# With the console where npm is.
+TRY_UI  := if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui || echo "the console could not be built: weir will have a page that says so"; fi
+BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-.PHONY: help build run analyze ui ui-test test race e2e fleet services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
+.PHONY: help build image run analyze ui ui-test test race e2e fleet services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weir, one static binary; with the console where npm is
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui || echo "the console could not be built: bin/weir will have a page that says so"; fi
-	$(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+	@$(TRY_UI)
+	$(BUILD) -o bin/weir ./cmd/weir
+
+image: ## pack bin/weir-image-ARCH.tar for docker load and podman load, without either; ARCH=arm64 for another
+	@$(TRY_UI)
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o bin/weir-linux-$(ARCH) ./cmd/weir
+	$(GO) run ./deploy/image -binary bin/weir-linux-$(ARCH) -arch $(ARCH) -version $(VERSION) -created $$(git log -1 --format=%ct 2>/dev/null || echo 0) \
+		-zoneinfo $$($(GO) env GOROOT)/lib/time/zoneinfo.zip -o bin/weir-image-$(ARCH).tar
 
 run: build ## watch LOG=/path/to/access.log (a sample of ours without it) and serve the console at http://127.0.0.1:7380
 	bin/weir run --store "bin/$(notdir $(LOG)).db" "$(LOG)"
