@@ -176,6 +176,25 @@ type Options struct {
 	Resolve func(*pipeline.SuppressionMatch) error
 	// Tuning tries configurations and applies them; nil: this weir does not detect.
 	Tuning Tuning
+	// Away says why the API is not answered here, "" while it is; nil: it always is.
+	Away func() string
+}
+
+// MissingError is wrapped by the error of a Store for what it does not have: the
+// caller is told why.
+type MissingError struct {
+	Text string
+	Soon bool // it may be there soon
+}
+
+func (e *MissingError) Error() string { return e.Text }
+
+// problem is e as it is answered.
+func (e *MissingError) problem() *problem {
+	if e.Soon {
+		return &problem{Status: http.StatusServiceUnavailable, Detail: e.Text}
+	}
+	return &problem{Status: http.StatusNotFound, Detail: e.Text}
 }
 
 // What an answer may cost.
@@ -438,11 +457,17 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
 		defer done()
 		body, err := f(r.WithContext(ctx))
 		var p *problem
+		var missing *MissingError
 		switch {
 		case err == nil:
 			write(w, http.StatusOK, "application/json", body)
 		case errors.As(err, &p):
 			refuse(w, p)
+		case errors.As(err, &missing):
+			if missing.Soon {
+				retryAfter(w, 30*time.Second)
+			}
+			refuse(w, missing.problem())
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("nothing to show within %s; ask for less with since, until or principal", answerWithin)})
 		case r.Context().Err() != nil: // nobody waits for the answer

@@ -262,7 +262,7 @@ func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err erro
 		switch {
 		case r.Control != nil:
 			if r.Control.Kind == controlHealth {
-				out, err = d.tellHealth(out, r.Control.Payload)
+				out, err = d.e.takeHealth(out, r.Control.Payload)
 			} else {
 				err = d.control(r.Control)
 			}

@@ -2048,10 +2048,10 @@ export interface components {
                 through: string | null;
                 lag_records: number;
                 lag_s: number;
-                position: number;
-                late: number;
-                skewed: number;
-                duplicates: number;
+                position: number | null;
+                late: number | null;
+                skewed: number | null;
+                duplicates: number | null;
                 replay_differences: number;
             };
             state: {
@@ -2108,6 +2108,26 @@ export interface components {
                 last_read: components["schemas"]["Time"];
             }[];
             traffic_per_s: number;
+            /** @description The processes of a fleet, as they said last. What they counted is since their start. */
+            processes: {
+                instance: string;
+                pid: number;
+                roles: components["schemas"]["Strings"];
+                /** @enum {string} */
+                state: "running" | "ended" | "gone";
+                version: string;
+                config: string;
+                started: components["schemas"]["Time"];
+                seen: components["schemas"]["Time"];
+                slices: {
+                    name: string;
+                    value: number;
+                }[];
+                lag: {
+                    name: string;
+                    value: number;
+                }[];
+            }[];
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -6600,7 +6620,8 @@ export interface operations {
                      *         }
                      *       ],
                      *       "readers": [],
-                     *       "traffic_per_s": 1.35
+                     *       "traffic_per_s": 1.35,
+                     *       "processes": []
                      *     }
                      */
                     "application/json": components["schemas"]["System"];

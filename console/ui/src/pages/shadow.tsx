@@ -60,7 +60,7 @@ export default function ShadowPage() {
     ["shadow", detector, search.get("principal"), query.since, query.until],
     "/api/v1/shadow",
     { detector, principal: search.get("principal"), since: query.since, until: query.until, limit: 200 },
-    { keep: true, every: 60_000 },
+    { keep: true, every: 60_000, says: true },
   );
   const inShadow = detectors.data?.data.filter((d) => d.mode === "shadow") ?? [];
   const submit = (e: FormEvent) => {
