@@ -58,9 +58,14 @@ func (f *fleet) bySequence(ctx context.Context, t *testing.T) (list []string, re
 			controls[item.control.Kind]++
 			where = append(where, fmt.Sprintf("%s after %d requests, %d revisions", item.control.Kind, requests, len(list)))
 			out = must[[]pipeline.Alert](t)(e.meet(nil, item.control))
-		case item.block != nil:
-			requests += len(item.block.Requests)
-			e.merge.Push(item.block)
+		case item.block != nil || len(item.silent) > 0:
+			for _, id := range item.silent {
+				e.merge.Silence(id)
+			}
+			if item.block != nil {
+				requests += len(item.block.Requests)
+				e.merge.Push(item.block)
+			}
 			out = e.drain(nil)
 			if now, ok := e.merge.Clock(); ok {
 				out = e.advance(out, now)
