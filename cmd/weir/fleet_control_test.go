@@ -196,6 +196,11 @@ func TestFleetLearnsOnTheWay(t *testing.T) {
 		body, err := f.forced(ctx, controlConfig)
 		return err == nil && body != nil
 	})
+	// Somebody who does not know that another one learns.
+	before := must[*pipeline.Edition](t)(f.editionInForce(ctx))
+	if err := f.learn(ctx, before.Effective.Add(time.Hour), before); err != nil {
+		t.Fatal(err)
+	}
 	restart("correlate/2", "alert/2", "collect")
 	write(0.5)
 	await("the lines are on the bus", func() bool { return f.rows(ctx, t) >= written })
@@ -223,7 +228,7 @@ func TestFleetLearnsOnTheWay(t *testing.T) {
 		}
 		mustBeSame(t, "the fleet", want, got)
 		t.Logf("%d requests, %d revisions; %s", requests, len(got), strings.Join(where, "; "))
-		if controls[controlEdition] != 1 || controls[controlConfig] < 1 || controls[sqlite.SuppressionControl] < 3 || controls[controlSources] < 2 {
+		if controls[controlEdition] != 2 || controls[controlConfig] < 1 || controls[sqlite.SuppressionControl] < 3 || controls[controlSources] < 2 {
 			t.Errorf("the sequence has %v", controls)
 		}
 		return nil
