@@ -61,6 +61,7 @@ e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a J
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
+	cd bench/deploy && $(GO) test -count 1 ./...
 	$(MAKE) --no-print-directory fleet
 
 fleet: build ## a fleet on three brokers and ClickHouse: its alerts are analyze's, and each request is stored once
