@@ -31,6 +31,12 @@ type Tuning interface {
 	Backtest(id string) ([]byte, bool)
 	// CancelBacktest ends one that runs, and reports whether it is known.
 	CancelBacktest(id string) bool
+
+	// StartExplain explains an alert, a client or a line over what is stored;
+	// Explanation and CancelExplain are as with backtests.
+	StartExplain(q ExplainRequest) (id string, err error)
+	Explanation(id string) ([]byte, bool)
+	CancelExplain(id string) bool
 }
 
 // RunningConfig is the configuration in force, as the file has it.
@@ -153,6 +159,25 @@ func (c *console) applyConfig(w http.ResponseWriter, r *http.Request, who *calle
 	return nil
 }
 
+// bodyWindow reads since and until of a body; "" is open, 0.
+func bodyWindow(since, until string) (from, to pipeline.Time, err error) {
+	var times [2]pipeline.Time
+	for i, s := range []string{since, until} {
+		if s == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil || pipeline.TimeOf(t) <= 0 {
+			return 0, 0, &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%s: %s is no time like 2026-11-22T03:00:00Z", [2]string{"since", "until"}[i], quote(s))}
+		}
+		times[i] = pipeline.TimeOf(t)
+	}
+	if times[0] != 0 && times[1] != 0 && times[1] < times[0] {
+		return 0, 0, &problem{Status: http.StatusBadRequest, Detail: "until is before since"}
+	}
+	return times[0], times[1], nil
+}
+
 // startBacktest answers 202 {"id"}.
 func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *caller) error {
 	var q struct {
@@ -163,19 +188,9 @@ func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *cal
 	if err := readConfigBody(r, &q, &q.Config); err != nil {
 		return err
 	}
-	var times [2]pipeline.Time
-	for i, s := range []string{q.Since, q.Until} {
-		if s == "" {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, s)
-		if err != nil || pipeline.TimeOf(t) <= 0 {
-			return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%s: %s is no time like 2026-11-22T03:00:00Z", [2]string{"since", "until"}[i], quote(s))}
-		}
-		times[i] = pipeline.TimeOf(t)
-	}
-	if times[0] != 0 && times[1] != 0 && times[1] < times[0] {
-		return &problem{Status: http.StatusBadRequest, Detail: "until is before since"}
+	since, until, err := bodyWindow(q.Since, q.Until)
+	if err != nil {
+		return err
 	}
 	changes, err := c.Tuning.Diff(q.Config)
 	if err != nil {
@@ -186,7 +201,7 @@ func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *cal
 	if err := c.record(r.Context(), e); err != nil {
 		return err
 	}
-	id, err := c.Tuning.StartBacktest(q.Config, times[0], times[1])
+	id, err := c.Tuning.StartBacktest(q.Config, since, until)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -83,7 +84,7 @@ type reason struct {
 	text     string
 }
 
-func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, inputs []string, stdin io.Reader) error {
+func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, asJSON bool, inputs []string, stdin io.Reader) error {
 	o := backtestOptions{since: span[0], until: span[1]}
 	since, until, err := o.window()
 	if err != nil {
@@ -102,7 +103,8 @@ func explainClient(ctx context.Context, out io.Writer, f replayFlags, text strin
 	if err != nil {
 		return err
 	}
-	if !c.known && c.seen == 0 {
+	unseen := !c.known && c.seen == 0
+	if unseen && !asJSON {
 		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", text, who.Kind, openText(who.Value, p.keys))
 	}
 	why := c.why()
@@ -110,6 +112,13 @@ func explainClient(ctx context.Context, out io.Writer, f replayFlags, text strin
 		if err := p.missing(ctx, c, &why); err != nil {
 			return err
 		}
+	}
+	if asJSON {
+		if unseen {
+			why = reason{code: "unknown", text: "no request that is stored belongs to it"}
+		}
+		x, err := c.explained(ctx, p, why)
+		return errors.Join(err, explanation{Client: x}.print(out))
 	}
 	c.print(out, p, why)
 	return nil
@@ -302,17 +311,8 @@ func (c *clientCase) print(out io.Writer, p *replay, why reason) {
 	if why.code != "alerted" {
 		fmt.Fprintf(out, "Why no alert: %s.\n", printable(why.text))
 	}
-	for _, h := range c.client.Hides {
-		fmt.Fprintf(out, "  note: %s\n", h)
-	}
-	for _, n := range c.broken {
-		if n.misses > 0 {
-			fmt.Fprintf(out, "  note: %d of its misses were at %s %s while it failed for everybody (%s to %s): these count against nobody\n",
-				n.misses, printable(n.endpoint.Method), printable(n.endpoint.Template), n.from.Std().Format(time.RFC3339), n.to.Std().Format(time.RFC3339))
-		}
-	}
-	if c.cold {
-		fmt.Fprintf(out, "  note: no endpoint templates are learned yet: until then an unknown path is no miss\n")
+	for _, note := range c.notes() {
+		fmt.Fprintf(out, "  note: %s\n", note)
 	}
 	if c.known && !c.client.Full {
 		return

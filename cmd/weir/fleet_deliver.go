@@ -280,17 +280,18 @@ func (s *feedStore) LatestAlert(_ context.Context, id string) (r alerts.Row, ok 
 
 // deliverer brings the feed to the configured sinks; nil without any.
 func (f *fleet) deliverer(s *feedStore) (*alerts.Deliverer, error) {
-	if len(f.cfg.Alerts.Sinks) == 0 {
+	cfg := f.current()
+	if len(cfg.Alerts.Sinks) == 0 {
 		return nil, nil
 	}
 	return alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: f.cfg.Alerts, Store: s, Version: version, Kafka: produceTo, Log: f.log, Metrics: f.metrics.registry, Heartbeat: f.heartbeat, Open: f.keys.Open,
+		Config: cfg.Alerts, Store: s, Version: version, Kafka: produceTo, Log: f.log, Metrics: f.metrics.registry, Heartbeat: f.heartbeat, Open: f.keys.Open,
 	})
 }
 
-// eventTime notes how far the alerts are, for heartbeats and metrics.
+// eventTime notes how far this process is, for heartbeats and metrics.
 func (f *fleet) eventTime(t pipeline.Time) {
-	if t != pipeline.NoTime {
+	if t != pipeline.NoTime && int64(t) > f.status.eventTime.Load() {
 		f.status.eventTime.Store(int64(t))
 	}
 	f.status.beat.Store(time.Now().UnixMicro())

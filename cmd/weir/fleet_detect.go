@@ -4,11 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,23 +23,20 @@ import (
 type detectRole struct {
 	f      *fleet
 	member *detectMember
+	view   atomic.Pointer[detectView]
 	states map[int]*kafka.State
 	codec  *pipeline.Codec
 	at     sequencePosition
-	labels map[string]map[string]string // by source, as collectors told
 	saved  time.Time
 	log    *zap.Logger
+	blind  *blindLive // of the member that has the first slice; nil of others
 }
 
 // sliceHead is the head of a checkpoint of one slice.
 type sliceHead struct {
-	Done   pipeline.Place      `json:"done"` // of the slice
-	At     sequencePosition    `json:"at"`
-	Labels map[string]labelled `json:"labels,omitempty"`
-	Common []byte              `json:"common"`
+	Done pipeline.Place   `json:"done"` // of the slice
+	At   sequencePosition `json:"at"`
 }
-
-type labelled = map[string]string
 
 const (
 	// fleetCheckpoint is how often states are kept: a slice that moves is detected
@@ -53,7 +49,26 @@ const (
 func runDetect(ctx context.Context, f *fleet) error {
 	d := &detectRole{f: f, codec: pipeline.NewCodec(), states: map[int]*kafka.State{}, log: f.log.With(zap.String("role", "detect"))}
 	defer d.letGo()
+	if !f.given {
+		var learning sync.WaitGroup
+		defer learning.Wait()
+		learned, stop := context.WithCancel(ctx)
+		defer stop()
+		learning.Go(func() { f.relearn(learned, &d.view) })
+	}
 	return f.bus.RunGroup(ctx, f.cfg.Bus.Prefix+"detect", f.topics.requests, d.own)
+}
+
+// detectView is how far a detect role is, for those who look from outside.
+type detectView struct {
+	requests int64
+	newest   pipeline.Time
+	first    bool // it has slice 0
+}
+
+// show tells how far the role is.
+func (d *detectRole) show() {
+	d.view.Store(&detectView{d.member.requests, d.member.last, d.states[0] != nil})
 }
 
 // letGo closes the states.
@@ -61,6 +76,7 @@ func (d *detectRole) letGo() {
 	for i, s := range d.states {
 		s.Close()
 		delete(d.states, i)
+		d.f.progress.leave(stageDetect, i)
 	}
 }
 
@@ -75,6 +91,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		if !slices.Contains(owned, i) {
 			d.states[i].Close()
 			delete(d.states, i)
+			d.f.progress.leave(stageDetect, i)
 			d.member.removeSlice(i)
 		}
 	}
@@ -82,6 +99,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		fresh = fresh || d.states[i] == nil
 	}
 	if len(owned) == 0 {
+		d.view.Store(nil)
 		<-ctx.Done()
 		return nil
 	}
@@ -92,12 +110,14 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		}
 		d.log.Info("slices are restored", zap.Ints("slices", owned), zap.Int64("position", d.at.Offset), zap.Duration("took", time.Since(begun)))
 	}
+	d.reached()
+	d.watchBlind()
 	if err := d.take(ctx); err != nil {
 		d.letGo()
 		return stopped(ctx, err)
 	}
 	// Who gets a slice next goes on from here.
-	letting, cancel := context.WithTimeout(work, letGoWithin)
+	letting, cancel := context.WithTimeout(work, d.f.letGoWithin())
 	defer cancel()
 	if err := d.checkpoint(letting); err != nil {
 		d.log.Warn("slices are let go without a checkpoint: they are detected again from the last one", zap.Error(err))
@@ -106,8 +126,9 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 	return nil
 }
 
-// letGoWithin is how long a checkpoint may take that a deal waits for.
-const letGoWithin = 6 * time.Second
+// letGoWithin is how long a checkpoint may take that a deal waits for: whoever takes
+// longer than a session counts as dead.
+func (f *fleet) letGoWithin() time.Duration { return f.bus.SessionTimeout() * 6 / 10 }
 
 // stopped is err, or nil when ctx has ended: much fails then.
 func stopped(ctx context.Context, err error) error {
@@ -168,19 +189,20 @@ func (d *detectRole) restore(ctx context.Context, owned []int) error {
 
 // begin makes the member that goes on from the state that is common to slices.
 func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (err error) {
-	d.labels = map[string]map[string]string{}
-	maps.Copy(d.labels, from.Labels)
 	d.at = from.At
 	if d.at.Gate.Sources == nil {
 		d.at.Gate = *newSequenceGate()
 	}
 	f := d.f
-	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, d.labels, f.workers); err != nil {
+	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, nil, f.workers); err != nil {
 		return err
 	}
 	common, err := chunk(chunkCommon)
-	if err != nil || common == nil {
+	if err != nil {
 		return err
+	}
+	if common == nil {
+		return d.member.begin(f.start)
 	}
 	_, err = d.member.restoreCommon(d.codec, common)
 	return err
@@ -261,7 +283,11 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			d.show()
 			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
+				return err
+			}
+			if err := d.tellStatus(); err != nil {
 				return err
 			}
 			if time.Since(d.saved) >= fleetCheckpoint {
@@ -283,47 +309,62 @@ func (d *detectRole) take(ctx context.Context) error {
 	return nil
 }
 
+// reached notes how far the slices are.
+func (d *detectRole) reached() {
+	for i := range d.states {
+		d.f.progress.reach(stageDetect, i, d.at.Offset)
+	}
+}
+
+// watchBlind has the member with the first slice, of which there is one, work out
+// what the log hides: each sees all of it.
+func (d *detectRole) watchBlind() {
+	if d.states[0] == nil {
+		d.blind, d.member.onBatch = nil, nil
+		d.f.metrics.blind.Reset()
+		return
+	}
+	if d.blind == nil || d.blind.set != d.member.set {
+		d.blind = newBlindLive(d.member.set, d.member.smallestShare, d.f.metrics.blind)
+		d.member.onBatch = d.blind.observe
+		d.f.blind.Store(d.blind)
+	}
+}
+
+// tellStatus tells metrics how the member does.
+func (d *detectRole) tellStatus() error {
+	st, m := &d.f.status, d.member
+	st.detected.Store(d.at.Offset)
+	d.f.eventTime(m.last)
+	late, skewed := m.merge.Late()
+	st.late.Store(late)
+	st.skewed.Store(skewed)
+	if d.blind == nil {
+		return nil
+	}
+	return d.blind.publish(time.Now())
+}
+
 // item takes the next record of the sequence.
 func (d *detectRole) item(item *readItem) error {
 	d.at.Offset = item.offset
+	d.reached()
 	if item.source != 0 {
 		d.at.Gate.Sources[item.source] = new(item.gate)
 	}
+	if len(item.silent) > 0 {
+		d.member.silence(item.silent)
+		return nil
+	}
 	if item.control != nil {
-		return d.control(item.control)
+		d.f.controls.keep(item.last, item.control)
+		return d.member.control(item.first, item.last, item.control)
 	}
 	if item.block != nil {
 		d.member.push(item.block)
 		d.f.metrics.requests.Add(float64(len(item.block.Requests)))
 	}
 	return nil
-}
-
-// control takes a fact from outside.
-func (d *detectRole) control(c *controlEntry) error {
-	if c.Kind != controlSources {
-		return nil
-	}
-	var told fleetSources
-	if err := json.Unmarshal(c.Payload, &told); err != nil {
-		return fmt.Errorf("read what %s says of its sources: %w", c.From, err)
-	}
-	facts := d.member.facts
-	for _, s := range told.Sources {
-		d.member.merge.AddSource(s.ID)
-		if len(s.Labels) > 0 {
-			d.labels[s.Name] = s.Labels
-		}
-		facts.Sources = slices.DeleteFunc(slices.Clone(facts.Sources), func(f sourceFact) bool { return f.ID == s.ID })
-		if s.Lateness != 0 || s.Sampled != 0 || s.Dedupe {
-			facts.Sources = append(facts.Sources, s.sourceFact)
-		}
-	}
-	body, err := json.Marshal(facts)
-	if err != nil {
-		return err
-	}
-	return d.member.setFacts(body)
 }
 
 // truthItem is a record of the topic of truths.
@@ -336,12 +377,14 @@ type truthItem struct {
 func (d *detectRole) readTruths(ctx context.Context, from int64, out chan<- truthItem) {
 	err := d.f.tail(ctx, d.f.topics.truths, 0, from, func(r kafka.Record) error {
 		item := truthItem{offset: r.Offset}
-		item.err = detectors.DecodeTruths(r.Value, &item.bundle)
+		if err := detectors.DecodeTruths(r.Value, &item.bundle); err != nil {
+			return d.f.putAside(ctx, d.f.topics.truths, 0, r, err)
+		}
 		select {
 		case out <- item:
 		case <-ctx.Done():
 		}
-		return item.err
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		select {
@@ -363,6 +406,14 @@ func (d *detectRole) checkpoint(ctx context.Context) error {
 	if err != nil || !m.idle() {
 		return err
 	}
+	sizes, st := m.set.Stats(), &d.f.status
+	st.principals.Store(sizes.Principals)
+	st.profiles.Store(sizes.Profiles)
+	st.cases.Store(sizes.Cases)
+	st.evictions.Store(sizes.EvictedStubs + sizes.EvictedProfiles + sizes.EvictedCases)
+	if m.dedupe != nil {
+		st.copies.Store(m.dedupe.Copies())
+	}
 	common, err := m.common(d.codec, d.at.Offset)
 	if err != nil {
 		return err
@@ -374,7 +425,7 @@ func (d *detectRole) checkpoint(ctx context.Context) error {
 		if m.set.Reached().Before(m.set.SliceReached(i)) {
 			continue
 		}
-		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at, Labels: d.labels})
+		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at})
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -38,6 +37,9 @@ type tuning struct {
 	config  string // its hash in alerts
 	jobs    []*backtestJob
 
+	explained  []*explainJob
+	explaining chan struct{} // one element for the one that is being made
+
 	applying sync.Mutex // one at a time
 }
 
@@ -50,7 +52,7 @@ const apiListed = 1000
 // newTuning returns what tunes s, which was started with the file at path; stop ends
 // what it runs.
 func newTuning(stop context.Context, s *service) *tuning {
-	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash()}
+	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash(), explaining: make(chan struct{}, 1)}
 }
 
 func hashOfText(text string) string {
@@ -363,10 +365,6 @@ const maxBacktestResult = 64 << 20
 
 // run starts the process and reads what it says.
 func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, since, until pipeline.Time) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find weir itself: %w", err)
-	}
 	files := [2]string{filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml")}
 	for i, text := range []string{old, now} {
 		if err := os.WriteFile(files[i], []byte(text), 0o600); err != nil {
@@ -382,29 +380,14 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 			args = append(args, f.flag, f.t.Std().Format(time.RFC3339))
 		}
 	}
-	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Args[0] = "weir"
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=50")
-	cmd.WaitDelay = 5 * time.Second
-	var out limitedBuffer
-	cmd.Stdout = &out
-	errs, err := cmd.StderrPipe()
+	out, err := runApart(ctx, args, nil, func(lines *bufio.Scanner) string {
+		return strings.TrimPrefix(j.follow(lines), "weir backtest: ")
+	})
 	if err != nil {
-		return fmt.Errorf("start the backtest: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the backtest: %w", err)
-	}
-	beNice(cmd.Process.Pid)
-	said := j.follow(bufio.NewScanner(errs))
-	if err := cmd.Wait(); err != nil {
-		if said == "" {
-			said = err.Error()
-		}
-		return errors.New(strings.TrimPrefix(said, "weir backtest: "))
+		return err
 	}
 	var r backtestResult
-	if err := json.Unmarshal(out.b.Bytes(), &r); err != nil {
+	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("read what the backtest said: %w", err)
 	}
 	j.mu.Lock()

@@ -457,6 +457,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/explanations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explain why a client did not alert, an alert request by request, or how a log line is read
+         * @description Give one of client, alert and line. What is stored is detected over again, in a process of low priority; one runs at a time, eight may wait, 409 then. The answer is that of weir explain --output json, with account names as tokens. client is KIND:VALUE; KIND is ip, account, subject, key or session.
+         */
+        post: operations["startExplanation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/explanations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An explanation, once it is done
+         * @description The last fifty are remembered.
+         */
+        get: operations["getExplanation"];
+        put?: never;
+        post?: never;
+        /** End an explanation that runs or waits */
+        delete: operations["cancelExplanation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -683,6 +724,26 @@ export interface paths {
          * @description Most alerts first. By principal, endpoint and campaign the newest 25,000 alerts that the search selects are looked at.
          */
         get: operations["groupAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All alerts that the filters select, as a file
+         * @description The latest revision of each, what changed last first: whole alerts, one a line, or rows as CSV, where a cell that a spreadsheet would take for a formula begins with '. At most 100,000; X-Total-Count is how many the filters select. The audit has who took which. 20 at once, and then one every 10 s.
+         */
+        get: operations["exportAlerts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1060,9 +1121,9 @@ export interface components {
             reason: string;
             principal: components["schemas"]["Principal"];
             endpoint: {
-                method?: string;
-                host?: string;
-                template?: string;
+                method: string;
+                host: string;
+                template: string;
             };
             addresses: components["schemas"]["Strings"];
             /** @description Of its latest news. */
@@ -1071,12 +1132,7 @@ export interface components {
             last: components["schemas"]["Time"];
             /** @description Nats. */
             score: number;
-            signals: {
-                name?: string;
-                observed?: number;
-                expected?: number;
-                nats?: number;
-            }[];
+            signals: components["schemas"]["ExplainedSignal"][];
             /** @description As those of an alert. */
             exemplars: Record<string, never>[];
         };
@@ -1123,6 +1179,115 @@ export interface components {
         };
         BacktestStarted: {
             id: string;
+        };
+        ExplainRequest: {
+            /** @description KIND:VALUE; of an account its name or its token. */
+            client?: string;
+            since?: components["schemas"]["Time"];
+            until?: components["schemas"]["Time"];
+            alert?: string;
+            /** @description One line of a log. */
+            line?: string;
+        };
+        ExplainStarted: {
+            id: string;
+        };
+        Explanation: {
+            id: string;
+            /** @enum {unknown} */
+            state: "waiting" | "running" | "done" | "failed" | "cancelled";
+            error: string;
+            answer: null | components["schemas"]["Explained"];
+        };
+        /** @description One of its members is there. */
+        Explained: {
+            client?: components["schemas"]["ExplainedClient"];
+            alert?: components["schemas"]["ExplainedAlert"];
+            line?: components["schemas"]["ExplainedLine"];
+        };
+        ExplainedSignal: {
+            name: string;
+            observed: number;
+            expected: number;
+            nats: number;
+        };
+        ExplainedClient: {
+            principal: components["schemas"]["Principal"];
+            /** @description That are remembered. */
+            requests: number;
+            /** @description Requests that detectors looked at, in the time that was asked for. */
+            looked_at: number;
+            /** Format: date-time */
+            first: string | null;
+            /** Format: date-time */
+            last: string | null;
+            /** @description The store holds its log from the beginning; else what came before is missing. */
+            whole: boolean;
+            /** @description Why it did not alert; unknown: no request of it is stored. */
+            why: {
+                /** @enum {unknown} */
+                code: "alerted" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "pending" | "few" | "nothing" | "below" | "unknown";
+                detector: string;
+                text: string;
+            };
+            /** @description What else has to do with it, a sentence each. */
+            notes: string[];
+            review_at: number;
+            page_at: number;
+            alerts: {
+                id: string;
+                severity: components["schemas"]["Severity"];
+                detector: string;
+                title: string;
+                /** @description What keeps it from being told, empty for nothing. */
+                hidden: string;
+            }[];
+            /** @description The nearest first. */
+            detectors: {
+                detector: string;
+                /** @enum {unknown} */
+                mode: "on" | "shadow" | "off";
+                /** @description Requests. */
+                counted: number;
+                /** @description At most. */
+                nats: number;
+                /** Format: date-time */
+                time: string | null;
+                /** @description That made it the most. */
+                request: string;
+                signals: components["schemas"]["ExplainedSignal"][];
+            }[];
+        };
+        ExplainedAlert: {
+            id: string;
+            detector: string;
+            nats: number;
+            review_at: number;
+            page_at: number;
+            signals: components["schemas"]["ExplainedSignal"][];
+            whole: boolean;
+            /** @description The first 2,000 of total, in the order of time. */
+            events: {
+                /** @description What it adds; null for one that would, if those before it were not there. */
+                nats: number | null;
+                time: components["schemas"]["Time"];
+                address: string;
+                request: string;
+                /** @description As in the alert's exemplars. */
+                source: string;
+            }[];
+            total: number;
+            /** @description The alert fires without them, too: other requests carry evidence. */
+            still: boolean;
+        };
+        ExplainedLine: {
+            format: string;
+            fields: {
+                name: string;
+                value: string;
+            }[];
+            /** @description Why it is no request, empty when it is one. */
+            rejected: string;
         };
         Backtest: {
             id: string;
@@ -1624,14 +1789,18 @@ export interface components {
                 source: string;
                 /** @description The alert shows it as an example. */
                 evidence: boolean;
+                /** @description It is at the endpoint that the alert is about. */
+                at_endpoint: boolean;
             }[];
             more: boolean;
             since: components["schemas"]["Time"];
             until: components["schemas"]["Time"];
+            /** @description How many of data are marked. */
             evidence: {
                 marked: number;
                 /** @enum {string} */
                 basis: "exemplars";
+                at_endpoint: number;
             };
         };
         DeliveryList: {
@@ -1879,10 +2048,10 @@ export interface components {
                 through: string | null;
                 lag_records: number;
                 lag_s: number;
-                position: number;
-                late: number;
-                skewed: number;
-                duplicates: number;
+                position: number | null;
+                late: number | null;
+                skewed: number | null;
+                duplicates: number | null;
                 replay_differences: number;
             };
             state: {
@@ -1895,7 +2064,7 @@ export interface components {
                 file_bytes: number;
                 max_bytes: number | null;
                 disk_free: number | null;
-                requests: number;
+                requests: number | null;
                 /** Format: date-time */
                 oldest: string | null;
                 /** Format: date-time */
@@ -1938,7 +2107,27 @@ export interface components {
                 lag_rows: number;
                 last_read: components["schemas"]["Time"];
             }[];
-            traffic_per_s: number;
+            traffic_per_s: number | null;
+            /** @description The processes of a fleet, as they said last. What they counted is since their start. */
+            processes: {
+                instance: string;
+                pid: number;
+                roles: components["schemas"]["Strings"];
+                /** @enum {string} */
+                state: "running" | "ended" | "gone";
+                version: string;
+                config: string;
+                started: components["schemas"]["Time"];
+                seen: components["schemas"]["Time"];
+                slices: {
+                    name: string;
+                    value: number;
+                }[];
+                lag: {
+                    name: string;
+                    value: number;
+                }[];
+            }[];
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -4475,6 +4664,103 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    startExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "client": "ip:203.0.113.7"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ExplainRequest"];
+            };
+        };
+        responses: {
+            /** @description It runs, or waits for its turn. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ExplainStarted"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description answer is null until state is done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x",
+                     *       "state": "running",
+                     *       "error": "",
+                     *       "answer": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    cancelExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It runs no more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
     getSession: {
         parameters: {
             query?: never;
@@ -5209,6 +5495,142 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    exportAlerts: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "high",
+                 *       "critical"
+                 *     ]
+                 */
+                severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "auth.bruteforce"
+                 *     ]
+                 */
+                detector?: string[];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "page"
+                 *     ]
+                 */
+                tier?: ("page" | "review" | "context")[];
+                /**
+                 * @description Where it is with people: any of them.
+                 * @example [
+                 *       "new"
+                 *     ]
+                 */
+                triage?: ("new" | "in_progress" | "closed")[];
+                /**
+                 * @description A user's name; - is nobody.
+                 * @example ada
+                 */
+                assignee?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "true_positive"
+                 *     ]
+                 */
+                verdict?: ("true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test")[];
+                /**
+                 * @description What a suppression hides from sinks, or all but that.
+                 * @example false
+                 */
+                suppressed?: "true" | "false";
+                /**
+                 * @description What was found in history, or all but that.
+                 * @example false
+                 */
+                backfill?: "true" | "false";
+                /**
+                 * @description All of them.
+                 * @example [
+                 *       "partner"
+                 *     ]
+                 */
+                tag?: string[];
+                /**
+                 * @description name=value, all of them.
+                 * @example [
+                 *       "service=shop"
+                 *     ]
+                 */
+                label?: string[];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /**
+                 * @description An address that the alert names.
+                 * @example 198.51.100.21
+                 */
+                address?: string;
+                /**
+                 * @description METHOD TEMPLATE, or METHOD HOST TEMPLATE.
+                 * @example GET /api/v1/orders/{int}
+                 */
+                endpoint?: string;
+                /**
+                 * @description Its id.
+                 * @example b2e1
+                 */
+                campaign?: string;
+                /**
+                 * @description Words that all occur in title, reason, principal, endpoint, detector, id, campaign or labels; the last may be the beginning of one. An address is looked for as one.
+                 * @example stuffing login
+                 */
+                q?: string;
+                /** @example csv */
+                format?: "ndjson" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file; cut off where it could not be written to its end. */
+            200: {
+                headers: {
+                    /** @description How many alerts the filters select. */
+                    "X-Total-Count"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["Problem"];
             default: components["responses"]["Problem"];
         };
     };
@@ -6198,7 +6620,8 @@ export interface operations {
                      *         }
                      *       ],
                      *       "readers": [],
-                     *       "traffic_per_s": 1.35
+                     *       "traffic_per_s": 1.35,
+                     *       "processes": []
                      *     }
                      */
                     "application/json": components["schemas"]["System"];

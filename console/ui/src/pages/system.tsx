@@ -15,7 +15,12 @@ function Health({ s }: { s: System }) {
   if (lost > 0) said.push(`${plural(lost, "record")} were lost before weir`);
   if (s.store.shed > 0) said.push(`${plural(s.store.shed, "stored request")} were given up for lack of space`);
   if (dead > 0) said.push(`${plural(dead, "alert")} could not be delivered and ${dead === 1 ? "waits" : "wait"} to be sent again`);
+  for (const p of s.processes) {
+    if (p.state === "gone") said.push(`${p.roles.join(", ")} of ${p.instance} says nothing any more`);
+  }
   if (s.detect.replay_differences > 0) said.push(`${plural(s.detect.replay_differences, "difference")} after a replay: a fault of weir`);
+  for (const x of s.sinks) if (x.state && x.state !== "ok") said.push(`sink ${x.name} is ${x.state}${x.reason ? `: ${x.reason}` : ""}`);
+  for (const x of s.rejects) if (x.count > 0 && s.sources.some((y) => y.rejected > y.lines / 20)) said.push(`${plural(x.count, "line")} rejected: ${word(x.reason)}`);
   if (said.length === 0) return <p className="health good">All is well: weir reads, detects and delivers.</p>;
   return (
     <div className="health notice" role="alert">
@@ -62,6 +67,53 @@ function Blind() {
   );
 }
 
+/** The processes of a fleet; weir run is one alone and lists none. */
+function Processes({ s }: { s: System }) {
+  if (s.processes.length === 0) return null;
+  const pairs = (list: { name: string; value: number }[]) => list.map((x) => `${x.name} ${integer(x.value)}`).join(", ");
+  return (
+    <Section title="Processes">
+      <div className="table-box" tabIndex={0} role="region" aria-label="Processes, as a table">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Roles</th>
+              <th scope="col">Process</th>
+              <th scope="col">State</th>
+              <th scope="col" className="wide-only">Slices</th>
+              <th scope="col">Waiting records</th>
+              <th scope="col" className="wide-only">Started</th>
+            </tr>
+          </thead>
+          <tbody>
+            {s.processes.map((p) => (
+              <tr key={`${p.instance} ${p.pid}`}>
+                <th scope="row">{p.roles.join(", ")}</th>
+                <td className="mono break">
+                  {p.instance} <span className="muted">{p.pid}</span>
+                </td>
+                <td className={p.state === "gone" ? "bad" : p.state === "ended" ? "muted" : "good"}>
+                  {p.state}
+                  {p.state !== "running" && (
+                    <div className="second">
+                      <Time at={p.seen} relative />
+                    </div>
+                  )}
+                </td>
+                <td className="wide-only">{pairs(p.slices)}</td>
+                <td>{pairs(p.lag) || "none"}</td>
+                <td className="wide-only">
+                  <Time at={p.started} relative />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Section>
+  );
+}
+
 function View({ s }: { s: System }) {
   const traffic = usePart<{ since: string; until: string; series: Series }>(["traffic"], "/api/v1/traffic", { step: "minute" }, { every: 60_000 });
   return (
@@ -77,9 +129,9 @@ function View({ s }: { s: System }) {
               <Fact name="Behind by">
                 {s.detect.lag_records === 0 ? "nothing waits" : `${s.detect.lag_s === null ? "" : duration(s.detect.lag_s) + ", "}${plural(s.detect.lag_records, "record")}`}
               </Fact>
-              <Fact name="Late">{integer(s.detect.late)}</Fact>
-              <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>
-              <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>
+              {s.detect.late !== null && <Fact name="Late">{integer(s.detect.late)}</Fact>}
+              {s.detect.skewed !== null && <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>}
+              {s.detect.duplicates !== null && <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>}
               <Fact name="Edition">
                 {s.edition ? (
                   <>
@@ -121,6 +173,7 @@ function View({ s }: { s: System }) {
             </div>
             {s.rejects.length > 0 && <p>Rejected for: {s.rejects.map((r) => `${word(r.reason)} ${integer(r.count)}`).join(", ")}</p>}
           </Section>
+          <Processes s={s} />
           <Blind />
         </div>
         <div className="side-column">
@@ -130,7 +183,8 @@ function View({ s }: { s: System }) {
               {s.sinks.map((x) => (
                 <li key={x.name}>
                   <strong>{x.name}</strong> <span className="muted">{x.kind}</span>{" "}
-                  {x.behind > 0 ? <span className="bad">{integer(x.behind)} behind</span> : <span className="good">up to date</span>}
+                  {x.state && x.state !== "ok" ? <span className="bad">{x.state}</span> : null} {x.behind > 0 ? <span className={x.state === "ok" ? "" : "bad"}>{plural(x.behind, "row")} of the feed behind</span> : <span className="good">up to date</span>}
+                  {x.reason && x.state !== "ok" && <div className="second break">{x.reason}</div>}
                   {(x.retries > 0 || x.dead_letters > 0) && (
                     <div className="second">
                       {plural(x.retries, "retry", "retries")}, {plural(x.dead_letters, "dead letter")}
@@ -153,15 +207,17 @@ function View({ s }: { s: System }) {
               ))}
             </ul>
           </Section>
-          <Section title="State">
-            <ul className="plain-list">
-              {s.state.map((x) => (
-                <li key={x.name}>
-                  {word(x.name)} <strong>{integer(x.value)}</strong>
-                </li>
-              ))}
-            </ul>
-          </Section>
+          {s.state.length > 0 && (
+            <Section title="State">
+              <ul className="plain-list">
+                {s.state.map((x) => (
+                  <li key={x.name}>
+                    {word(x.name)} <strong>{integer(x.value)}</strong>
+                  </li>
+                ))}
+              </ul>
+            </Section>
+          )}
           <Section title="Store">
             <Facts>
               <Fact name="File">
@@ -173,9 +229,16 @@ function View({ s }: { s: System }) {
                 <Meter value={s.store.file_bytes} max={s.store.max_bytes} />
               </Fact>
               {s.store.disk_free !== null && <Fact name="Free on the disk">{bytes(s.store.disk_free)}</Fact>}
-              <Fact name="Requests">
-                {integer(s.store.requests)}, <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
-              </Fact>
+              {s.store.requests !== null && (
+                <Fact name="Requests">
+                  {integer(s.store.requests)}
+                  {s.store.requests > 0 && (
+                    <>
+                      , <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
+                    </>
+                  )}
+                </Fact>
+              )}
               <Fact name="Alerts">{integer(s.store.alerts)}</Fact>
             </Facts>
           </Section>
