@@ -2,6 +2,7 @@
 import { usePart } from "../api/part";
 import type { Alert, AuditEntry, Delivery, RevisionRow, Triage } from "../api/types";
 import { plural, word } from "../lib/format";
+import { actionText } from "../lib/names";
 import { Section, Time, verdictText } from "../ui/bits";
 
 const deliveryText: Record<Delivery["state"], string> = {
@@ -47,7 +48,7 @@ function changeText(e: AuditEntry): string {
   else if (b.verdict !== n.verdict && n.verdict) parts.push(`verdict ${verdictText(n.verdict)}`);
   if ((b.assignee ?? "") !== (n.assignee ?? "")) parts.push(n.assignee ? `assigned to ${n.assignee}` : "unassigned");
   if ((b.tags ?? []).join() !== (n.tags ?? []).join()) parts.push(`tags ${(n.tags ?? []).join(", ") || "none"}`);
-  if (parts.length === 0) parts.push(e.action === "alert.triage" ? "commented" : word(e.action.replaceAll(".", " ")));
+  if (parts.length === 0) parts.push(e.action === "alert.triage" ? "commented" : actionText(e.action));
   return parts.join(", ") + (e.outcome && e.outcome !== "success" ? ` (${e.outcome})` : "");
 }
 

@@ -36,7 +36,9 @@ export function Outcome({ a }: { a: Alert }) {
                 <th scope="col">Account</th>
                 <th scope="col">Outcome</th>
                 <th scope="col">Time</th>
-                <th scope="col">Session</th>
+                <th scope="col" className="wide-only">
+                  Session
+                </th>
               </tr>
             </thead>
             <tbody>
@@ -51,7 +53,7 @@ export function Outcome({ a }: { a: Alert }) {
                   <td>
                     <Time at={x.time} />
                   </td>
-                  <td className="mono break">{x.session || "–"}</td>
+                  <td className="mono break wide-only">{x.session || "–"}</td>
                 </tr>
               ))}
             </tbody>

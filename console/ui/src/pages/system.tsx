@@ -19,6 +19,8 @@ function Health({ s }: { s: System }) {
     if (p.state === "gone") said.push(`${p.roles.join(", ")} of ${p.instance} says nothing any more`);
   }
   if (s.detect.replay_differences > 0) said.push(`${plural(s.detect.replay_differences, "difference")} after a replay: a fault of weir`);
+  for (const x of s.sinks) if (x.state && x.state !== "ok") said.push(`sink ${x.name} is ${x.state}${x.reason ? `: ${x.reason}` : ""}`);
+  for (const x of s.rejects) if (x.count > 0 && s.sources.some((y) => y.rejected > y.lines / 20)) said.push(`${plural(x.count, "line")} rejected: ${word(x.reason)}`);
   if (said.length === 0) return <p className="health good">All is well: weir reads, detects and delivers.</p>;
   return (
     <div className="health notice" role="alert">
@@ -181,7 +183,8 @@ function View({ s }: { s: System }) {
               {s.sinks.map((x) => (
                 <li key={x.name}>
                   <strong>{x.name}</strong> <span className="muted">{x.kind}</span>{" "}
-                  {x.behind > 0 ? <span className="bad">{integer(x.behind)} behind</span> : <span className="good">up to date</span>}
+                  {x.state && x.state !== "ok" ? <span className="bad">{x.state}</span> : null} {x.behind > 0 ? <span className={x.state === "ok" ? "" : "bad"}>{plural(x.behind, "row")} of the feed behind</span> : <span className="good">up to date</span>}
+                  {x.reason && x.state !== "ok" && <div className="second break">{x.reason}</div>}
                   {(x.retries > 0 || x.dead_letters > 0) && (
                     <div className="second">
                       {plural(x.retries, "retry", "retries")}, {plural(x.dead_letters, "dead letter")}
