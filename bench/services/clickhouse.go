@@ -198,6 +198,17 @@ func (c *ClickHouse) answers(client *http.Client) bool {
 	return conn.Close() == nil && res.StatusCode == http.StatusOK
 }
 
+// Running reports whether the server has not ended, be it by itself: the engine is a
+// library in a program of ours, and on a machine that is overloaded it gives up now and then.
+func (c *ClickHouse) Running() bool {
+	select {
+	case <-c.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // Log is the end of what the server said.
 func (c *ClickHouse) Log() string {
 	text, err := os.ReadFile(filepath.Join(c.dir, "clickhouse.log"))
