@@ -110,6 +110,7 @@ func wantRoles() map[string]string {
 		"GET /api/v1/backtests/{id}":            "analyst engineer admin",
 		"DELETE /api/v1/backtests/{id}":         "analyst engineer admin",
 		"GET /api/v1/shadow":                    "viewer analyst engineer admin",
+		"GET /api/v1/explain":                   "analyst engineer admin",
 	}
 }
 
@@ -125,7 +126,7 @@ func wantAnswers() map[string]int {
 
 // goodQueries are what routes need in their query.
 func goodQueries() map[string]string {
-	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector", "GET /api/v1/endpoints/one": "?method=GET&template=/"}
+	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector", "GET /api/v1/endpoints/one": "?method=GET&template=/", "GET /api/v1/explain": "?client=ip:203.0.113.7"}
 }
 
 // goodBodies are what routes take.

@@ -541,6 +541,7 @@ func TestDocumentExamples(t *testing.T) {
 				Error    string  `json:"error"`
 			})
 		},
+		"#/components/schemas/Explanation":   func() any { return new(map[string]any) }, // cmd/weir writes it
 		"#/components/schemas/TriageRequest": func() any { return new(triageRequest) },
 		"#/components/schemas/Triaged": func() any {
 			return new(struct {

@@ -31,6 +31,10 @@ type Tuning interface {
 	Backtest(id string) ([]byte, bool)
 	// CancelBacktest ends one that runs, and reports whether it is known.
 	CancelBacktest(id string) bool
+
+	// Explain returns why a client alerted or did not, as the JSON of the answer: how far
+	// it is while that is worked out, which the first call starts.
+	Explain(client pipeline.Principal, since, until pipeline.Time) ([]byte, error)
 }
 
 // RunningConfig is the configuration in force, as the file has it.
@@ -61,6 +65,7 @@ func (e *ConfigError) Error() string { return e.Text }
 const (
 	maxConfigBody = 2 << 20 // of a request: a configuration has at most a MiB
 	maxConfigText = 1 << 20
+	maxExplained  = 512 // bytes of KIND:VALUE
 )
 
 // bodyLimit is how large the body of a request to path may be.
@@ -215,6 +220,28 @@ func (c *console) cancelBacktest(w http.ResponseWriter, r *http.Request, _ *call
 		return &problem{Status: http.StatusNotFound, Detail: "no backtest has this id, or it was long ago"}
 	}
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// explain answers why a client alerted or did not, or how far that is.
+func (c *console) explain(w http.ResponseWriter, r *http.Request, _ *caller) error {
+	q := newQuery(r.URL.RawQuery)
+	client := q.principal("client")
+	since, until := q.window()
+	if err := q.err(); err != nil {
+		return err
+	}
+	if client.Value == "" || len(client.Value) > maxExplained {
+		return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("client says whom: KIND:VALUE, of at most %d bytes", maxExplained)}
+	}
+	body, err := c.Tuning.Explain(client, since, until)
+	if wrong, ok := errors.AsType[*ConfigError](err); ok && wrong.Status == http.StatusTooManyRequests {
+		retryAfter(w, 10*time.Second)
+	}
+	if err != nil {
+		return err
+	}
+	write(w, http.StatusOK, "application/json", appendPrintable(nil, append(body, '\n')))
 	return nil
 }
 

@@ -18,12 +18,13 @@ const (
 
 // fakeTuning says what a test wants to hear.
 type fakeTuning struct {
-	err      error // of all
-	started  []string
-	since    pipeline.Time
-	canceled []string
-	applied  string
-	failAt   error // after the audit
+	err       error // of all
+	started   []string
+	since     pipeline.Time
+	canceled  []string
+	applied   string
+	explained []pipeline.Principal
+	failAt    error // after the audit
 }
 
 func (f *fakeTuning) Config() (RunningConfig, error) {
@@ -64,6 +65,11 @@ func (f *fakeTuning) CancelBacktest(id string) bool {
 	return id != "none"
 }
 
+func (f *fakeTuning) Explain(who pipeline.Principal, since, _ pipeline.Time) ([]byte, error) {
+	f.explained, f.since = append(f.explained, who), since
+	return []byte(`{"state":"running","progress":0.5,"error":"","client":{"kind":"` + who.Kind.String() + `","value":"` + who.Value + `"}}`), f.err
+}
+
 func TestTuning(t *testing.T) {
 	s := &fakeStore{}
 	o := options(s)
@@ -96,6 +102,14 @@ func TestTuning(t *testing.T) {
 	f("GET", "/api/v1/backtests/none", "", 404, "no backtest")
 	f("DELETE", "/api/v1/backtests/b1", "", 204, "")
 	f("DELETE", "/api/v1/backtests/none", "", 404, "no backtest")
+	f("GET", "/api/v1/explain", "", 400, "KIND:VALUE")
+	f("GET", "/api/v1/explain?client=ip:nobody", "", 400, "an IP address")
+	f("GET", "/api/v1/explain?client=account:"+strings.Repeat("a", 600), "", 400, "at most")
+	f("GET", "/api/v1/explain?client=ip:203.0.113.7&since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "", 400, "until is before since")
+	f("GET", "/api/v1/explain?client=ip:2001:db8::7&since=2026-01-02T00:00:00Z", "", 200, `"state":"running"`)
+	if got := tuning.explained; len(got) != 1 || got[0].Value != "2001:db8::/64" || tuning.since == 0 {
+		t.Errorf("explained %v since %d", got, tuning.since)
+	}
 	f("POST", "/api/v1/config/apply", `{"yaml":"new","backtest":"b1"}`, 200, `"restart":"later"`)
 	if tuning.applied != "new" {
 		t.Errorf("applied %q", tuning.applied)
@@ -105,6 +119,10 @@ func TestTuning(t *testing.T) {
 	tuning.err = &ConfigError{Status: http.StatusConflict, Text: "another runs"}
 	f("POST", "/api/v1/backtests", goodBacktest, 409, "another runs")
 	f("POST", "/api/v1/config/apply", goodConfig, 409, "another runs")
+	tuning.err = &ConfigError{Status: http.StatusTooManyRequests, Text: "eight others wait"}
+	if w := askAs(h, engineer, "GET", "/api/v1/explain?client=ip:203.0.113.7", ""); w.Code != 429 || w.Header().Get("Retry-After") != "10" {
+		t.Errorf("with too many: %d %s, after %q", w.Code, w.Body, w.Header().Get("Retry-After"))
+	}
 	var said []string
 	for _, e := range s.entries() {
 		if e.Action == "config.apply" {

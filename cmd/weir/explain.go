@@ -44,6 +44,8 @@ analyze would learn from them. --store takes what weir run has stored instead.
 Flags:
   --events             with --alert: the requests that carry evidence
   --since, --until T   with --client: look at this time only (RFC 3339)
+  --output text|json   of --client: what to print (text)
+  --pseudonyms         of --client: names of accounts stay tokens
   --store FILE         what weir run stored, instead of inputs; it may be running
   --edition FILE       detect with this edition
   -c FILE              configuration
@@ -56,12 +58,16 @@ Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
 
 func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	f := replayFlags{asStored: true}
-	var alert, client, since, until string
+	var alert, since, until string
+	q := clientQuestion{}
 	var events bool
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
 	f.add(fs)
 	fs.StringVar(&alert, "alert", "", "")
-	fs.StringVar(&client, "client", "", "")
+	fs.StringVar(&q.client, "client", "", "")
+	fs.StringVar(&q.output, "output", "text", "")
+	fs.BoolVar(&q.hidden, "pseudonyms", false, "")
+	fs.BoolVar(&q.plain, "plain-progress", false, "")
 	fs.StringVar(&since, "since", "", "")
 	fs.StringVar(&until, "until", "", "")
 	fs.BoolVar(&events, "events", false, "")
@@ -73,6 +79,7 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		fmt.Fprintf(stderr, "weir explain: "+format+"\n", a...)
 		return exitUsage
 	}
+	client := q.client
 	switch {
 	case alert != "" && client != "":
 		return usage("--alert and --client: give one of them")
@@ -86,6 +93,10 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return usage("--store goes with --alert or --client")
 	case alert != "" && len(alert) < 4:
 		return usage("--alert %s: give at least 4 characters of the id", alert)
+	case q.output != "text" && q.output != "json":
+		return usage("--output %s: there are text and json", q.output)
+	case client == "" && (q.output != "text" || q.hidden):
+		return usage("--output and --pseudonyms go with --client")
 	case (alert != "" || client != "") && f.store == "" && len(rest) == 0:
 		return usage("no input; give the log files, or --store weir.db")
 	}
@@ -97,7 +108,8 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		err = explainAlert(ctx, out, f, alert, events, rest, stdin)
 	case client != "":
 		limitMemory()
-		err = explainClient(ctx, out, f, client, [2]string{since, until}, rest, stdin)
+		q.span = [2]string{since, until}
+		err = explainClient(ctx, out, stderr, f, q, rest, stdin)
 	default:
 		err = explainLine(ctx, out, f, rest[0], stdin)
 	}

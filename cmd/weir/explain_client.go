@@ -3,13 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"weir/alerts"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -74,17 +74,17 @@ type hiddenCase struct {
 	fate     fate
 }
 
-// reason is why a client did not alert. Code is for programs: alerted, shadow, off,
-// excused, proxy, evicted, few, below, nothing, and pending where the input ends
-// too soon.
-type reason struct {
-	code     string
-	detector string
-	text     string
+// clientQuestion is what weir explain --client is asked.
+type clientQuestion struct {
+	client string
+	span   [2]string // --since, --until
+	output string    // text, json
+	hidden bool      // names stay tokens
+	plain  bool      // progress for a program: a number from 0 to 1 a line
 }
 
-func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, inputs []string, stdin io.Reader) error {
-	o := backtestOptions{since: span[0], until: span[1]}
+func explainClient(ctx context.Context, out, stderr io.Writer, f replayFlags, q clientQuestion, inputs []string, stdin io.Reader) error {
+	o := backtestOptions{since: q.span[0], until: q.span[1]}
 	since, until, err := o.window()
 	if err != nil {
 		return err
@@ -94,25 +94,45 @@ func explainClient(ctx context.Context, out io.Writer, f replayFlags, text strin
 		return err
 	}
 	defer p.close()
-	who, err := p.principal(text)
+	who, err := p.principal(q.client)
 	if err != nil {
 		return err
 	}
+	bar := &backtestBar{w: stderr, quiet: true, plain: q.plain}
+	p.progress = func(done float64, lines int64) { bar.update(0, done, lines) }
 	c, err := p.client(ctx, who, since, cmp.Or(until, pipeline.MaxTime))
 	if err != nil {
 		return err
 	}
 	if !c.known && c.seen == 0 {
-		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", text, who.Kind, openText(who.Value, p.keys))
+		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", q.client, who.Kind, openText(who.Value, p.keys))
 	}
 	why := c.why()
-	if why.code == "below" {
+	if why.Code == "below" {
+		p.progress = func(done float64, lines int64) { bar.update(1, done, lines) }
 		if err := p.missing(ctx, c, &why); err != nil {
 			return err
 		}
 	}
-	c.print(out, p, why)
+	open := func(s string) string { return openText(s, p.keys) }
+	if q.hidden {
+		open = func(s string) string { return s }
+	}
+	x := c.explanation(why, open)
+	if q.output == "json" {
+		return printJSON(out, x)
+	}
+	x.print(out)
 	return nil
+}
+
+// printJSON writes v for programs, and for people who read what those do.
+func printJSON(out io.Writer, v any) error {
+	body, err := json.MarshalIndent(v, "", " ")
+	if err == nil {
+		_, err = out.Write(append(body, '\n'))
+	}
+	return err
 }
 
 // client detects everything and keeps what has to do with who.
@@ -146,11 +166,29 @@ func (p *replay) client(ctx context.Context, who pipeline.Principal, from, to pi
 			c.alerts = append(c.alerts, a)
 		}
 	}
+	if err := c.modesOf(e); err != nil {
+		return nil, err
+	}
 	c.excuse(e.set)
 	c.client, c.known = e.set.Client(c.owner)
 	c.cold = e.set.Edition().Templates.Len() == 0
 	c.sizes = e.set.Stats()
 	return c, nil
+}
+
+// modesOf takes the modes that are in force at the end, as the log has them.
+func (c *clientCase) modesOf(e *engine) error {
+	if e.configBody == nil {
+		return nil
+	}
+	var in detectConfig
+	if err := json.Unmarshal(e.configBody, &in); err != nil {
+		return fmt.Errorf("read the configuration of detection in the log: %w", err)
+	}
+	for i := range c.near {
+		c.near[i].mode = cmp.Or(in.Modes[c.near[i].detector], detectors.ModeOn)
+	}
+	return nil
 }
 
 func (c *clientCase) finding(f *pipeline.Finding, fate fate) {
@@ -234,109 +272,5 @@ func (n *nearest) count(x detectors.Traced) {
 	n.at = spotOf(r.Block.Source, r.Request)
 	if x.Late {
 		n.what = "when it became known whose an object is that it had asked for"
-	}
-}
-
-// why decides what kept the client from an alert: what hid a case that was there,
-// then what kept one from being made, then what was missing.
-func (c *clientCase) why() reason {
-	if len(c.alerts) > 0 {
-		return reason{code: "alerted", detector: c.alerts[0].Detector, text: "it did alert"}
-	}
-	for _, h := range c.hidden {
-		if h.fate == fateShadow {
-			return reason{"shadow", h.detector, fmt.Sprintf("detect.%s.mode: shadow. It has a case of %.2f nats, which is kept and never told", h.detector, h.score.Float())}
-		}
-	}
-	for _, h := range c.hidden {
-		if h.fate == fateExcused {
-			return reason{"excused", h.detector, fmt.Sprintf("an endpoint notice: %s reached %.2f nats, most of it where everybody was refused at that time", h.detector, h.score.Float())}
-		}
-	}
-	near := c.sorted()
-	for _, n := range near {
-		switch {
-		case n.best < pipeline.ReviewAt:
-		case n.mode == detectors.ModeOff:
-			return reason{"off", n.detector, fmt.Sprintf("detect.%s.mode: off. It reached %.2f nats, enough for an alert", n.detector, n.best.Float())}
-		case n.mode == detectors.ModeShadow:
-			return reason{"shadow", n.detector, fmt.Sprintf("detect.%s.mode: shadow. It reached %.2f nats, enough for an alert", n.detector, n.best.Float())}
-		case c.client.Withheld != "":
-			return reason{"proxy", n.detector, c.client.Withheld + fmt.Sprintf(" (%s reached %.2f nats)", n.detector, n.best.Float())}
-		case c.sizes.EvictedCases > 0:
-			return reason{"evicted", n.detector, fmt.Sprintf("%s reached %.2f nats, and its case made room for stronger ones: %d were dropped", n.detector, n.best.Float(), c.sizes.EvictedCases)}
-		default:
-			return reason{"pending", n.detector, fmt.Sprintf("%s reached %.2f nats, enough, and the input ends before the minute does in which it is told", n.detector, n.best.Float())}
-		}
-	}
-	switch {
-	case c.seen > 0 && (!c.known || c.client.Requests+1 < c.seen):
-		return reason{"evicted", near[0].detector, fmt.Sprintf("it was dropped from memory to bound it and began anew: %d requests were looked at, %d are remembered", c.seen, c.client.Requests)}
-	case !c.client.Full:
-		return reason{code: "few", text: "it showed too little to be looked at closely: a handful of requests that worked and no login"}
-	case near[0].counted == 0:
-		return reason{code: "nothing", text: "no detector counted anything against it"}
-	}
-	n := near[0]
-	return reason{"below", n.detector, ""}
-}
-
-// sorted is the detectors, the nearest first.
-func (c *clientCase) sorted() []nearest {
-	list := slices.Clone(c.near)
-	slices.SortStableFunc(list, func(a, b nearest) int {
-		return cmp.Or(-cmp.Compare(a.best, b.best), -cmp.Compare(a.counted, b.counted))
-	})
-	return list
-}
-
-func (c *clientCase) print(out io.Writer, p *replay, why reason) {
-	fmt.Fprintf(out, "%s %s: %d requests\n", c.who.Kind, printable(openText(c.who.Value, p.keys)), max(c.client.Requests, c.seen))
-	for i := range c.alerts {
-		a := &c.alerts[i]
-		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
-		if hidden := alerts.Hidden(a); hidden != "" {
-			fmt.Fprintf(out, "    %s\n", hidden)
-		}
-	}
-	if why.code != "alerted" {
-		fmt.Fprintf(out, "Why no alert: %s.\n", printable(why.text))
-	}
-	for _, h := range c.client.Hides {
-		fmt.Fprintf(out, "  note: %s\n", h)
-	}
-	for _, n := range c.broken {
-		if n.misses > 0 {
-			fmt.Fprintf(out, "  note: %d of its misses were at %s %s while it failed for everybody (%s to %s): these count against nobody\n",
-				n.misses, printable(n.endpoint.Method), printable(n.endpoint.Template), n.from.Std().Format(time.RFC3339), n.to.Std().Format(time.RFC3339))
-		}
-	}
-	if c.cold {
-		fmt.Fprintf(out, "  note: no endpoint templates are learned yet: until then an unknown path is no miss\n")
-	}
-	if c.known && !c.client.Full {
-		return
-	}
-	fmt.Fprintf(out, "Looked at closely: %d requests. Review takes %.2f nats, a page %.2f.\n", c.seen, pipeline.ReviewAt.Float(), pipeline.PageAt.Float())
-	for i, n := range c.near {
-		mode := ""
-		if n.mode != detectors.ModeOn {
-			mode = fmt.Sprintf(" (detect.%s.mode: %s hides what it finds)", n.detector, n.mode)
-		}
-		switch {
-		case n.counted == 0:
-			fmt.Fprintf(out, "  %-16s nothing counted%s\n", n.detector, mode)
-			continue
-		case n.best >= pipeline.ReviewAt:
-			fmt.Fprintf(out, "  %-16s %.2f nats, enough%s\n", n.detector, n.best.Float(), mode)
-		default:
-			fmt.Fprintf(out, "  %-16s %.2f nats at most, %.2f missing%s\n", n.detector, n.best.Float(), (pipeline.ReviewAt - n.best).Float(), mode)
-		}
-		fmt.Fprintf(out, "    %d requests counted; the most at %s, %s\n", n.counted, n.when.Std().Format(time.RFC3339), printable(n.what))
-		if i < len(c.client.Standing) {
-			for _, s := range c.client.Standing[i].Signals {
-				fmt.Fprintf(out, "    at the end %+.2f  %s: %s observed, %s expected\n", s.Nats.Float(), s.Name, short(s.Observed), short(s.Expected))
-			}
-		}
 	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,14 +10,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"weir/console"
 	"weir/pipeline"
@@ -38,6 +34,9 @@ type tuning struct {
 	config  string // its hash in alerts
 	jobs    []*backtestJob
 
+	explained  []*explainJob
+	explaining chan struct{} // holds the turn of one
+
 	applying sync.Mutex // one at a time
 }
 
@@ -50,7 +49,7 @@ const apiListed = 1000
 // newTuning returns what tunes s, which was started with the file at path; stop ends
 // what it runs.
 func newTuning(stop context.Context, s *service) *tuning {
-	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash()}
+	return &tuning{s: s, stop: stop, running: string(s.text), config: s.cfg.hash(), explaining: make(chan struct{}, 1)}
 }
 
 func hashOfText(text string) string {
@@ -358,15 +357,8 @@ func (j *backtestJob) finish(ctx context.Context, err error) {
 	}
 }
 
-// maxBacktestResult bounds what is read of a process.
-const maxBacktestResult = 64 << 20
-
 // run starts the process and reads what it says.
 func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, since, until pipeline.Time) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find weir itself: %w", err)
-	}
 	files := [2]string{filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml")}
 	for i, text := range []string{old, now} {
 		if err := os.WriteFile(files[i], []byte(text), 0o600); err != nil {
@@ -374,66 +366,20 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 		}
 	}
 	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--plain-progress"}
-	for _, f := range []struct {
-		flag string
-		t    pipeline.Time
-	}{{"--since", since}, {"--until", until}} {
-		if f.t != 0 {
-			args = append(args, f.flag, f.t.Std().Format(time.RFC3339))
-		}
-	}
-	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Args[0] = "weir"
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=50")
-	cmd.WaitDelay = 5 * time.Second
-	var out limitedBuffer
-	cmd.Stdout = &out
-	errs, err := cmd.StderrPipe()
+	out, err := runBeside(ctx, append(args, spanFlags(since, until)...), func(share float64) {
+		j.mu.Lock()
+		j.progress = min(max(share, j.progress), 1)
+		j.mu.Unlock()
+	})
 	if err != nil {
-		return fmt.Errorf("start the backtest: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the backtest: %w", err)
-	}
-	beNice(cmd.Process.Pid)
-	said := j.follow(bufio.NewScanner(errs))
-	if err := cmd.Wait(); err != nil {
-		if said == "" {
-			said = err.Error()
-		}
-		return errors.New(strings.TrimPrefix(said, "weir backtest: "))
+		return err
 	}
 	var r backtestResult
-	if err := json.Unmarshal(out.b.Bytes(), &r); err != nil {
+	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("read what the backtest said: %w", err)
 	}
 	j.mu.Lock()
 	j.result = &r
 	j.mu.Unlock()
 	return nil
-}
-
-// follow takes lines of progress, and returns what else was said.
-func (j *backtestJob) follow(lines *bufio.Scanner) string {
-	var said []string
-	for lines.Scan() {
-		if share, err := strconv.ParseFloat(lines.Text(), 64); err == nil {
-			j.mu.Lock()
-			j.progress = min(max(share, j.progress), 1)
-			j.mu.Unlock()
-		} else if len(said) < 20 {
-			said = append(said, lines.Text())
-		}
-	}
-	return strings.Join(said, "\n")
-}
-
-// limitedBuffer keeps so much and no more.
-type limitedBuffer struct{ b bytes.Buffer }
-
-func (l *limitedBuffer) Write(p []byte) (int, error) {
-	if l.b.Len()+len(p) > maxBacktestResult {
-		return 0, errors.New("the backtest says too much")
-	}
-	return l.b.Write(p)
 }

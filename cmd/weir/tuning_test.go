@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"weir/console"
+	"weir/detectors"
+	"weir/pipeline"
 )
 
 // apiClient asks a running weir with a token.
@@ -89,6 +92,7 @@ func TestTuningOverTheAPI(t *testing.T) {
 			strings.Contains(string(c.do("GET", "/api/v1/alerts", nil, 200)), crawlerAddress)
 	})
 
+	explainedOverTheAPI(t, c, d)
 	now := decoded[console.RunningConfig](t, c.do("GET", "/api/v1/config", nil, 200))
 	if strings.Contains(now.YAML, "verysecret") || !strings.Contains(now.YAML, "'<secret 1>'") || now.Path != config || now.Changed {
 		t.Errorf("the configuration is shown as %+v", now)
@@ -186,4 +190,50 @@ func TestSecretsOfAConfiguration(t *testing.T) {
 	if _, err := restoreSecrets("a: '<secret 2>'", "a: {token: x}"); err == nil {
 		t.Error("a mark of no secret is taken")
 	}
+}
+
+// explainedOverTheAPI: a client is explained as the shell does it, in the words of the
+// OpenAPI document's reasons; the same question is one job.
+func explainedOverTheAPI(t *testing.T, c *apiClient, d *daemon) {
+	t.Helper()
+	type view struct {
+		State, Error string
+		explanation
+	}
+	ask := func(client string) (v view) {
+		eventually(t, client+" is explained", d, func() bool {
+			v = decoded[view](t, c.do("GET", "/api/v1/explain?client="+client, nil, 200))
+			return v.State == "done" || v.State == "failed"
+		})
+		return v
+	}
+	v := ask("ip:" + crawlerAddress)
+	if v.State != "done" || v.Reason.Code != "alerted" || len(v.Alerts) == 0 || v.LookedAt == 0 || len(v.Detectors) != len(detectors.Names()) || v.Detectors[0].Score == nil {
+		t.Errorf("the crawler is explained as %+v", v)
+	}
+	if v := ask("ip:192.0.2.99"); v.State != "failed" || !strings.Contains(v.Error, "no request of ip 192.0.2.99") {
+		t.Errorf("nobody is explained as %+v", v)
+	}
+	requests := decoded[struct {
+		Data []struct{ Principal pipeline.Principal }
+	}](t, c.do("GET", "/api/v1/requests?limit=1000", nil, 200)).Data
+	codes := decoded[struct {
+		Components struct {
+			Schemas struct {
+				ExplainedReason struct {
+					Properties struct{ Code struct{ Enum []string } }
+				}
+			}
+		}
+	}](t, c.do("GET", "/api/v1/openapi.json", nil, 200)).Components.Schemas.ExplainedReason.Properties.Code.Enum
+	for _, r := range requests {
+		if r.Principal.Kind == pipeline.PrincipalIP && r.Principal.Value != crawlerAddress {
+			v := ask("ip:" + r.Principal.Value)
+			if v.State != "done" || !slices.Contains(codes, v.Reason.Code) || v.Reason.Text == "" {
+				t.Errorf("%s is explained as %+v", r.Principal.Value, v)
+			}
+			return
+		}
+	}
+	t.Error("no other client is there to be explained")
 }

@@ -457,6 +457,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why a client alerted, or did not
+         * @description Detects the stored requests over again, in a process of low priority: ask again until state is done or failed. The same client, since and until are one job, whose answer is kept for ten minutes. 429 when eight others wait.
+         */
+        get: operations["explainClient"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1123,6 +1143,82 @@ export interface components {
         };
         BacktestStarted: {
             id: string;
+        };
+        Explanation: {
+            /** @enum {unknown} */
+            state: "waiting" | "running" | "done" | "failed";
+            progress: number;
+            error: string;
+            client: components["schemas"]["Principal"];
+            requests?: number;
+            /** @description So many of them were looked at closely. */
+            looked_at?: number;
+            /** Format: date-time */
+            first?: string | null;
+            /** Format: date-time */
+            last?: string | null;
+            /** @description Nats that a review takes. */
+            review_at?: number;
+            page_at?: number;
+            reason?: components["schemas"]["ExplainedReason"];
+            /** @description Of the client, and those that it is a member of. */
+            alerts?: components["schemas"]["ExplainedAlert"][];
+            /** @description The nearest first. */
+            detectors?: components["schemas"]["ExplainedDetector"][];
+            notes?: components["schemas"]["Strings"];
+        };
+        ExplainedReason: {
+            /**
+             * @description What kept it from an alert: a suppression; that it is known or a verified crawler (information); the detector's mode; that everybody failed there (excused); that it may be a proxy; that it was dropped to bound memory; too few requests to be looked at closely; too little evidence (below); none (nothing); that the history ends first (pending); that nobody knows whether its logins failed (unlearned).
+             * @enum {unknown}
+             */
+            code: "alerted" | "suppressed" | "information" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "few" | "below" | "nothing" | "pending" | "unlearned";
+            /** @description The nearest; empty where none is. */
+            detector: string;
+            /** @description The reason in a sentence. */
+            text: string;
+            /** @description The most that the detector reached, in nats. */
+            score: number | null;
+            /** @description Of what a review takes. */
+            missing: number | null;
+            /** @description So many more requests would have raised it, which was tried. */
+            more: number | null;
+            /** @description What those would be. */
+            of: string;
+            /** @description Seconds between them, as before. */
+            every: number | null;
+            /** @description The line of the configuration that hides it; empty where none does. */
+            line: string;
+        };
+        ExplainedAlert: {
+            id: string;
+            detector: string;
+            severity: components["schemas"]["Severity"];
+            tier: string;
+            title: string;
+            /** @description What keeps it from sinks; empty where nothing does. */
+            hidden: string;
+        };
+        ExplainedDetector: {
+            detector: string;
+            /** @enum {unknown} */
+            mode: "on" | "shadow" | "off";
+            /** @description Requests that it counted. */
+            counted: number;
+            /** @description The most that it reached; null where nothing counted. */
+            score: number | null;
+            missing: number | null;
+            /** Format: date-time */
+            when: string | null;
+            /** @description The request that it was at. */
+            what: string;
+            /** @description How it stands at the end. */
+            signals: {
+                name: string;
+                observed: number;
+                expected: number;
+                nats: number;
+            }[];
         };
         Backtest: {
             id: string;
@@ -4472,6 +4568,95 @@ export interface operations {
                 content?: never;
             };
             404: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    explainClient: {
+        parameters: {
+            query: {
+                /**
+                 * @description KIND:VALUE
+                 * @example ip:203.0.113.7
+                 */
+                client: string;
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Once state is done, the reason; else only how far it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "state": "done",
+                     *       "progress": 1,
+                     *       "error": "",
+                     *       "client": {
+                     *         "kind": "ip",
+                     *         "value": "203.0.113.7"
+                     *       },
+                     *       "requests": 9,
+                     *       "looked_at": 9,
+                     *       "first": "2026-03-02T10:30:00Z",
+                     *       "last": "2026-03-02T10:30:24Z",
+                     *       "review_at": 13.82,
+                     *       "page_at": 18.42,
+                     *       "reason": {
+                     *         "code": "below",
+                     *         "detector": "auth.bruteforce",
+                     *         "text": "too little: auth.bruteforce is nearest, with 6.10 of 13.82 nats; 9 more would raise it (requests like POST /login 401, one every 3 s as before)",
+                     *         "score": 6.1,
+                     *         "missing": 7.72,
+                     *         "more": 9,
+                     *         "of": "requests like POST /login 401",
+                     *         "every": 3,
+                     *         "line": ""
+                     *       },
+                     *       "alerts": [],
+                     *       "detectors": [
+                     *         {
+                     *           "detector": "auth.bruteforce",
+                     *           "mode": "on",
+                     *           "counted": 9,
+                     *           "score": 6.1,
+                     *           "missing": 7.72,
+                     *           "when": "2026-03-02T10:30:24Z",
+                     *           "what": "POST /login 401",
+                     *           "signals": [
+                     *             {
+                     *               "name": "login_failure",
+                     *               "observed": 9,
+                     *               "expected": 0.4,
+                     *               "nats": 6.1
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "notes": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             default: components["responses"]["Problem"];
         };
     };
