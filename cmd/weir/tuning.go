@@ -365,7 +365,7 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 			return fmt.Errorf("start the backtest: %w", err)
 		}
 	}
-	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--plain-progress"}
+	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--pseudonyms", "--plain-progress"}
 	out, err := runBeside(ctx, append(args, spanFlags(since, until)...), func(share float64) {
 		j.mu.Lock()
 		j.progress = min(max(share, j.progress), 1)
@@ -378,6 +378,7 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("read what the backtest said: %w", err)
 	}
+	r.Sides = both[string]{"what weir runs with", "the text on trial"}
 	j.mu.Lock()
 	j.result = &r
 	j.mu.Unlock()

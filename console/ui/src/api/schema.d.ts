@@ -1231,6 +1231,11 @@ export interface components {
                 old?: string;
                 new?: string;
             };
+            /** @description Where the configurations are from. */
+            sides?: {
+                old?: string;
+                new?: string;
+            };
             changes?: components["schemas"]["ConfigChange"][];
             requests?: number;
             /** Format: date-time */
@@ -1299,6 +1304,8 @@ export interface components {
             verdict: string;
             /** @description What in the configuration did it. */
             why: string;
+            /** @description A page of the console as its configuration names it, empty where it does not. */
+            link?: string;
             changed?: components["schemas"]["Strings"];
             /** @description Of a moved one: what was otherwise. */
             was?: {
