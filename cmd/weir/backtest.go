@@ -208,7 +208,7 @@ func (b *comparison) openSides(ctx context.Context, o backtestOptions, inputs []
 	}
 	b.store = b.was.replay.db != nil
 	_, b.waits = b.was.replay.cfg.reloaded(next)
-	if b.now.replay, err = b.was.replay.under(next, o.how); err != nil {
+	if b.now.replay, err = b.was.replay.under(ctx, next, o.how); err != nil {
 		b.was.replay.close()
 		return err
 	}
@@ -217,7 +217,7 @@ func (b *comparison) openSides(ctx context.Context, o backtestOptions, inputs []
 
 // under is a replay of the same input with another configuration. It lives as long
 // as p and is not closed.
-func (p *replay) under(cfg *config, how collectConfig) (*replay, error) {
+func (p *replay) under(ctx context.Context, cfg *config, how collectConfig) (*replay, error) {
 	n := &replay{cfg: cfg, keys: p.keys, edition: p.edition, db: p.db, ins: slices.Clone(p.ins), cleanup: func() {}}
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
@@ -235,8 +235,10 @@ func (p *replay) under(cfg *config, how collectConfig) (*replay, error) {
 		return nil, err
 	}
 	if p.db != nil {
-		if n.apart, err = apart(p.cfg, cfg, p.keys); err != nil {
-			return nil, err
+		for _, side := range []*replay{p, n} {
+			if side.apart, err = apart(ctx, p.db, side.cfg, p.keys); err != nil {
+				return nil, err
+			}
 		}
 		n.again = pipeline.NewReidentify(p.id, n.id)
 		n.amend = func(b *pipeline.Block) {

@@ -160,6 +160,9 @@ func (b *comparison) prepare() {
 	if len(b.waits) > 0 && b.store {
 		b.note("applied to a running weir, this takes a restart: %s; the rest is in force at once", strings.Join(b.waits, ", "))
 	}
+	if x := b.now.replay.apart; x != nil && slices.ContainsFunc(x.add, func(s pipeline.Suppression) bool { return s.Match.Detector != "" }) {
+		b.note("a suppression that names detectors judges what it covers by itself: here from the first stored request on, and once it is applied from then on, without a past")
+	}
 	b.units = unitsOf(b.changes, b.store)
 	if len(b.units) == 0 {
 		b.note("nothing that alerts depend on differs between the two configurations")

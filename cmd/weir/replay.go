@@ -282,7 +282,7 @@ func (p *replay) lostSuppressions(ctx context.Context, e *engine) error {
 	}
 	list, err := p.db.SuppressionsFrom(ctx, st.Oldest)
 	for i := range list {
-		if s := list[i].Suppression; s.Created < st.Oldest {
+		if s := list[i].Suppression; s.Created < st.Oldest && (p.apart == nil || !p.apart.gone(&s)) {
 			e.suppress(s)
 		}
 	}
