@@ -4,21 +4,31 @@ GO      ?= go
 LOG     ?= cmd/weir/testdata/sample.log.gz
 FUZZTIME ?= 10s
 LINES   ?= 2000000
+ARCH    ?= $(shell $(GO) env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED = 0
 
 UI      := console/ui
+# With the console where npm is.
+TRY_UI  := if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui || echo "the console could not be built: weir will have a page that says so"; fi
+BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-.PHONY: help build run analyze ui ui-test test race e2e services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
+.PHONY: help build image run analyze ui ui-test test race e2e fleet services lint fmt golden fuzz bench load pushload sample pgo eval senders check ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weir, one static binary; with the console where npm is
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui || echo "the console could not be built: bin/weir will have a page that says so"; fi
-	$(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+	@$(TRY_UI)
+	$(BUILD) -o bin/weir ./cmd/weir
+
+image: ## pack bin/weir-image-ARCH.tar for docker load and podman load, without either; ARCH=arm64 for another
+	@$(TRY_UI)
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o bin/weir-linux-$(ARCH) ./cmd/weir
+	$(GO) run ./deploy/image -binary bin/weir-linux-$(ARCH) -arch $(ARCH) -version $(VERSION) -created $$(git log -1 --format=%ct 2>/dev/null || echo 0) \
+		-zoneinfo $$($(GO) env GOROOT)/lib/time/zoneinfo.zip -o bin/weir-image-$(ARCH).tar
 
 run: build ## watch LOG=/path/to/access.log (a sample of ours without it) and serve the console at http://127.0.0.1:7380
 	bin/weir run --store "bin/$(notdir $(LOG)).db" "$(LOG)"
@@ -46,11 +56,18 @@ race: ## test with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a JDK 17, and once the network), OpenTelemetry
-	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -count 1 -v
+	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -pause 60s -refuse 120s -busylines 600000 -timeout 60m -count 1 -v
 	$(GO) test ./cmd/weir -run FleetGives -fleetseeds 12 -fleetclients 60 -count 1 -v
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
+	$(MAKE) --no-print-directory fleet
+
+fleet: build ## a fleet on three brokers and ClickHouse: its alerts are analyze's, and each request is stored once
+	$(GO) build -buildvcs=false -o bin/ ./bench/gen ./bench/fleet
+	bin/gen -lines $(LINES) -clients 50000 -o bin/load.log
+	bin/weir simulate --scenario shop-attacks --quiet --out bin/shop.json.gz --labels bin/shop.ndjson
+	bin/fleet -brokers 3 bin/load.log bin/shop.json.gz $(wildcard ../shared/data/tools_shop/access.json.gz)
 
 services: ## run a Kafka broker and a ClickHouse server for trying things out, until interrupted
 	$(GO) run ./bench/services/run kafka clickhouse

@@ -38,6 +38,7 @@ type courier struct {
 	wake    chan struct{}
 
 	cursor, saved int64 // taken care of; stored
+	backlog       backlog
 	head          head
 	ahead         map[int64]bool       // sent though behind the head
 	pending       map[string][]int64   // retries by alert, in order

@@ -116,9 +116,10 @@ func (b *heartbeat) run(ctx context.Context) {
 // SinkStatus is how a sink does.
 type SinkStatus struct {
 	Name   string
-	State  string // ok, failing, down, degraded (it refuses us), disabled
-	Reason string // of the last failure, "" when ok
-	Lag    int64  // revisions behind the feed
+	State  string        // ok, failing, down, degraded (it refuses us), disabled
+	Reason string        // of the last failure, "" when ok
+	Lag    int64         // revisions behind the feed
+	Age    time.Duration // how long the oldest of them has waited
 }
 
 // NewDeliverer opens the sinks. A new sink starts with what comes from now on.
@@ -252,7 +253,7 @@ func (d *Deliverer) Status() []SinkStatus {
 
 type metrics struct {
 	total, dead *prometheus.CounterVec
-	lag         *prometheus.GaugeVec
+	lag, age    *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -266,9 +267,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_delivery_lag_alerts", Help: "Alert revisions that a sink is behind the feed.",
 		}, []string{"sink"}),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_delivery_lag_seconds", Help: "How long the oldest alert revision that a sink does not have has waited.",
+		}, []string{"sink"}),
 	}
 	if r != nil {
-		m.total, m.dead, m.lag = register(r, m.total), register(r, m.dead), register(r, m.lag)
+		m.total, m.dead, m.lag, m.age = register(r, m.total), register(r, m.dead), register(r, m.lag), register(r, m.age)
 	}
 	return m
 }

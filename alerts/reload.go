@@ -38,6 +38,7 @@ func (d *Deliverer) Reload(c Config, before func() error) error {
 			d.couriers[name].retire()
 			delete(d.couriers, name)
 			d.metrics.lag.DeleteLabelValues(name)
+			d.metrics.age.DeleteLabelValues(name)
 		}
 	}
 	running := d.ctx != nil && !d.ended

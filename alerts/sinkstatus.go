@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -43,8 +44,38 @@ func (c *courier) content() {
 
 func (c *courier) lag(last int64) {
 	n := max(last-c.cursor, 0)
+	age := c.backlog.age(last, c.cursor, time.Now())
 	c.metrics.lag.WithLabelValues(c.name).Set(float64(n))
+	c.metrics.age.WithLabelValues(c.name).Set(age.Seconds())
 	c.mu.Lock()
-	c.status.Lag = n
+	c.status.Lag, c.status.Age = n, age
 	c.mu.Unlock()
+}
+
+// backlog remembers when the feed reached where.
+type backlog []feedMark
+
+type feedMark struct {
+	seq int64
+	at  time.Time
+}
+
+// maxFeedMarks bounds a backlog: what comes later is as old as the last of them.
+const maxFeedMarks = 1024
+
+// age is how long the oldest row behind the cursor has waited, as far as it was
+// seen.
+func (b *backlog) age(last, cursor int64, now time.Time) time.Duration {
+	list := *b
+	for len(list) > 0 && list[0].seq <= cursor {
+		list = list[1:]
+	}
+	if n := len(list); last > cursor && n < maxFeedMarks && (n == 0 || list[n-1].seq < last) {
+		list = append(list, feedMark{last, now})
+	}
+	*b = list
+	if len(list) == 0 {
+		return 0
+	}
+	return now.Sub(list[0].at)
 }

@@ -35,6 +35,9 @@ const pierceGrowth = 10
 // part of the snapshot: who restores a book brings them again.
 func (b *Book) Suppress(s pipeline.Suppression) { b.silences.Put(s) }
 
+// Suppressions returns what Suppress took, by id.
+func (b *Book) Suppressions() []pipeline.Suppression { return b.silences.List() }
+
 // hushed brings inc's suppression up to date at the book's time, before a revision.
 func (b *Book) hushed(inc *incident) {
 	s := b.silences.Covering(&inc.Finding, b.now)

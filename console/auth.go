@@ -57,9 +57,16 @@ type handler func(w http.ResponseWriter, r *http.Request, who *caller)
 // protect makes an http.Handler of rt: it lets through who has one of its roles.
 func (c *console) protect(rt route) http.Handler {
 	if rt.roles == 0 {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { rt.handler(w, r, nil) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !c.elsewhere(w, rt) {
+				rt.handler(w, r, nil)
+			}
+		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.elsewhere(w, rt) {
+			return
+		}
 		who, err := c.authenticate(r)
 		var p *problem
 		switch {
@@ -94,6 +101,20 @@ func (c *console) protect(rt route) http.Handler {
 		}
 		rt.handler(w, r, who)
 	})
+}
+
+// elsewhere refuses what another weir answers.
+func (c *console) elsewhere(w http.ResponseWriter, rt route) bool {
+	if c.Away == nil || !strings.HasPrefix(rt.path, "/api/") {
+		return false
+	}
+	why := c.Away()
+	if why == "" {
+		return false
+	}
+	retryAfter(w, 30*time.Second)
+	refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: why})
+	return true
 }
 
 func (c *console) forbid(w http.ResponseWriter, r *http.Request, who *caller, rt route) {

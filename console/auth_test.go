@@ -109,8 +109,11 @@ func wantRoles() map[string]string {
 		"POST /api/v1/backtests":                "analyst engineer admin",
 		"GET /api/v1/backtests/{id}":            "analyst engineer admin",
 		"DELETE /api/v1/backtests/{id}":         "analyst engineer admin",
+		"GET /api/v1/alerts/export":             "viewer analyst engineer admin",
+		"POST /api/v1/explanations":             "analyst engineer admin",
+		"GET /api/v1/explanations/{id}":         "analyst engineer admin",
+		"DELETE /api/v1/explanations/{id}":      "analyst engineer admin",
 		"GET /api/v1/shadow":                    "viewer analyst engineer admin",
-		"GET /api/v1/explain":                   "analyst engineer admin",
 	}
 }
 
@@ -121,19 +124,20 @@ func wantAnswers() map[string]int {
 		"GET /api/v1/session/oidc": 404, "GET /api/v1/session/oidc/callback": 404, // without a provider
 		"POST /api/v1/session": 401, "DELETE /api/v1/session": 204, "POST /api/v1/session/first": 401, "POST /api/v1/session/password": 403,
 		"DELETE /api/v1/sessions/{id}": 404, "GET /api/v1/campaigns/{id}": 404, "POST /api/v1/users": 201, "POST /api/v1/tokens": 201, "POST /api/v1/backtests": 202, "DELETE /api/v1/backtests/{id}": 204,
+		"POST /api/v1/explanations": 202, "DELETE /api/v1/explanations/{id}": 204,
 	}
 }
 
 // goodQueries are what routes need in their query.
 func goodQueries() map[string]string {
-	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector", "GET /api/v1/endpoints/one": "?method=GET&template=/", "GET /api/v1/explain": "?client=ip:203.0.113.7"}
+	return map[string]string{"GET /api/v1/alerts/groups": "?by=detector", "GET /api/v1/endpoints/one": "?method=GET&template=/"}
 }
 
 // goodBodies are what routes take.
 func goodBodies() map[string]string {
 	return map[string]string{
 		"POST /api/v1/reveal": goodReveal, "PATCH /api/v1/alerts/{id}": goodTriage, "POST /api/v1/tokens": goodToken,
-		"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest,
+		"POST /api/v1/config/diff": goodConfig, "POST /api/v1/config/apply": goodConfig, "POST /api/v1/backtests": goodBacktest, "POST /api/v1/explanations": goodExplain,
 		"POST /api/v1/suppressions": goodSuppression, "POST /api/v1/suppressions/preview": goodSuppression,
 		"POST /api/v1/alerts/bulk":      `{"ids":["a1"],"change":{"assignee":"ada"}}`,
 		"POST /api/v1/session":          `{"user":"nobody","password":"a long enough password"}`,

@@ -176,6 +176,25 @@ type Options struct {
 	Resolve func(*pipeline.SuppressionMatch) error
 	// Tuning tries configurations and applies them; nil: this weir does not detect.
 	Tuning Tuning
+	// Away says why the API is not answered here, "" while it is; nil: it always is.
+	Away func() string
+}
+
+// MissingError is wrapped by the error of a Store for what it does not have: the
+// caller is told why.
+type MissingError struct {
+	Text string
+	Soon bool // it may be there soon
+}
+
+func (e *MissingError) Error() string { return e.Text }
+
+// problem is e as it is answered.
+func (e *MissingError) problem() *problem {
+	if e.Soon {
+		return &problem{Status: http.StatusServiceUnavailable, Detail: e.Text}
+	}
+	return &problem{Status: http.StatusNotFound, Detail: e.Text}
 }
 
 // What an answer may cost.
@@ -194,6 +213,7 @@ type console struct {
 	uses     uses
 	denials  trickle
 	minted   trickle
+	exports  trickle
 	readers  readers
 	hashing  chan struct{} // one element for each password at work
 	attempts attempts
@@ -207,6 +227,7 @@ func newConsole(o Options) *console {
 	c.rates = rates{windows: map[string]*rateWindowOf{}, waiting: map[string]int{}}
 	c.denials = trickle{most: maxDenials, every: denialsEvery}
 	c.minted = trickle{most: maxMinted, every: mintedEvery}
+	c.exports = trickle{most: maxExports, every: exportEvery}
 	c.uses.last = map[string]time.Time{}
 	c.hashing, c.attempts.list = make(chan struct{}, maxHashing), map[string]*attempt{}
 	if o.OIDC != nil {
@@ -320,6 +341,7 @@ func (c *console) routes() []route {
 	return []route{
 		{get, "/api/v1/alerts", people, false, c.api(c.alerts)},
 		{get, "/api/v1/alerts/groups", people, false, c.shows(c.groups)},
+		{get, "/api/v1/alerts/export", people, false, c.export},
 		{get, "/api/v1/alerts/stream", people, false, c.changes},
 		{post, bulkPath, Analyst | Engineer | Admin, true, c.bulk},
 		{get, "/api/v1/alerts/{id}", people, false, c.alertWithTag},
@@ -376,7 +398,9 @@ func (c *console) routes() []route {
 		{post, "/api/v1/backtests", Analyst | Engineer | Admin, true, c.tuned(c.startBacktest)},
 		{get, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showBacktest)},
 		{del, "/api/v1/backtests/{id}", Analyst | Engineer | Admin, true, c.tuned(c.cancelBacktest)},
-		{get, "/api/v1/explain", Analyst | Engineer | Admin, false, c.tuned(c.explain)},
+		{post, "/api/v1/explanations", Analyst | Engineer | Admin, false, c.tuned(c.startExplain)},
+		{get, "/api/v1/explanations/{id}", Analyst | Engineer | Admin, false, c.tuned(c.showExplain)},
+		{del, "/api/v1/explanations/{id}", Analyst | Engineer | Admin, false, c.tuned(c.cancelExplain)},
 		{get, "/api/v1/openapi.json", anyRole, false, c.api(document)},
 		{get, "/metrics", people | Feed, false, c.metrics()},
 		{get, "/healthz", 0, false, healthy},
@@ -433,11 +457,17 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
 		defer done()
 		body, err := f(r.WithContext(ctx))
 		var p *problem
+		var missing *MissingError
 		switch {
 		case err == nil:
 			write(w, http.StatusOK, "application/json", body)
 		case errors.As(err, &p):
 			refuse(w, p)
+		case errors.As(err, &missing):
+			if missing.Soon {
+				retryAfter(w, 5*time.Second)
+			}
+			refuse(w, missing.problem())
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			refuse(w, &problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("nothing to show within %s; ask for less with since, until or principal", answerWithin)})
 		case r.Context().Err() != nil: // nobody waits for the answer

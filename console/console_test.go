@@ -137,7 +137,7 @@ func options(s *fakeStore) Options {
 			return []DetectorInfo{{Name: "auth.stuffing", Mode: "on", Title: "Credential stuffing", Doc: "Pairs of names and passwords.", Knobs: []Knob{{Name: "mode"}}}}
 		},
 		System: func(context.Context) (System, error) {
-			return System{State: []SystemState{}, Sources: []SystemSource{}, Rejects: []SystemRejects{}, Sinks: []SystemSink{}}, nil
+			return System{State: []SystemState{}, Sources: []SystemSource{}, Rejects: []SystemRejects{}, Sinks: []SystemSink{}, Processes: []SystemProcess{}}, nil
 		},
 		Baseline: func(pipeline.Endpoint) *Baseline { return &Baseline{Facts: []BaselineFact{{Name: "x"}}} },
 	}

@@ -533,6 +533,20 @@ func TestDocumentExamples(t *testing.T) {
 				ID string `json:"id"`
 			})
 		},
+		"#/components/schemas/ExplainRequest": func() any { return new(explainBody) },
+		"#/components/schemas/ExplainStarted": func() any {
+			return new(struct {
+				ID string `json:"id"`
+			})
+		},
+		"#/components/schemas/Explanation": func() any {
+			return new(struct {
+				ID     string          `json:"id"`
+				State  string          `json:"state"`
+				Error  string          `json:"error"`
+				Answer json.RawMessage `json:"answer"`
+			})
+		},
 		"#/components/schemas/Backtest": func() any {
 			return new(struct {
 				ID       string  `json:"id"`
@@ -541,7 +555,6 @@ func TestDocumentExamples(t *testing.T) {
 				Error    string  `json:"error"`
 			})
 		},
-		"#/components/schemas/Explanation":   func() any { return new(map[string]any) }, // cmd/weir writes it
 		"#/components/schemas/TriageRequest": func() any { return new(triageRequest) },
 		"#/components/schemas/Triaged": func() any {
 			return new(struct {

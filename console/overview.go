@@ -281,6 +281,22 @@ type System struct {
 	Sinks     []SystemSink    `json:"sinks"`
 	Readers   []readerView    `json:"readers"`
 	PerSecond float64         `json:"traffic_per_s"` // over the last ten minutes with requests
+	// Processes are those of a fleet, none where there is one alone.
+	Processes []SystemProcess `json:"processes"`
+}
+
+// SystemProcess is a process of a fleet, as it said last.
+type SystemProcess struct {
+	Instance string        `json:"instance"`
+	PID      int           `json:"pid"`
+	Roles    []string      `json:"roles"`
+	State    string        `json:"state"` // running; ended, as it was told to; gone
+	Version  string        `json:"version"`
+	Config   string        `json:"config"`
+	Started  pipeline.Time `json:"started"`
+	Seen     pipeline.Time `json:"seen"`
+	Slices   []SystemState `json:"slices"` // how many it has of what is shared
+	Lag      []SystemState `json:"lag"`    // records of a topic that wait for it
 }
 
 // SystemEdition is the edition in force.

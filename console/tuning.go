@@ -32,9 +32,11 @@ type Tuning interface {
 	// CancelBacktest ends one that runs, and reports whether it is known.
 	CancelBacktest(id string) bool
 
-	// Explain returns why a client alerted or did not, as the JSON of the answer: how far
-	// it is while that is worked out, which the first call starts.
-	Explain(client pipeline.Principal, since, until pipeline.Time) ([]byte, error)
+	// StartExplain explains an alert, a client or a line over what is stored;
+	// Explanation and CancelExplain are as with backtests.
+	StartExplain(q ExplainRequest) (id string, err error)
+	Explanation(id string) ([]byte, bool)
+	CancelExplain(id string) bool
 }
 
 // RunningConfig is the configuration in force, as the file has it.
@@ -65,7 +67,6 @@ func (e *ConfigError) Error() string { return e.Text }
 const (
 	maxConfigBody = 2 << 20 // of a request: a configuration has at most a MiB
 	maxConfigText = 1 << 20
-	maxExplained  = 512 // bytes of KIND:VALUE
 )
 
 // bodyLimit is how large the body of a request to path may be.
@@ -158,6 +159,25 @@ func (c *console) applyConfig(w http.ResponseWriter, r *http.Request, who *calle
 	return nil
 }
 
+// bodyWindow reads since and until of a body; "" is open, 0.
+func bodyWindow(since, until string) (from, to pipeline.Time, err error) {
+	var times [2]pipeline.Time
+	for i, s := range []string{since, until} {
+		if s == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil || pipeline.TimeOf(t) <= 0 {
+			return 0, 0, &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%s: %s is no time like 2026-11-22T03:00:00Z", [2]string{"since", "until"}[i], quote(s))}
+		}
+		times[i] = pipeline.TimeOf(t)
+	}
+	if times[0] != 0 && times[1] != 0 && times[1] < times[0] {
+		return 0, 0, &problem{Status: http.StatusBadRequest, Detail: "until is before since"}
+	}
+	return times[0], times[1], nil
+}
+
 // startBacktest answers 202 {"id"}.
 func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *caller) error {
 	var q struct {
@@ -168,19 +188,9 @@ func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *cal
 	if err := readConfigBody(r, &q, &q.Config); err != nil {
 		return err
 	}
-	var times [2]pipeline.Time
-	for i, s := range []string{q.Since, q.Until} {
-		if s == "" {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, s)
-		if err != nil || pipeline.TimeOf(t) <= 0 {
-			return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%s: %s is no time like 2026-11-22T03:00:00Z", [2]string{"since", "until"}[i], quote(s))}
-		}
-		times[i] = pipeline.TimeOf(t)
-	}
-	if times[0] != 0 && times[1] != 0 && times[1] < times[0] {
-		return &problem{Status: http.StatusBadRequest, Detail: "until is before since"}
+	since, until, err := bodyWindow(q.Since, q.Until)
+	if err != nil {
+		return err
 	}
 	changes, err := c.Tuning.Diff(q.Config)
 	if err != nil {
@@ -191,7 +201,7 @@ func (c *console) startBacktest(w http.ResponseWriter, r *http.Request, who *cal
 	if err := c.record(r.Context(), e); err != nil {
 		return err
 	}
-	id, err := c.Tuning.StartBacktest(q.Config, times[0], times[1])
+	id, err := c.Tuning.StartBacktest(q.Config, since, until)
 	if err != nil {
 		return err
 	}
@@ -220,28 +230,6 @@ func (c *console) cancelBacktest(w http.ResponseWriter, r *http.Request, _ *call
 		return &problem{Status: http.StatusNotFound, Detail: "no backtest has this id, or it was long ago"}
 	}
 	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// explain answers why a client alerted or did not, or how far that is.
-func (c *console) explain(w http.ResponseWriter, r *http.Request, _ *caller) error {
-	q := newQuery(r.URL.RawQuery)
-	client := q.principal("client")
-	since, until := q.window()
-	if err := q.err(); err != nil {
-		return err
-	}
-	if client.Value == "" || len(client.Value) > maxExplained {
-		return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("client says whom: KIND:VALUE, of at most %d bytes", maxExplained)}
-	}
-	body, err := c.Tuning.Explain(client, since, until)
-	if wrong, ok := errors.AsType[*ConfigError](err); ok && wrong.Status == http.StatusTooManyRequests {
-		retryAfter(w, 10*time.Second)
-	}
-	if err != nil {
-		return err
-	}
-	write(w, http.StatusOK, "application/json", appendPrintable(nil, append(body, '\n')))
 	return nil
 }
 

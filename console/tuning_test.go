@@ -14,16 +14,17 @@ import (
 const (
 	goodConfig   = `{"yaml":"detect: {}"}`
 	goodBacktest = `{"config":"detect: {}"}`
+	goodExplain  = `{"client":"ip:203.0.113.7"}`
 )
 
 // fakeTuning says what a test wants to hear.
 type fakeTuning struct {
 	err       error // of all
 	started   []string
+	explained []ExplainRequest
 	since     pipeline.Time
 	canceled  []string
 	applied   string
-	explained []pipeline.Principal
 	failAt    error // after the audit
 }
 
@@ -65,9 +66,61 @@ func (f *fakeTuning) CancelBacktest(id string) bool {
 	return id != "none"
 }
 
-func (f *fakeTuning) Explain(who pipeline.Principal, since, _ pipeline.Time) ([]byte, error) {
-	f.explained, f.since = append(f.explained, who), since
-	return []byte(`{"state":"running","progress":0.5,"error":"","client":{"kind":"` + who.Kind.String() + `","value":"` + who.Value + `"}}`), f.err
+func (f *fakeTuning) StartExplain(q ExplainRequest) (string, error) {
+	f.explained = append(f.explained, q)
+	return "x1", f.err
+}
+
+func (f *fakeTuning) Explanation(id string) ([]byte, bool) {
+	return []byte(`{"id":"` + id + `","state":"waiting","error":"","answer":null}`), id != "none"
+}
+
+func (f *fakeTuning) CancelExplain(id string) bool {
+	f.canceled = append(f.canceled, id)
+	return id != "none"
+}
+
+// TestExplanations: one of three is explained, and what cannot be is refused before
+// anything runs.
+func TestExplanations(t *testing.T) {
+	s := &fakeStore{}
+	s.put("a1")
+	o := options(s)
+	tuning := &fakeTuning{}
+	o.Tuning = tuning
+	analyst := s.give(o, "ana", Analyst)
+	h := newHandler(o)
+	f := func(method, path, body string, code int, want string) {
+		t.Helper()
+		w := askAs(h, analyst, method, path, body)
+		if w.Code != code || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s %s %s: %d %s, want %d %q", method, path, body, w.Code, w.Body, code, want)
+		}
+	}
+	const path = "/api/v1/explanations"
+	f("POST", path, `{}`, 400, "one of client, alert and line")
+	f("POST", path, `{"client":"ip:203.0.113.7","alert":"a1"}`, 400, "one of client, alert and line")
+	f("POST", path, `{"alert":"a1","since":"2026-01-02T00:00:00Z"}`, 400, "go with client")
+	f("POST", path, `{"client":"ip:203.0.113.7","since":"soon"}`, 400, "since")
+	f("POST", path, `{"line":"a\nb"}`, 400, "one line")
+	f("POST", path, `{"line":"`+strings.Repeat("a", maxExplainLine+1)+`"}`, 400, "shorter")
+	f("POST", path, `{"alert":"nothing"}`, 404, "")
+	f("POST", path, `{"alert":"--store=x"}`, 400, "no id")
+	if len(tuning.explained) != 0 {
+		t.Fatalf("explained %+v", tuning.explained)
+	}
+	f("POST", path, `{"client":"ip:203.0.113.7","since":"2026-01-02T00:00:00Z"}`, 202, `{"id":"x1"}`)
+	f("POST", path, `{"alert":"a1"}`, 202, `{"id":"x1"}`)
+	f("POST", path, `{"line":"GET /"}`, 202, `{"id":"x1"}`)
+	if len(tuning.explained) != 3 || tuning.explained[0].Since == 0 || tuning.explained[1].Alert != "a1" || tuning.explained[2].Line != "GET /" {
+		t.Errorf("explained %+v", tuning.explained)
+	}
+	f("GET", path+"/x1", "", 200, `"state":"waiting"`)
+	f("GET", path+"/none", "", 404, "no explanation")
+	f("DELETE", path+"/x1", "", 204, "")
+	f("DELETE", path+"/none", "", 404, "no explanation")
+	tuning.err = &ConfigError{Status: http.StatusConflict, Text: "8 wait"}
+	f("POST", path, `{"alert":"a1"}`, 409, "8 wait")
 }
 
 func TestTuning(t *testing.T) {
@@ -102,14 +155,6 @@ func TestTuning(t *testing.T) {
 	f("GET", "/api/v1/backtests/none", "", 404, "no backtest")
 	f("DELETE", "/api/v1/backtests/b1", "", 204, "")
 	f("DELETE", "/api/v1/backtests/none", "", 404, "no backtest")
-	f("GET", "/api/v1/explain", "", 400, "KIND:VALUE")
-	f("GET", "/api/v1/explain?client=ip:nobody", "", 400, "an IP address")
-	f("GET", "/api/v1/explain?client=account:"+strings.Repeat("a", 600), "", 400, "at most")
-	f("GET", "/api/v1/explain?client=ip:203.0.113.7&since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "", 400, "until is before since")
-	f("GET", "/api/v1/explain?client=ip:2001:db8::7&since=2026-01-02T00:00:00Z", "", 200, `"state":"running"`)
-	if got := tuning.explained; len(got) != 1 || got[0].Value != "2001:db8::/64" || tuning.since == 0 {
-		t.Errorf("explained %v since %d", got, tuning.since)
-	}
 	f("POST", "/api/v1/config/apply", `{"yaml":"new","backtest":"b1"}`, 200, `"restart":"later"`)
 	if tuning.applied != "new" {
 		t.Errorf("applied %q", tuning.applied)
@@ -119,10 +164,6 @@ func TestTuning(t *testing.T) {
 	tuning.err = &ConfigError{Status: http.StatusConflict, Text: "another runs"}
 	f("POST", "/api/v1/backtests", goodBacktest, 409, "another runs")
 	f("POST", "/api/v1/config/apply", goodConfig, 409, "another runs")
-	tuning.err = &ConfigError{Status: http.StatusTooManyRequests, Text: "eight others wait"}
-	if w := askAs(h, engineer, "GET", "/api/v1/explain?client=ip:203.0.113.7", ""); w.Code != 429 || w.Header().Get("Retry-After") != "10" {
-		t.Errorf("with too many: %d %s, after %q", w.Code, w.Body, w.Header().Get("Retry-After"))
-	}
 	var said []string
 	for _, e := range s.entries() {
 		if e.Action == "config.apply" {

@@ -233,16 +233,21 @@ type fitWalk struct {
 // Fit builds the edition. lateness is the disorder that was seen in the input.
 func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	var order []int32
+	var crowd CrowdCurve
 	var wg sync.WaitGroup
-	wg.Go(func() { order = f.order() })
+	wg.Go(func() {
+		order = f.order()
+		crowd = f.fitCrowd()
+	})
 	learner := pipeline.NewTemplateLearner()
+	learned := make([]pipeline.LearnedPath, len(f.paths))
 	for i := range f.rows {
 		r := &f.rows[i]
 		p := &f.paths[r.path]
 		if r.flags&fitAsks != 0 {
 			continue // a preflight is answered for paths that are not there, too
 		}
-		learner.Add(p.host, f.methods[r.method], p.path, r.status, r.owner)
+		learner.AddPath(&learned[r.path], p.host, f.methods[r.method], p.path, r.status, r.owner)
 	}
 	templates := learner.Build(nil)
 	b := ShippedBaselines()
@@ -252,9 +257,9 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 	}
 	b.Since = first
 	facts := f.pathFacts(templates, b)
-	wg.Wait()
 	endpoints := f.fitTruth(facts)
 	f.fitWrong(facts, endpoints)
+	wg.Wait()
 	clients := f.clients(order, facts, endpoints)
 	b.Clients = int64(len(clients))
 	for range 3 {
@@ -270,7 +275,7 @@ func (f *Fitter) Fit(lateness time.Duration) (*pipeline.Edition, error) {
 		b.Crawl = fitRate(clients, shipped.Crawl)
 		fitUses(b, clients, shipped)
 	}
-	b.Crowd = f.fitCrowd()
+	b.Crowd = crowd
 	rare := f.fitItems(b, clients)
 	f.fitGuarded(facts, endpoints)
 	f.fitAnswers(facts, clients, endpoints)

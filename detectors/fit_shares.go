@@ -130,22 +130,38 @@ func (f *Fitter) contacts(b *Baselines, facts []pathFacts) []fitContact {
 		}
 		all = append(all, c)
 	}
-	slices.SortStableFunc(all, func(a, b fitContact) int {
-		if c := cmp.Compare(a.object, b.object); c != 0 {
-			return c
+	return firstContacts(all)
+}
+
+// firstContacts are the first ones of all with each object, by object.
+func firstContacts(all []fitContact) []fitContact {
+	type key struct {
+		object, who uint64
+		time        pipeline.Time
+		i           int
+	}
+	keys := make([]key, len(all))
+	for i := range all {
+		keys[i] = key{all[i].object, all[i].who, all[i].time, i}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		switch {
+		case a.object != b.object:
+			return cmp.Compare(a.object, b.object)
+		case a.who != b.who:
+			return cmp.Compare(a.who, b.who)
+		case a.time != b.time:
+			return cmp.Compare(a.time, b.time)
 		}
-		if c := cmp.Compare(a.who, b.who); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.time, b.time)
+		return a.i - b.i
 	})
-	out := all[:0]
-	for _, c := range all {
-		if n := len(out); n > 0 && out[n-1].object == c.object && out[n-1].who == c.who {
-			out[n-1].times++
+	var out []fitContact
+	for i, k := range keys {
+		if i > 0 && keys[i-1].object == k.object && keys[i-1].who == k.who {
+			out[len(out)-1].times++
 			continue
 		}
-		out = append(out, c)
+		out = append(out, all[k.i])
 	}
 	return out
 }

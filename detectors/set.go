@@ -98,6 +98,7 @@ type worker struct {
 	v     *observer
 	out   []placed
 	told  []told
+	given int                // of told, to gather
 	index uint16             // of the next signal of the visit at hand
 	batch []pipeline.Ordered // at hand
 	ahead watchAhead
@@ -309,7 +310,7 @@ func (s *Set) segment(dst []pipeline.Finding, batch []pipeline.Ordered) []pipeli
 		all = append(all, w.out...)
 		w.out = w.out[:0]
 	}
-	signals := s.gather()
+	signals := s.gather(quiet)
 	slices.SortFunc(all, func(a, b placed) int {
 		if a.at != b.at {
 			return a.at - b.at

@@ -16,6 +16,8 @@ type told struct {
 	pipeline.Signal
 }
 
+func (t *told) before(o *told) bool { return t.at < o.at || t.at == o.at && t.index < o.index }
+
 // next is the number of the next signal of the visit at hand.
 func (w *worker) next() uint16 {
 	w.index++
@@ -78,17 +80,31 @@ func (w *worker) glimpse(i int, st *stub, r *pipeline.Ordered) {
 	}
 }
 
-// gather puts the workers' signals in the order of the requests.
-func (s *Set) gather() []told {
+// gather puts the workers' signals in the order of the requests. quiet says that
+// nothing was set aside.
+func (s *Set) gather(quiet bool) []told {
 	clear(s.told)
 	s.told = s.told[:0]
-	for _, w := range s.workers {
-		s.told = append(s.told, w.told...)
-		clear(w.told)
-		w.told = w.told[:0]
+	for from := s.workers[0]; from != nil; {
+		// Each worker's are in the order of the requests.
+		from = nil
+		for _, w := range s.workers {
+			if w.given < len(w.told) && (from == nil || w.told[w.given].before(&from.told[from.given])) {
+				from = w
+			}
+		}
+		if from != nil {
+			s.told = append(s.told, from.told[from.given])
+			from.given++
+		}
 	}
-	if len(s.workers) > 1 {
-		slices.SortFunc(s.told, func(a, b told) int { return cmp.Or(a.at-b.at, int(a.index)-int(b.index)) })
+	for _, w := range s.workers {
+		clear(w.told)
+		w.told, w.given = w.told[:0], 0
+	}
+	if len(s.workers) > 1 && !quiet {
+		// What is set aside was visited first.
+		slices.SortStableFunc(s.told, func(a, b told) int { return cmp.Or(a.at-b.at, int(a.index)-int(b.index)) })
 	}
 	return s.told
 }

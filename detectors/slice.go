@@ -53,6 +53,16 @@ func (s *Set) SliceOf(sig *pipeline.Signal) int {
 // Reached is the place up to which the set has taken everything.
 func (s *Set) Reached() pipeline.Place { return s.reached }
 
+// Control is the place of a control of the sequence, see pipeline.Place.Control, that is
+// met where the set is now: from here on the set has passed it.
+func (s *Set) Control(first, last int64) pipeline.Place {
+	s.reached = s.reached.Control(first, last)
+	if s.behind > 0 {
+		s.wakeUp(s.reached)
+	}
+	return s.reached
+}
+
 // SliceReached is the place up to which slice i, which the set has, was taken.
 func (s *Set) SliceReached(i int) pipeline.Place {
 	if s.slices[i].ahead {

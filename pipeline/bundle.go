@@ -1,6 +1,9 @@
 package pipeline
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Stage names a stage of the fleet whose processes send to others.
 type Stage uint8
@@ -60,6 +63,9 @@ type Bundle[T any] struct {
 	Spans []Span
 	Items []T
 	Of    []uint16 // by item: the index of its span
+	// Controls are the places of all controls in Spans, rising; others may be among
+	// them.
+	Controls []Place `json:",omitempty"`
 }
 
 // Add appends an item of span of.
@@ -67,10 +73,21 @@ func (b *Bundle[T]) Add(item T, of int) {
 	b.Items, b.Of = append(b.Items, item), append(b.Of, uint16(of))
 }
 
+// AddControl says that a control is at p, once.
+func (b *Bundle[T]) AddControl(p Place) { b.Controls = insertPlace(b.Controls, p) }
+
+func insertPlace(list []Place, p Place) []Place {
+	i, found := slices.BinarySearchFunc(list, p, Place.Compare)
+	if found {
+		return list
+	}
+	return slices.Insert(list, i, p)
+}
+
 // Reset empties b and keeps its memory.
 func (b *Bundle[T]) Reset() {
 	clear(b.Items)
-	b.Spans, b.Items, b.Of = b.Spans[:0], b.Items[:0], b.Of[:0]
+	b.Spans, b.Items, b.Of, b.Controls = b.Spans[:0], b.Items[:0], b.Of[:0], b.Controls[:0]
 }
 
 // check reports what is wrong with a bundle that came from outside.
@@ -81,6 +98,11 @@ func (b *Bundle[T]) check() error {
 	for i := range b.Spans {
 		if s := &b.Spans[i]; s.To.Before(s.From) {
 			return fmt.Errorf("%s: a span from %s back to %s", s.Producer, s.From, s.To)
+		}
+	}
+	for i := 1; i < len(b.Controls); i++ {
+		if !b.Controls[i-1].Before(b.Controls[i]) {
+			return fmt.Errorf("a control at %s behind one at %s", b.Controls[i], b.Controls[i-1])
 		}
 	}
 	for _, of := range b.Of {

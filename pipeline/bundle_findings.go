@@ -19,6 +19,7 @@ type sentFindings struct {
 	Version  int           `json:"version"`
 	Spans    []spanText    `json:"spans"`
 	Findings []sentFinding `json:"findings"`
+	Controls []Place       `json:"controls,omitempty"` // from version 2 on
 }
 
 // spanText is a Span in JSON.
@@ -34,7 +35,7 @@ func (c *Codec) AppendFindings(dst []byte, b *Bundle[Finding]) ([]byte, error) {
 	if err := b.check(); err != nil {
 		return dst, fmt.Errorf("encode findings: %w", err)
 	}
-	out := sentFindings{Version: bundleVersion}
+	out := sentFindings{Version: bundleVersion, Controls: b.Controls}
 	for _, s := range b.Spans {
 		out.Spans = append(out.Spans, spanText(s))
 	}
@@ -85,6 +86,7 @@ func (c *Codec) DecodeFindings(data []byte, b *Bundle[Finding]) error {
 	for _, s := range in.Spans {
 		b.Spans = append(b.Spans, Span(s))
 	}
+	b.Controls = append(b.Controls, in.Controls...)
 	for _, f := range in.Findings {
 		if f.What == nil {
 			b.Reset()

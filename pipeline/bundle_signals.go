@@ -11,14 +11,15 @@ import (
 // A bundle of signals as bytes is a protobuf message:
 //
 //	1 version · 2 spans · 3 a block of the requests behind the signals, each once ·
-//	4 the name of a source, each once · 5 columns, zstd · 6 their size before
+//	4 the name of a source, each once · 5 columns, zstd · 6 their size before ·
+//	7 places of controls, from version 2 on
 //
 // The columns follow one another with their lengths in front: numbers as varints,
 // mostly as differences to what the request says already; hashes by their index in
 // a list of the distinct ones; places by what they share with the one before.
 
 const (
-	bundleVersion     = 1
+	bundleVersion     = 2
 	maxBundleSignals  = 1 << 16
 	maxBundleSpans    = 1 << 12
 	maxBundleRequests = maxBlockRows
@@ -104,6 +105,9 @@ func (c *Codec) AppendSignals(dst []byte, b *Bundle[Signal]) ([]byte, error) {
 	}
 	dst = protowire.AppendVarint(protowire.AppendTag(dst, 1, protowire.VarintType), bundleVersion)
 	dst = protowire.AppendBytes(protowire.AppendTag(dst, 2, protowire.BytesType), appendSpans(nil, b.Spans))
+	if len(b.Controls) > 0 {
+		dst = protowire.AppendBytes(protowire.AppendTag(dst, 7, protowire.BytesType), appendPlaces(nil, b.Controls))
+	}
 	if len(b.Items) == 0 {
 		return dst, nil
 	}
@@ -204,6 +208,24 @@ func decodeSpans(dst []Span, data []byte) ([]Span, error) {
 	return dst, nil
 }
 
+func appendPlaces(dst []byte, places []Place) []byte {
+	for i := range places {
+		dst = append(dst, places[i][:]...)
+	}
+	return dst
+}
+
+func decodePlaces(dst []Place, data []byte) ([]Place, error) {
+	const size = len(Place{})
+	if len(data)%size != 0 {
+		return dst, fmt.Errorf("%d bytes of places", len(data))
+	}
+	for ; len(data) > 0; data = data[size:] {
+		dst = append(dst, Place(data[:size]))
+	}
+	return dst, nil
+}
+
 // DecodeSignals fills b from data, an encoded bundle, and keeps no reference to
 // data. What the signals point to is theirs.
 func (c *Codec) DecodeSignals(data []byte, b *Bundle[Signal]) error {
@@ -233,6 +255,8 @@ func (c *Codec) decodeSignals(data []byte, b *Bundle[Signal]) error {
 			columns = p
 		case 6:
 			size = v
+		case 7:
+			b.Controls, err = decodePlaces(b.Controls[:0], p)
 		}
 		return err
 	})
@@ -246,7 +270,7 @@ func (c *Codec) decodeSignals(data []byte, b *Bundle[Signal]) error {
 	case size > maxBundleColumns:
 		return fmt.Errorf("%d bytes of columns, at most %d", size, maxBundleColumns)
 	case packed == nil:
-		return nil
+		return b.check()
 	}
 	block := new(Block)
 	if err := c.DecodeBlock(packed, block); err != nil {

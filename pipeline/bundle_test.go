@@ -23,6 +23,9 @@ func randomSignals(seed uint64, n int) *Bundle[Signal] {
 	for i := range 1 + r.IntN(3) {
 		b.Spans = append(b.Spans, Span{Producer{Stage(1 + i), uint16(r.IntN(1 << 16))}, Place{}, PlaceReached(MaxTime)})
 	}
+	for i := range int64(r.IntN(3)) {
+		b.AddControl(PlaceReached(5).Control(0, 1<<40-i))
+	}
 	row := 0
 	for range n {
 		if r.IntN(2) == 0 {
@@ -93,6 +96,7 @@ func TestFindingsRoundTrip(t *testing.T) {
 		Place: PlaceOfTick(60e6, 3, "00ff", 2), Slice: 7,
 	}
 	b := &Bundle[Finding]{Spans: []Span{{Producer{StageDetect, 3}, Place{}, PlaceReached(60e6)}}}
+	b.AddControl(Place{}.Control(2, 5))
 	b.Add(f, 0)
 	b.Add(Finding{Place: PlaceReached(60e6), Time: 253402300800e6}, 0) // the year 10000
 	data, err := c.AppendFindings(nil, b)

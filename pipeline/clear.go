@@ -16,3 +16,8 @@ type Clear struct {
 	BodyUser      string // the same, as the request's body has it: none unless the request is a login or asks about an account
 	Authorization string
 }
+
+// bare reports whether c names nobody but by the address: most lines.
+func (c *Clear) bare() bool {
+	return len(c.User)|len(c.Subject)|len(c.APIKey)|len(c.Session)|len(c.LoginUser)|len(c.Authorization) == 0
+}

@@ -8,7 +8,8 @@ import (
 // Gather puts what several producers send to one consumer into the one order of
 // places. It gives out an item once every producer has said that it has nothing
 // before it; skips what it has seen, whoever repeats it; and takes a hole between
-// two spans of a producer for an error, since something would be lost.
+// two spans of a producer for an error, since something would be lost. A control comes
+// out between the items before and behind its place, once every producer has passed it.
 //
 // Memory is bounded: when as many items wait as the bound says, what comes of
 // producers that are ahead is left in the log, to be read again from Rewind's
@@ -24,6 +25,9 @@ type Gather[T any] struct {
 	held    int
 	reached Place // given out up to here
 	next    int64 // position behind the last bundle
+	// Controls that wait, rising; met says that reached is the place of one.
+	controls []Place
+	met      bool
 }
 
 // lane is what one producer sent.
@@ -74,6 +78,11 @@ func (g *Gather[T]) Push(position int64, b *Bundle[T]) error {
 		return err
 	}
 	g.next = position + 1
+	for _, p := range b.Controls {
+		if g.reached.Before(p) {
+			g.controls = insertPlace(g.controls, p)
+		}
+	}
 	lowest := g.limit()
 	for i := range b.Spans {
 		s := &b.Spans[i]
@@ -147,9 +156,14 @@ func (g *Gather[T]) Reached() Place { return g.reached }
 func (g *Gather[T]) Held() int { return g.held }
 
 // Next appends to dst what can be given out now, in order, and returns it with the
-// place up to which that is all there is.
+// place up to which that is all there is. At a control it stops: then Control is true,
+// and Next is called again once the control has taken effect.
 func (g *Gather[T]) Next(dst []T) ([]T, Place) {
 	g.reached = g.limit()
+	if g.met = len(g.controls) > 0 && g.controls[0].Compare(g.reached) <= 0; g.met {
+		g.reached = g.controls[0]
+		g.controls = slices.Delete(g.controls, 0, 1)
+	}
 	for len(g.heap) > 0 {
 		n := g.heap[0]
 		l := &g.lanes[n]
@@ -183,6 +197,10 @@ func (g *Gather[T]) Next(dst []T) ([]T, Place) {
 	}
 	return dst, g.reached
 }
+
+// Control reports whether the last Next stopped at a control; its place is what Next
+// returned.
+func (g *Gather[T]) Control() bool { return g.met }
 
 // Rewind returns the position from which the log has to be read again, since
 // bundles were left there for which there is room now, or on which all else waits.

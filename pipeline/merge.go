@@ -134,6 +134,19 @@ func (m *Merge) Push(b *Block) {
 	}
 }
 
+// Silence says that nothing is to be expected of a source: its own lines are put in
+// their places, and Next does not wait for it until its next block. One that is
+// not known stays so.
+func (m *Merge) Silence(id uint64) {
+	i, ok := m.index[id]
+	if !ok {
+		return
+	}
+	s := m.sources[i]
+	s.flush(m, MaxTime)
+	s.idle, s.until = true, MaxTime
+}
+
 // SetLateness changes the lateness for what is pushed from now on.
 func (m *Merge) SetLateness(d time.Duration) {
 	m.lateness = d

@@ -414,6 +414,39 @@ func TestMergeIdle(t *testing.T) {
 	clock("nobody knows the time", 0, false)
 }
 
+// TestMergeSilence: a source that is said to be silent holds nobody up until its next
+// block, and what that brings too late is late.
+func TestMergeSilence(t *testing.T) {
+	silence := func(id uint64) step { return func(m *Merge) { m.Silence(id) } }
+	m := NewMerge(time.Minute, 0)
+	m.AddSource(1)
+	m.AddSource(2)
+	m.AddSource(3)
+	f := func(what, want string, steps ...step) {
+		t.Helper()
+		if got := describe(play(m, steps...)); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	f("one of three", "", push(blockOf(1, 1, minutes(0, 1, 2, 3, 4, 5)...)))
+	f("the second dies with a line inside the lateness", "", push(blockOf(2, 1, minutes(0, 1.5)...)))
+	f("it is said, and the third is waited for", "", silence(2))
+	f("which never came", "0 0 1 1.5 2 3", silence(3))
+	f("nobody waits", "4 5 6", push(blockOf(1, 7, minutes(6, 7, 8)...)))
+	f("an unknown one", "", silence(9))
+	if _, ok := m.index[9]; ok {
+		t.Error("a source is known since it is silent")
+	}
+	f("the second is back, with what it has", "6L 6L", push(blockOf(2, 3, minutes(1.6, 3, 9)...)))
+	f("it is waited for again", "7 8 9 9", push(blockOf(1, 10, minutes(9, 10, 11)...)), push(blockOf(2, 6, minutes(10, 11)...)), push(heartbeat(3, mergeStart)))
+	if late, _ := m.Late(); late != 2 {
+		t.Errorf("%d late, want 2", late)
+	}
+	if _, ok := m.Clock(); ok {
+		t.Error("there is a clock while lines wait")
+	}
+}
+
 // TestMergeWants: Wants names the source that holds the others
 // back, so that reading it always helps.
 func TestMergeWants(t *testing.T) {

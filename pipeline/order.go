@@ -18,11 +18,13 @@ import (
 //	notice
 //	tick        case's last event 8 · ID 8 · detector 1         of detect
 //	cross tick  virtual shard 2 · junction 1 · ordinal 2        of correlate
-//	reached     nothing: everything before the time is done
+//	reached     nothing 8, and, of a control, what follows an end
 //	and of requests
 //	request     number 8, and
 //	            0 · detector 1 · ID 8                           a finding of detect's
 //	            1 · signal 2 · depth 1 · steps 8                a signal, and what it causes
+//	            ff                                              its end, and
+//	              offset 8 · back 4                             a control behind it
 type Place [32]byte
 
 // The phases of one time.
@@ -36,6 +38,8 @@ const (
 
 const (
 	placeTail = 17 // where that of a request begins
+	// placeEnd is where the tail of a control begins: behind the byte of an end.
+	placeEnd = placeTail + 1
 	// MaxDepth is how often a signal may be sent on: objects to templates to
 	// principals.
 	MaxDepth = 3
@@ -113,10 +117,25 @@ func (p Place) Before(q Place) bool { return p.Compare(q) < 0 }
 
 // End is behind everything that the request at p causes, and before the next one.
 func (p Place) End() Place {
-	for i := placeTail; i < len(p); i++ {
-		p[i] = 0xff
-	}
+	clear(p[placeTail:])
+	p[placeTail] = 0xff
 	return p
+}
+
+// Control is the place of a control of the sequence that is met when everything up
+// to p is done, and nothing behind it: p is the zero Place, an End, what PlaceReached
+// gives, or a control's place. The control's record, or its parts, are from offset
+// first to offset last; those of later ones are higher.
+func (p Place) Control(first, last int64) Place {
+	binary.BigEndian.PutUint64(p[placeEnd:], uint64(last)+1)
+	binary.BigEndian.PutUint32(p[placeEnd+8:], uint32(last-first))
+	return p
+}
+
+// Offsets are those that were given to Control.
+func (p Place) Offsets() (first, last int64) {
+	last = int64(binary.BigEndian.Uint64(p[placeEnd:])) - 1
+	return last - int64(binary.BigEndian.Uint32(p[placeEnd+8:])), last
 }
 
 // Finding is the place of a finding of detect's that the request at p causes.

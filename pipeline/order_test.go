@@ -14,7 +14,7 @@ func TestPlaceOrder(t *testing.T) {
 	r := request(59e6, 1<<48)
 	s := r.Signal(0)
 	want := []Place{
-		{},
+		{}, Place{}.Control(0, 0), Place{}.Control(0, 1).Control(2, 2),
 		request(-5, 0),
 		request(0, 7),
 		r,
@@ -25,13 +25,13 @@ func TestPlaceOrder(t *testing.T) {
 		s.Sent(0).Sent(0).Sent(0), s.Sent(0).Sent(0).Sent(1).Emit(5),
 		r.Signal(1), r.Signal(1).Sent(3),
 		r.Signal(0x100),
-		r.End(),
+		r.End(), r.End().Control(3, 7), r.End().Control(3, 7).Control(8, 8), r.End().Control(1<<40, 1<<40),
 		request(59e6, 1<<48+1),
 		request(59e6, 2<<48),
 		PlaceOfNotice(60e6),
 		PlaceOfTick(60e6, 10, "ff", 1), PlaceOfTick(60e6, 59e6, "01", 1), PlaceOfTick(60e6, 59e6, "0100000000000000", 2), PlaceOfTick(60e6, 59e6, "0200000000000000", 0),
 		PlaceOfCrossTick(60e6, 3, 0), PlaceOfCrossTick(60e6, 3, 0).Emit(1), PlaceOfCrossTick(60e6, 3, 1), PlaceOfCrossTick(60e6, 300, 0),
-		PlaceReached(60e6),
+		PlaceReached(60e6), PlaceReached(60e6).Control(9, 9), PlaceReached(60e6).Control(2, 10),
 		request(60e6, 5), request(60e6, 5).Signal(3).Sent(0), request(60e6, 6),
 		request(60e6, 7), request(60e6, 8).End(),
 		PlaceOfNotice(61e6),
@@ -47,13 +47,16 @@ func TestPlaceOrder(t *testing.T) {
 			t.Errorf("%s is read back as %s (%v)", b, again, err)
 		}
 	}
+	if first, last := r.End().Control(2, 2).Control(3, 7).Offsets(); first != 3 || last != 7 {
+		t.Errorf("a control at [%d, %d], want [3, 7]", first, last)
+	}
 	if d := s.Sent(0).Sent(2).Depth(); d != 2 {
 		t.Errorf("depth %d, want 2", d)
 	}
 	for _, c := range []struct {
 		p    Place
 		want Time
-	}{{Place{}, NoTime}, {PlaceReached(60e6), 60e6}, {PlaceOfTick(60e6, 1, "", 0), 60e6 - 1}, {r.End(), 59e6}} {
+	}{{Place{}, NoTime}, {PlaceReached(60e6), 60e6}, {PlaceOfTick(60e6, 1, "", 0), 60e6 - 1}, {r.End(), 59e6}, {r.End().Control(1, 1), 59e6}, {Place{}.Control(1, 1), NoTime}} {
 		if got := c.p.Through(); got != c.want || c.p.Time() < got {
 			t.Errorf("%s is through %d, want %d", c.p, got, c.want)
 		}
@@ -94,7 +97,8 @@ func numberPlace(n int) Place {
 }
 
 // TestGather: whatever the cuts, the repeats and the interleaving, what comes out
-// is every item once, in order, and a restart from a checkpoint goes on with it.
+// is every item and every control once, in order, and a restart from a checkpoint goes
+// on with it.
 func TestGather(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -105,7 +109,15 @@ func TestGather(t *testing.T) {
 		}
 		var want []gathered
 		items := map[Producer][]gathered{}
+		ends, controls := []Place{{}}, []Place{} // where a span may end
 		for n := 1; n < places; n++ {
+			if n > 1 {
+				ends = append(ends, numberPlace(n-1).End())
+			}
+			for rng.IntN(20) == 0 {
+				p := ends[len(ends)-1].Control(int64(len(controls)), int64(len(controls)))
+				ends, controls, want = append(ends, p), append(controls, p), append(want, gathered{at: p})
+			}
 			p := producers[rng.IntN(len(producers))]
 			for k := range rng.IntN(3) {
 				it := gathered{numberPlace(n).Signal(uint16(k)), p, len(want)}
@@ -117,10 +129,14 @@ func TestGather(t *testing.T) {
 		// ones and of the latest cut otherwise.
 		var log []Bundle[gathered]
 		sent := map[Producer]int{}
+		ends = append(ends, numberPlace(places-1).End())
+		last := len(ends) - 1
 		say := func(p Producer, from, to int) {
-			b := Bundle[gathered]{Spans: []Span{{Producer: p, From: numberPlace(from).End(), To: numberPlace(to).End()}}}
-			if from == 0 {
-				b.Spans[0].From = Place{}
+			b := Bundle[gathered]{Spans: []Span{{Producer: p, From: ends[from], To: ends[to]}}}
+			for _, c := range controls {
+				if ends[from].Before(c) && !ends[to].Before(c) || rng.IntN(100) == 0 { // or one that others passed
+					b.AddControl(c)
+				}
 			}
 			for _, it := range items[p] {
 				if b.Spans[0].From.Before(it.at) && it.at.Before(b.Spans[0].To) {
@@ -136,12 +152,12 @@ func TestGather(t *testing.T) {
 			if rng.IntN(4) == 0 {
 				from = rng.IntN(from + 1)
 			}
-			to := min(from+rng.IntN(60), places)
+			to := min(from+rng.IntN(60), last)
 			if rng.IntN(8) == 0 {
-				to = min(from+rng.IntN(places), places)
+				to = min(from+rng.IntN(last), last)
 			}
 			say(p, from, to)
-			if sent[p] = max(sent[p], to); sent[p] == places {
+			if sent[p] = max(sent[p], to); sent[p] == last {
 				open = slices.Delete(open, i, i+1)
 			}
 		}
@@ -154,6 +170,14 @@ func TestGather(t *testing.T) {
 		}
 		g := open()
 		var got []gathered
+		next := func() (reached Place) {
+			for {
+				if got, reached = g.Next(got); !g.Control() {
+					return reached
+				}
+				got = append(got, gathered{at: reached})
+			}
+		}
 		saved, savedLen := g.State(), 0
 		largest := 0
 		for at := int64(0); ; {
@@ -165,7 +189,7 @@ func TestGather(t *testing.T) {
 				at++
 			}
 			if bound > 0 || rng.IntN(3) > 0 || at == int64(len(log)) {
-				got, _ = g.Next(got)
+				next()
 			}
 			if bound > 0 && g.Held() > bound+largest*len(producers) {
 				t.Fatalf("seed %d: %d items wait where %d may", seed, g.Held(), bound)
@@ -176,7 +200,7 @@ func TestGather(t *testing.T) {
 			}
 			switch rng.IntN(20) {
 			case 0:
-				got, _ = g.Next(got)
+				next()
 				saved, savedLen = g.State(), len(got)
 			case 1:
 				// Killed: it goes on from the checkpoint.
@@ -190,11 +214,11 @@ func TestGather(t *testing.T) {
 				break
 			}
 		}
-		got, reached := g.Next(got)
+		reached := next()
 		if !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %d items in order, want %d", seed, len(got), len(want))
 		}
-		if reached != numberPlace(places).End() || g.Held() != 0 {
+		if reached != ends[last] || g.Held() != 0 {
 			t.Errorf("seed %d: reached %s with %d held", seed, reached, g.Held())
 		}
 	}

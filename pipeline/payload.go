@@ -137,8 +137,16 @@ func classesOf(s string) (c charClass) {
 // and in a referer, all as received, and returns what it saw and a hash of the
 // slot of the strongest. It allocates nothing and keeps nothing.
 func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
+	p, slot, _ = scanPayloads(path, query, referer)
+	return p, slot
+}
+
+// scanPayloads is ScanPayloads; plain says that path and referer are.
+func scanPayloads(path, query, referer string) (p Payloads, slot uint64, plain bool) {
 	var s payloadScan
+	plain = true
 	if !plainPath(path) {
+		plain = false
 		if c := classesOf(path); c&^(charSlashDot|charEqual) != 0 || c&charSlashDot != 0 && oddPath(path) {
 			s.look(path[:min(len(path), maxPayloadText)], payloadPathSlot, c, true)
 		}
@@ -150,6 +158,7 @@ func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
 		}
 	}
 	if !plainReferer(referer) {
+		plain = false
 		if c := classesOf(referer); c&(charQuoteMark|charAngle|charBracket|charEncoded) != 0 || c&charShell != 0 && strings.IndexByte(referer, '$') >= 0 {
 			before, at := s.found, s.slot
 			s.look(referer[:min(len(referer), maxPayloadText)], payloadRefererSlot, c, false)
@@ -160,7 +169,7 @@ func ScanPayloads(path, query, referer string) (p Payloads, slot uint64) {
 			}
 		}
 	}
-	return s.found, s.slot
+	return s.found, s.slot, plain
 }
 
 // payloadScan is the state of one request's scan.

@@ -60,9 +60,10 @@ func (s *agentScans) of(agent string, key uint64) Payloads {
 	return e.p
 }
 
-// payloads sets what the text of r shows, before values are reduced.
-func (r *Resolver) payloads(req *Request) {
-	req.Payloads, req.Slot = ScanPayloads(req.Path, req.Query, req.Referer)
+// payloads sets what the text of r shows, before values are reduced. It reports
+// whether path and referer are plain: see plainPath and plainReferer.
+func (r *Resolver) payloads(req *Request) (plain bool) {
+	req.Payloads, req.Slot, plain = scanPayloads(req.Path, req.Query, req.Referer)
 	if req.Agent != "" {
 		req.AgentKey = Hash64(req.Agent)
 	}
@@ -72,4 +73,5 @@ func (r *Resolver) payloads(req *Request) {
 		}
 		req.Payloads |= p
 	}
+	return plain
 }

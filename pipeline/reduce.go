@@ -258,10 +258,13 @@ func digits(s string) bool {
 
 // reduce drops from r what does not leave collect.
 func (r *Resolver) reduce(req *Request) {
-	r.payloads(req)
+	plain := r.payloads(req)
 	if req.Query != "" {
 		r.query = AppendQuery(r.query[:0], req.Query)
 		req.Query = unsafe.String(unsafe.SliceData(r.query), len(r.query)) // valid until the next call
+	}
+	if plain {
+		return
 	}
 	if i := strings.IndexByte(req.Referer, '?'); i >= 0 {
 		req.Referer = req.Referer[:i]

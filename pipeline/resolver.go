@@ -190,11 +190,14 @@ func (r *Resolver) address(req *Request, c *Clear) {
 // whether a user came with HTTP authentication (or in the log's user field,
 // where servers write what was sent, right or wrong).
 func (r *Resolver) credentials(req *Request, c *Clear) (subject, basicUser bool) {
+	req.Account, req.Key, req.Session, req.LoginUser = "", "", "", ""
+	if c.bare() {
+		return false, false
+	}
 	var auth credential
 	if c.Authorization != "" {
 		auth = r.authorization(c.Authorization)
 	}
-	req.Account, req.Key, req.Session = "", "", ""
 	switch {
 	// What the source states about the user comes before what the client sent.
 	case !nobody(c.Subject):
@@ -218,7 +221,6 @@ func (r *Resolver) credentials(req *Request, c *Clear) (subject, basicUser bool)
 	} else if auth.kind == credentialSession {
 		req.Session = auth.token
 	}
-	req.LoginUser = ""
 	if !absent(c.LoginUser) {
 		req.LoginUser = r.accounts.of(c.LoginUser)
 	}

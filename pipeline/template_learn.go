@@ -60,21 +60,53 @@ func NewTemplateLearner() *TemplateLearner {
 // Add counts one answered request. client is the owner's hash. What the server
 // did not find, and what is not text, teaches nothing. Strings are not kept.
 func (l *TemplateLearner) Add(host, method, path string, status uint16, client uint64) {
+	var p LearnedPath
+	l.AddPath(&p, host, method, path, status, client)
+}
+
+// LearnedPath is what a learner makes of a host and a path; the zero value is
+// one that nobody read yet. It keeps no reference to the strings it was read from.
+type LearnedPath struct {
+	hash       uint64
+	host, text string // as learnedPath has them
+	state      learnedState
+}
+
+type learnedState uint8
+
+const (
+	learnedNothing learnedState = iota + 1 // it is no text, or too long
+	learnedText
+)
+
+// AddPath is Add for a caller that has the same host and path more than once: p
+// is theirs, and spares reading them again.
+func (l *TemplateLearner) AddPath(p *LearnedPath, host, method, path string, status uint16, client uint64) {
 	flags := learnedFlagsOf(method, status)
 	client = Mix64(client, textSeed) // sampled by: callers' hashes need not be even
 	if flags == 0 || bits.LeadingZeros64(client) < l.level {
 		return
 	}
-	var p normalPath
-	if p.readPlain(path) && !hasUpper(host) {
-		l.add(host, &p, flags, client)
-		return
+	if p.state == 0 {
+		p.read(host, path)
 	}
-	l.addOdd(host, path, flags, client)
+	if p.state == learnedText {
+		l.add(p, flags, client)
+	}
 }
 
-// addOdd is apart so that Add need not clear the scratch.
-func (l *TemplateLearner) addOdd(host, path string, flags learnedFlags, client uint64) {
+func (lp *LearnedPath) read(host, path string) {
+	lp.state = learnedNothing
+	var p normalPath
+	if p.readPlain(path) && !hasUpper(host) {
+		lp.set(host, &p)
+		return
+	}
+	lp.readOdd(host, path)
+}
+
+// readOdd is apart so that read need not clear the scratch.
+func (lp *LearnedPath) readOdd(host, path string) {
 	var scratch [pathScratch]byte
 	var p normalPath
 	p.text = p.read(path, &scratch)
@@ -82,7 +114,19 @@ func (l *TemplateLearner) addOdd(host, path string, flags learnedFlags, client u
 		return
 	}
 	var low [maxHost]byte
-	l.add(string(lowerHost(low[:0], host)), &p, flags, client)
+	lp.set(string(lowerHost(low[:0], host)), &p)
+}
+
+func (lp *LearnedPath) set(host string, p *normalPath) {
+	if !isHost(host) || len(p.text) > 4*maxTemplateText {
+		return
+	}
+	var buf [maxTemplateText + 64]byte
+	text := buf[:0]
+	if text = p.appendTyped(text); len(text) > maxTemplateText {
+		return
+	}
+	*lp = LearnedPath{hash: Mix64(Hash64(host), Hash64(string(text))), host: strings.Clone(host), text: string(text), state: learnedText}
 }
 
 func learnedFlagsOf(method string, status uint16) (f learnedFlags) {
@@ -102,28 +146,19 @@ func learnedFlagsOf(method string, status uint16) (f learnedFlags) {
 	return f
 }
 
-func (l *TemplateLearner) add(host string, p *normalPath, flags learnedFlags, client uint64) {
-	if !isHost(host) || len(p.text) > 4*maxTemplateText {
-		return
-	}
-	var buf [maxTemplateText + 64]byte
-	text := buf[:0]
-	if text = p.appendTyped(text); len(text) > maxTemplateText {
-		return
-	}
-	path := Mix64(Hash64(host), Hash64(string(text)))
+func (l *TemplateLearner) add(p *LearnedPath, flags learnedFlags, client uint64) {
 	c := l.clients[client]
 	if c == nil {
 		c = &learnedClient{}
 		l.clients[client] = c
 	}
-	if !l.count(c, learnedPair{path, 1, flags}) {
+	if !l.count(c, learnedPair{p.hash, 1, flags}) {
 		return
 	}
-	if l.paths[path] == nil {
-		l.paths[path] = &learnedPath{host: strings.Clone(host), text: string(text)}
+	if l.paths[p.hash] == nil {
+		l.paths[p.hash] = &learnedPath{host: p.host, text: p.text}
 	}
-	l.paths[path].clients++
+	l.paths[p.hash].clients++
 	l.shrink()
 }
 

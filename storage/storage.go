@@ -56,7 +56,14 @@ type Output struct {
 // AlertRevision is an alert on its way into the feed.
 type AlertRevision struct {
 	Alert    pipeline.Alert
-	Backfill bool // history: in the feed, not for sinks
+	Backfill bool  // history: in the feed, not for sinks
+	Seq      int64 // its place in the feed, behind all others; 0 the next one
+}
+
+// Followed is how far a topic was followed.
+type Followed struct {
+	Next  int64 // offset of the next record
+	Fence int64 // the highest claim before it, -1 none: what comes under a lower one does not count
 }
 
 // StoredAlert is a row of the feed.

@@ -3,6 +3,7 @@
 // ask: a client's day and an endpoint's week.
 //
 //	go run ./bench/clickload -rows 100000000 -dir /var/tmp/clickload
+//	go run ./bench/clickload -rows 0 -dir /var/tmp/clickload	# asks again
 package main
 
 import (
@@ -44,7 +45,7 @@ const (
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("clickload", flag.ContinueOnError)
-	rows := fs.Int("rows", 1_000_000, "requests")
+	rows := fs.Int("rows", 1_000_000, "requests to insert; 0 asks those that are there")
 	dir := fs.String("dir", "", "where the server keeps its data (default: a temporary directory)")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -62,6 +63,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	built := processorTime(syscall.RUSAGE_CHILDREN)
 	defer func() {
 		err = errors.Join(err, server.Stop())
+		if *rows == 0 {
+			return
+		}
 		fmt.Fprintf(out, "%.2f us of the server a request, with merges and questions\n", float64((processorTime(syscall.RUSAGE_CHILDREN)-built).Microseconds())/float64(*rows))
 	}()
 	o := clickhouse.Options{Addresses: []string{server.Address()}, User: "default"}
@@ -73,8 +77,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer db.Close()
-	if err := fill(ctx, db, *rows, out); err != nil {
-		return err
+	if *rows > 0 {
+		if err := fill(ctx, db, *rows, out); err != nil {
+			return err
+		}
 	}
 	n, err := db.Count(ctx)
 	if err != nil {

@@ -1,8 +1,10 @@
-// Fleet runs the roles as processes on a real Kafka over one log, and compares:
-// their alerts with those of weir analyze, byte for byte, and what each role costs
-// by request.
+// Fleet runs the roles as processes on a real Kafka and a real ClickHouse over one log
+// after the other, and compares: their alerts with those of weir analyze, byte for
+// byte, and each client's requests in ClickHouse with those that are in the log. It
+// tells what each role costs by request, and fails on a difference.
 //
-//	go build -o bin/ ./cmd/weir ./bench/gen ./bench/fleet && bin/fleet -lines 2000000
+//	go build -o bin/ ./cmd/weir ./bench/gen ./bench/fleet && bin/fleet -brokers 3
+//	bin/fleet -brokers 3 access.json.gz other.log       these logs instead of a made-up one
 package main
 
 import (
@@ -25,27 +27,32 @@ import (
 	"time"
 
 	"weir/bench/services"
+	"weir/collector"
 	"weir/pipeline/kafka"
 )
 
 type options struct {
-	weir, gen, log            string
+	weir, gen                 string
+	logs                      []string
 	lines, brokers, slices    int
 	detect, correlate, within int
+	store, serve              int
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.weir, "weir", "bin/weir", "the binary")
 	flag.StringVar(&o.gen, "gen", "bin/gen", "bench/gen, built")
-	flag.StringVar(&o.log, "log", "", "a log instead of a made-up one")
 	flag.IntVar(&o.lines, "lines", 2_000_000, "lines of the made-up log")
 	flag.IntVar(&o.brokers, "brokers", 1, "brokers")
 	flag.IntVar(&o.slices, "partitions", 12, "partitions")
 	flag.IntVar(&o.detect, "detect", 3, "detect processes")
 	flag.IntVar(&o.correlate, "correlate", 2, "correlate processes")
-	flag.IntVar(&o.within, "within", 1200, "seconds to wait")
+	flag.IntVar(&o.store, "store", 1, "store processes; 0 also leaves ClickHouse out")
+	flag.IntVar(&o.serve, "serve", 0, "serve processes")
+	flag.IntVar(&o.within, "within", 1200, "seconds to wait for each log")
 	flag.Parse()
+	o.logs = flag.Args()
 	if err := run(o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
@@ -79,66 +86,133 @@ func (l *logBuffer) String() string {
 }
 
 func run(o options, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.within)*time.Second)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "fleet")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	log := filepath.Join(dir, "access.log")
-	if o.log != "" {
-		if log, err = filepath.Abs(o.log); err != nil {
+	if len(o.logs) == 0 {
+		log := filepath.Join(dir, "access.log")
+		if text, err := exec.Command(o.gen, "-lines", strconv.Itoa(o.lines), "-clients", "50000", "-o", log).CombinedOutput(); err != nil {
+			return fmt.Errorf("make a log: %w\n%s", err, text)
+		}
+		o.logs = []string{log}
+	}
+	s := servers{dir: dir}
+	if s.brokers, err = services.NewKafkaCluster(dir, o.brokers); err != nil {
+		return err
+	}
+	for _, b := range s.brokers {
+		defer b.Kill()
+	}
+	if o.store > 0 {
+		if s.clickhouse, err = services.NewClickHouse(filepath.Join(dir, "clickhouse")); err != nil {
 			return err
 		}
-	} else if text, err := exec.CommandContext(ctx, o.gen, "-lines", strconv.Itoa(o.lines), "-clients", "50000", "-o", log).CombinedOutput(); err != nil {
-		return fmt.Errorf("make a log: %w\n%s", err, text)
+		defer s.clickhouse.Kill()
 	}
-	lines, err := countLines(log)
-	if err != nil {
+	for i, log := range o.logs {
+		if err := runLog(o, out, &s, log, i+1); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(log), err)
+		}
+	}
+	return nil
+}
+
+// servers are what the fleets share.
+type servers struct {
+	dir        string
+	brokers    []*services.Kafka
+	clickhouse *services.ClickHouse // nil without
+}
+
+// runLog has a fleet of its own, in topics and a database of its own, over a log.
+func runLog(o options, out io.Writer, s *servers, name string, n int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.within)*time.Second)
+	defer cancel()
+	dir := filepath.Join(s.dir, fmt.Sprintf("log%d", n))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	brokers, err := services.NewKafkaCluster(dir, o.brokers)
-	if err != nil {
+	m := &measured{
+		servers: s, dir: dir, log: filepath.Join(dir, "whole.log"), live: filepath.Join(dir, "live.log"), prefix: fmt.Sprintf("fleet%d-", n), database: fmt.Sprintf("fleet%d", n),
+		config: filepath.Join(dir, "fleet.yaml"), key: filepath.Join(dir, "key"), edition: filepath.Join(dir, "edition"),
+	}
+	if err := unpack(name, m.log); err != nil {
 		return err
 	}
-	var addresses []string
-	for _, b := range brokers {
-		defer b.Kill()
-		addresses = append(addresses, b.Address())
-	}
-	config := filepath.Join(dir, "fleet.yaml")
-	live := filepath.Join(dir, "live.log")
-	text := fmt.Sprintf("collect: [{file: %q}]\nbus: {brokers: ['%s'], partitions: %d, replication: %d, min_isr: %d}\nprivacy: {key_file: %q}\n",
-		live, strings.Join(addresses, "', '"), o.slices, o.brokers, max(1, o.brokers-1), filepath.Join(dir, "key"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	var err error
+	if m.lines, err = countLines(m.log); err != nil {
 		return err
 	}
-	edition := filepath.Join(dir, "edition")
-	analyze := exec.CommandContext(ctx, o.weir, "analyze", "-c", config, "--quiet", "--pseudonyms", "--output", "json", "--edition-out", edition, log)
+	for _, b := range s.brokers {
+		m.addresses = append(m.addresses, b.Address())
+	}
+	text := fmt.Sprintf("collect: [{file: %q}]\nbus: {brokers: ['%s'], prefix: %s, partitions: %d, replication: %d, min_isr: %d}\nprivacy: {key_file: %q}\n",
+		m.live, strings.Join(m.addresses, "', '"), m.prefix, o.slices, o.brokers, max(1, o.brokers-1), m.key)
+	if s.clickhouse != nil {
+		text += fmt.Sprintf("store: {retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default, database: %s}}\n", s.clickhouse.Address(), m.database)
+	}
+	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	analyze := exec.CommandContext(ctx, o.weir, "analyze", "-c", m.config, "--quiet", "--pseudonyms", "--output", "json", "--edition-out", m.edition, m.log)
 	printed, err := analyze.Output()
 	if err != nil {
 		return fmt.Errorf("weir analyze: %w", err)
 	}
-	want, err := plain(bytes.Split(bytes.TrimSpace(printed), []byte("\n")))
+	if m.want, err = plain(bytes.Split(bytes.TrimSpace(printed), []byte("\n"))); err != nil {
+		return err
+	}
+	if len(m.want) == 0 {
+		return errors.New("weir analyze raises no alert: nothing can be compared")
+	}
+	fmt.Fprintf(out, "%s: %d lines, %d revisions; analyze (fit and detection, one process): %.2f µs of CPU a line\n", filepath.Base(name), m.lines, len(m.want),
+		micros(analyze.ProcessState.UserTime()+analyze.ProcessState.SystemTime(), m.lines))
+	if s.clickhouse != nil {
+		if m.sums, err = sumsOfLog(ctx, m.log, m.key); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if text, err := exec.CommandContext(ctx, o.weir, "migrate", "-c", m.config).CombinedOutput(); err != nil {
+			return fmt.Errorf("weir migrate: %w\n%s", err, text)
+		}
+	}
+	return fleet(ctx, o, out, m)
+}
+
+// unpack writes a log as it is when it is not compressed.
+func unpack(name, to string) error {
+	in, err := collector.OpenFile(name, nil)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d lines, %d revisions; analyze (fit and detection, one process): %.2f µs of CPU a line\n", lines, len(want), micros(analyze.ProcessState.UserTime()+analyze.ProcessState.SystemTime(), lines))
-	return fleet(ctx, o, out, &measured{brokers: brokers, addresses: addresses, config: config, edition: edition, dir: dir, log: log, live: live, want: want, lines: lines})
+	defer in.Close()
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, in)
+	return errors.Join(err, f.Close())
 }
 
 // measured is what a fleet is held against.
 type measured struct {
-	brokers              []*services.Kafka
+	*servers
 	addresses            []string
 	config, edition, dir string
+	key                  string
 	log, live            string // the whole log, and the file that is followed
+	prefix, database     string
 	want                 []string
+	sums                 map[uint64]clientSum // by client, as the log has them
 	lines                int64
 }
 
 func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
+	var clicked time.Duration
+	if m.clickhouse != nil {
+		clicked = cpuOf(m.clickhouse.Pid())
+	}
 	before := make([]time.Duration, len(m.brokers))
 	for i, b := range m.brokers {
 		before[i] = cpuOf(b.Pid())
@@ -175,7 +249,7 @@ func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
 			<-p.done
 		}
 	}()
-	if err := errors.Join(start("alert", 1), start("correlate", o.correlate), start("detect", o.detect), start("collect", 1)); err != nil {
+	if err := errors.Join(start("alert", 1), start("correlate", o.correlate), start("detect", o.detect), start("store", o.store), start("serve", o.serve), start("collect", 1)); err != nil {
 		return err
 	}
 	bus, err := kafka.NewBus(kafka.Cluster{Brokers: m.addresses}, nil, nil)
@@ -204,6 +278,10 @@ func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
 		return err
 	}
 	took := time.Since(begun)
+	if err := awaitStored(ctx, out, m); err != nil {
+		return err
+	}
+	all := time.Since(begun)
 	cpu, count := map[string]time.Duration{}, map[string]int{}
 	for _, p := range list {
 		cpu[p.role] += cpuOf(p.cmd.Process.Pid)
@@ -213,15 +291,21 @@ func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
 		cpu["brokers"] += cpuOf(b.Pid()) - before[i]
 		count["brokers"]++
 	}
-	fmt.Fprintf(out, "the fleet gave the same %d revisions, byte for byte, in %.0f s (%.0f lines/s with everything on this machine)\n", len(m.want), took.Seconds(), float64(m.lines)/took.Seconds())
-	var all time.Duration
-	for _, role := range []string{"collect", "detect", "correlate", "alert", "brokers"} {
-		fmt.Fprintf(out, "%-10s %d processes  %6.2f µs of CPU a line\n", role, count[role], micros(cpu[role], m.lines))
-		all += cpu[role]
+	if m.clickhouse != nil {
+		cpu["clickhouse"], count["clickhouse"] = cpuOf(m.clickhouse.Pid())-clicked, 1
+		fmt.Fprintf(out, "all was stored after %.0f s\n", all.Seconds())
 	}
-	fmt.Fprintf(out, "%-10s              %6.2f µs of CPU a line\n", "together", micros(all, m.lines))
+	fmt.Fprintf(out, "the fleet gave the same %d revisions, byte for byte, in %.0f s (%.0f lines/s with everything on this machine)\n", len(m.want), took.Seconds(), float64(m.lines)/took.Seconds())
+	var sum time.Duration
+	for _, role := range []string{"collect", "detect", "correlate", "alert", "store", "serve", "brokers", "clickhouse"} {
+		if count[role] > 0 {
+			fmt.Fprintf(out, "%-10s %d processes  %6.2f µs of CPU a line\n", role, count[role], micros(cpu[role], m.lines))
+		}
+		sum += cpu[role]
+	}
+	fmt.Fprintf(out, "%-10s              %6.2f µs of CPU a line\n", "together", micros(sum, m.lines))
 	for _, topic := range []string{"requests", "sequence", "signals-resource", "signals-template", "signals-principal", "signals-login", "findings", "truths", "state", "marks", "alerts"} {
-		fmt.Fprintf(out, "%-18s %7.1f bytes a line on the brokers\n", topic, float64(sizeOf(m.dir, "weir-"+topic))/float64(m.lines))
+		fmt.Fprintf(out, "%-18s %7.1f bytes a line on the brokers\n", topic, float64(sizeOf(m.servers.dir, m.prefix+topic))/float64(m.lines))
 	}
 	return nil
 }
@@ -237,20 +321,12 @@ func await(ctx context.Context, bus *kafka.Bus, list []*process, m *measured) er
 			default:
 			}
 		}
-		got, err := feed(ctx, bus)
+		got, err := feed(ctx, bus, m.prefix+"alerts")
 		if err != nil {
 			return err
 		}
 		if len(got) >= len(m.want) {
-			for i := range m.want {
-				if m.want[i] != got[i] {
-					return fmt.Errorf("revision %d differs:\n%s\n%s", i+1, m.want[i], got[i])
-				}
-			}
-			if len(got) > len(m.want) {
-				return fmt.Errorf("%d revisions, want %d: %s", len(got), len(m.want), got[len(m.want)])
-			}
-			return nil
+			return same(m.want, got)
 		}
 		select {
 		case <-time.After(500 * time.Millisecond):
@@ -288,8 +364,7 @@ func detected(list []*process, lines int64) bool {
 }
 
 // feed is what the topic of alerts holds.
-func feed(ctx context.Context, bus *kafka.Bus) ([]string, error) {
-	const topic = "weir-alerts"
+func feed(ctx context.Context, bus *kafka.Bus, topic string) ([]string, error) {
 	if _, err := bus.Partitions(ctx, topic); err != nil {
 		return nil, nil // it is not made yet
 	}

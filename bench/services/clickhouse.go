@@ -54,6 +54,9 @@ func NewClickHouse(dir string) (*ClickHouse, error) {
 	if err := fetchClickHouse(cache, c.library); err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	build := exec.Command("go", "build", "-o", c.program, "weir/bench/services/clickhouse")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the server: %w\n%s", err, out)
@@ -194,6 +197,9 @@ func (c *ClickHouse) answers(client *http.Client) bool {
 	}
 	return conn.Close() == nil && res.StatusCode == http.StatusOK
 }
+
+// Pid is the server's process.
+func (c *ClickHouse) Pid() int { return c.cmd.Process.Pid }
 
 // Pause and Resume stop the server's clock, so to say: it neither answers nor
 // ends.

@@ -133,6 +133,7 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 `, k.ports[0], k.ports[1], k.ports[2], filepath.ToSlash(filepath.Join(k.dir, "data")), KafkaUser, KafkaPassword, filepath.ToSlash(pair), id, voters, n)
 	if err := os.WriteFile(k.config(), []byte(text), 0o600); err != nil {
 		return err
@@ -237,7 +238,7 @@ func (k *Kafka) Start() error {
 	}
 	defer out.Close()
 	cmd := exec.Command(k.java, "-Xmx256m", "-cp", k.classes, "kafka.Kafka", k.config())
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, k.dir
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -265,6 +266,16 @@ func (k *Kafka) Start() error {
 
 // Pid is the broker's process.
 func (k *Kafka) Pid() int { return k.cmd.Process.Pid }
+
+// Ended reports whether the broker has ended, by itself or not.
+func (k *Kafka) Ended() bool {
+	select {
+	case <-k.ended:
+		return true
+	default:
+		return false
+	}
+}
 
 // Kill ends the broker at once.
 func (k *Kafka) Kill() {

@@ -135,7 +135,7 @@ func (b *blindSpots) missing(r *pipeline.Request) {
 	if r.Status == 0 {
 		b.noStatus++
 	}
-	if r.Method == "" {
+	if r.Verb == pipeline.VerbOther && r.Method == "" {
 		b.noMethod++
 	}
 	if r.AgentKey == 0 {

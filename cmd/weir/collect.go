@@ -482,6 +482,12 @@ func (s *service) count(r read, said map[string]time.Time) {
 	if now := time.Now(); b.Rejects.Lines > 0 {
 		r.src.pulse.hear(b, now)
 		s.metrics.lastLine.WithLabelValues(b.Source).Set(float64(now.Unix()))
+		s.metrics.sourceLines.WithLabelValues(b.Source).Add(float64(b.Rejects.Lines))
+		rejected := int64(0)
+		for _, n := range b.Rejects.Reason {
+			rejected += n
+		}
+		s.metrics.sourceRejects.WithLabelValues(b.Source).Add(float64(rejected))
 	}
 	s.metrics.lines.Add(float64(b.Rejects.Lines))
 	s.metrics.requests.Add(float64(len(b.Requests)))

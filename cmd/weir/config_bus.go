@@ -24,15 +24,25 @@ type busConfig struct {
 	MinISR      int              `yaml:"min_isr"`
 	Retention   duration         `yaml:"retention"` // of requests, and what follows from them
 	Instance    string           `yaml:"instance,omitempty"`
+	Silence     duration         `yaml:"silence"` // of a collector, after which nobody waits for it; 0 never
+	// SessionTimeout is how long a process that is silent keeps its slices.
+	SessionTimeout duration `yaml:"session_timeout"`
 }
 
 const (
 	maxPartitions = 256
 	maxPrefix     = 200 // a topic's name has 249 at most
+
+	// Brokers take 6 s to 30 min unless they are told otherwise.
+	minSession = time.Second
+	maxSession = 5 * time.Minute
 )
 
 func defaultBus() busConfig {
-	return busConfig{Prefix: "weir-", Partitions: 12, Replication: 3, MinISR: 2, Retention: duration(3 * 24 * time.Hour)}
+	return busConfig{
+		Prefix: "weir-", Partitions: 12, Replication: 3, MinISR: 2, Retention: duration(3 * 24 * time.Hour),
+		Silence: duration(30 * time.Second), SessionTimeout: duration(kafka.DefaultSession),
+	}
 }
 
 // on reports whether there is a bus.
@@ -70,6 +80,12 @@ func (c *busConfig) validate() (errs []error) {
 	}
 	if c.Retention < duration(time.Hour) {
 		bad("retention", "want 1h at least: what is not detected by then is lost")
+	}
+	if c.Silence != 0 && c.Silence < duration(3*time.Second) {
+		bad("silence", "want 3s at least, or 0 to wait for ever: a collector says something every second")
+	}
+	if c.SessionTimeout < duration(minSession) || c.SessionTimeout > duration(maxSession) {
+		bad("session_timeout", "want 1s to 5m; brokers take no less than their group.min.session.timeout.ms")
 	}
 	if strings.ContainsAny(c.Instance, "/\x00\n") || len(c.Instance) > 128 {
 		bad("instance", "%q: want a name of at most 128 characters without slashes", c.Instance)

@@ -34,8 +34,8 @@ func TestConfigProblemsHavePlaces(t *testing.T) {
 		"collect[0].kafka.brokers: it is empty", "collect[0].kafka.topic", "collect[1].kafka.brokers[0]: \"a\" is not HOST:PORT", "collect[1].kafka.brokers[1]", "collect[1].kafka.brokers[2]: the port \"x\"",
 		"collect[1].kafka.start", "collect[1].kafka.tls", "collect[1].kafka.sasl.mechanism: \"md5\"", "collect[1].kafka.sasl.user", "collect[1].kafka.sasl.password_file",
 		"collect[2].kafka.sasl.mechanism: plain shows", "collect[2].file")
-	f("bus: {brokers: [a], prefix: 'a b', partitions: 0, replication: 2, min_isr: 2, retention: 1m, instance: a/b, sasl: {mechanism: oauthbearer, user: u}}",
-		"bus.brokers[0]: \"a\" is not HOST:PORT", "bus.prefix", "bus.partitions: 0", "bus.min_isr: 2 of 2 copies", "bus.retention", "bus.instance",
+	f("bus: {brokers: [a], prefix: 'a b', partitions: 0, replication: 2, min_isr: 2, retention: 1m, session_timeout: 1ms, instance: a/b, silence: 1s, sasl: {mechanism: oauthbearer, user: u}}",
+		"bus.brokers[0]: \"a\" is not HOST:PORT", "bus.prefix", "bus.partitions: 0", "bus.min_isr: 2 of 2 copies", "bus.retention", "bus.session_timeout", "bus.instance", "bus.silence",
 		"bus.sasl.token_file", "bus.sasl.mechanism: oauthbearer takes token_file", "bus.sasl.mechanism: oauthbearer shows the token")
 	f("bus: {tls: {}, partitions: 300, replication: 0, topic: t}", "bus.topic: no such key", "bus.brokers: it is empty", "bus.partitions: 300", "bus.replication", "bus.min_isr: 2: want 1 to replication, which is 0")
 	f("bus: {brokers: ['a:1'], sasl: {mechanism: plain, user: u, password_file: p, token_file: t}}", "bus.sasl.token_file: it is for oauthbearer", "bus.sasl.mechanism: plain shows")

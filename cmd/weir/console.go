@@ -35,6 +35,9 @@ func (s *service) consoleOptions() console.Options {
 	if s.never != nil {
 		o.NeverBlock, o.Limits = s.never.Why, s.limits.Load
 	}
+	if s.adapt != nil {
+		s.adapt(&o)
+	}
 	return o
 }
 
@@ -74,6 +77,9 @@ func (s *service) openSockets(ctx context.Context) (l *listening, err error) {
 // before there is anybody: neither a user nor a token. It stands on stderr alone:
 // logs go to where others read them.
 func (s *service) firstLink(ctx context.Context, l *listening) error {
+	if o := s.consoleOptions(); o.Away != nil && o.Away() != "" {
+		return nil // nobody comes in here
+	}
 	users, err := s.db.HasUsers(ctx)
 	if err != nil || users {
 		return err

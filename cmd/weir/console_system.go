@@ -123,7 +123,7 @@ func (s *service) system(ctx context.Context) (v console.System, err error) {
 	}
 	st := &s.status
 	v = console.System{
-		Version: version, Config: s.current().hash(), Started: timeOf(st.startedAt()), Sources: []console.SystemSource{}, Rejects: []console.SystemRejects{}, Sinks: []console.SystemSink{},
+		Version: version, Config: s.current().hash(), Started: timeOf(st.startedAt()), Sources: []console.SystemSource{}, Rejects: []console.SystemRejects{}, Sinks: []console.SystemSink{}, Processes: []console.SystemProcess{},
 		Detect: console.SystemDetect{
 			Through: optionalTime(pipeline.Time(st.eventTime.Load())), LagRecords: max(0, stats.Last-st.detected.Load()), LagSeconds: st.lagSeconds(), Position: st.detected.Load(),
 			Late: st.late.Load(), Skewed: st.skewed.Load(), Duplicates: st.copies.Load(), Differences: stats.ReplayDifferences,

@@ -74,12 +74,20 @@ func (e *engine) setConfig(body []byte) error {
 	if err != nil {
 		return fmt.Errorf("read the configuration of detection in the log: %w", err)
 	}
-	if err := e.set.Configure(c.Modes, logins); err != nil {
+	switch {
+	case e.set != nil:
+		err = e.set.Configure(c.Modes, logins)
+	case e.cross != nil:
+		err = e.cross.Configure(c.Modes)
+	}
+	if err != nil {
 		return fmt.Errorf("read the configuration of detection in the log: %w", err)
 	}
 	e.logins, e.versions.Config, e.configBody = logins, c.Hash, body
 	e.bookConfig = alerts.Config{MaxOpen: c.MaxOpen, MaxResolved: c.MaxResolved, Budget: c.Budget}
-	e.book.Configure(e.bookConfig, e.versions)
-	e.book.Weigh(logins)
+	if e.book != nil {
+		e.book.Configure(e.bookConfig, e.versions)
+		e.book.Weigh(logins)
+	}
 	return nil
 }

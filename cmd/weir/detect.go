@@ -190,6 +190,9 @@ func (d *detect) restore(head []byte, chunks func(uint32) ([]byte, error)) error
 func (d *detect) run(ctx context.Context) error {
 	work := context.WithoutCancel(ctx)
 	d.s.status.detected.Store(d.position)
+	if d.e.last != pipeline.NoTime { // pages begin where detection has come to, also before the first line
+		d.s.status.eventTime.Store(int64(d.e.last))
+	}
 	for ctx.Err() == nil {
 		d.s.status.beat.Store(time.Now().UnixMicro())
 		records, err := d.s.db.ReadRecords(work, d.position+1, detectRecords)
@@ -259,7 +262,7 @@ func (d *detect) take(records []pipeline.Record) (out []pipeline.Alert, err erro
 		switch {
 		case r.Control != nil:
 			if r.Control.Kind == controlHealth {
-				out, err = d.tellHealth(out, r.Control.Payload)
+				out, err = d.e.takeHealth(out, r.Control.Payload)
 			} else {
 				err = d.control(r.Control)
 			}

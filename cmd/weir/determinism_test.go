@@ -55,7 +55,10 @@ const (
 
 // trafficLog is two hours of traffic in combined form and in order: ordinary
 // clients, a prober, a login loop that gets in, a walk over ids, a crawler.
-func trafficLog(seed uint64) []entry {
+func trafficLog(seed uint64) []entry { return busyLog(seed, 0) }
+
+// busyLog is trafficLog among n further requests of 2,000 ordinary clients.
+func busyLog(seed uint64, n int) []entry {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	start := time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)
 	var out []entry
@@ -113,6 +116,9 @@ func trafficLog(seed uint64) []entry {
 	for i := range 500 {
 		say(at, crawlerAddress, "GET", fmt.Sprintf("/products/item-%d", i), 200, "Scrapy/2.13")
 		at = at.Add(time.Duration(100+rng.IntN(500)) * time.Millisecond)
+	}
+	for i := range n {
+		say(start.Add(time.Duration(i)*2*time.Hour/time.Duration(n)), fmt.Sprintf("192.0.%d.%d", i%8, 1+i/8%250), "GET", fmt.Sprintf("/products/item-%d", i%7), 200, agents[i%len(agents)])
 	}
 	slices.SortStableFunc(out, func(a, b entry) int { return a.at.Compare(b.at) })
 	for i := range out {

@@ -10,7 +10,8 @@ import (
 
 // engine is detect, correlate and alert in one process: ordered requests in,
 // alert revisions out. Both wirings of one machine use it as it is: analyze
-// feeds it from files, run from the log. One goroutine uses an engine.
+// feeds it from files, run from the log. The members of a fleet have parts of it; what
+// is elsewhere is nil. One goroutine uses an engine.
 type engine struct {
 	merge *pipeline.Merge
 	set   *detectors.Set
@@ -23,6 +24,7 @@ type engine struct {
 	// What the log says of the configuration; nil nothing.
 	configBody []byte
 	bookConfig alerts.Config
+	labels     map[string]map[string]string // by source; nil in members that have none of it
 	// What the log says of sources.
 	facts     sourceFacts
 	factsBody []byte
@@ -71,7 +73,7 @@ func newTracedEngine(cfg *config, edition *pipeline.Edition, keys *pipeline.Priv
 	}
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	e := &engine{
-		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys, logins: logins,
+		merge: pipeline.NewMerge(edition.Lateness, 0), set: set, cross: cross, watch: watch, keys: keys, logins: logins, labels: labels,
 		book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions,
 		first: pipeline.NoTime, last: pipeline.NoTime,
 	}
@@ -97,17 +99,33 @@ func (e *engine) restoreBook(data []byte) error {
 
 // suppress takes a suppression, or news of one, from here on.
 func (e *engine) suppress(s pipeline.Suppression) {
-	e.set.Suppress(s)
-	e.book.Suppress(s)
+	if e.set != nil {
+		e.set.Suppress(s)
+	}
+	if e.book != nil {
+		e.book.Suppress(s)
+	}
 }
 
 // setEdition makes edition the one in force.
 func (e *engine) setEdition(edition *pipeline.Edition) error {
-	e.merge.SetLateness(edition.Lateness)
-	if err := e.set.SetEdition(edition); err != nil {
-		return err
+	if e.merge != nil {
+		e.merge.SetLateness(edition.Lateness)
 	}
-	return e.cross.SetEdition(edition)
+	if e.set != nil {
+		if err := e.set.SetEdition(edition); err != nil {
+			return err
+		}
+	}
+	if e.cross != nil {
+		if err := e.cross.SetEdition(edition); err != nil {
+			return err
+		}
+	}
+	if e.versions.Edition = edition.Hash(); e.book != nil {
+		e.book.Configure(e.bookConfig, e.versions)
+	}
+	return nil
 }
 
 // drain takes every request whose place is certain through the chain and

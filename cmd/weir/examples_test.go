@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v4"
-
 	"weir/alerts"
 	"weir/collector"
 	"weir/pipeline"
@@ -114,81 +112,4 @@ func tryExample(t *testing.T, text string) (lines, sinks int) {
 		}
 	}
 	return lines, sinks
-}
-
-// TestSystemdUnit: what the unit starts is what the program takes, and stopping
-// may take as long as the program allows itself.
-func TestSystemdUnit(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(repositoryRoot(t), "deploy", "systemd", "weir.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls := regexp.MustCompile(`(?m)^Exec\w+=/usr/local/bin/(weir .*)$`).FindAllStringSubmatch(string(data), -1)
-	if len(calls) < 2 {
-		t.Fatalf("the unit starts %d times weir", len(calls))
-	}
-	for _, c := range calls {
-		if problem := wrongCall(c[1]); problem != "" {
-			t.Error(problem)
-		}
-	}
-	stop := regexp.MustCompile(`(?m)^TimeoutStopSec=(\S+)$`).FindStringSubmatch(string(data))
-	var grace duration
-	if stop == nil || grace.UnmarshalText([]byte(stop[1])) != nil || grace <= duration(stopGrace) {
-		t.Errorf("TimeoutStopSec %v: want more than the %s that the stages may take", stop, stopGrace)
-	}
-}
-
-// TestPrometheusRules: the rules are whole, and ask for metrics that exist.
-func TestPrometheusRules(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(repositoryRoot(t), "deploy", "prometheus", "weir.rules.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Groups []struct {
-			Name  string `yaml:"name"`
-			Rules []struct {
-				Alert       string            `yaml:"alert"`
-				Expr        string            `yaml:"expr"`
-				For         string            `yaml:"for"`
-				Labels      map[string]string `yaml:"labels"`
-				Annotations map[string]string `yaml:"annotations"`
-			} `yaml:"rules"`
-		} `yaml:"groups"`
-	}
-	if err := yaml.Load(data, &file, yaml.WithKnownFields()); err != nil {
-		t.Fatal(err)
-	}
-	have, asked := metricNames(t), map[string]bool{}
-	seen := map[string]bool{}
-	for _, g := range file.Groups {
-		for _, r := range g.Rules {
-			var held duration
-			switch {
-			case r.Alert == "" || seen[r.Alert]:
-				t.Errorf("rule %q has no name of its own", r.Alert)
-			case r.Expr == "" || strings.Count(r.Expr, "(") != strings.Count(r.Expr, ")"):
-				t.Errorf("%s: expr %q", r.Alert, r.Expr)
-			case r.For != "" && held.UnmarshalText([]byte(r.For)) != nil:
-				t.Errorf("%s: for %q", r.Alert, r.For)
-			case r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["action"] == "":
-				t.Errorf("%s: want a severity, a summary and an action", r.Alert)
-			}
-			seen[r.Alert] = true
-			for _, name := range regexp.MustCompile(`weir_\w+`).FindAllString(r.Expr, -1) {
-				asked[name] = true
-				if !have[name] {
-					t.Errorf("%s asks for %s, which is no metric", r.Alert, name)
-				}
-			}
-		}
-	}
-	for _, name := range []string{
-		"weir_detect_lag_records", "weir_rejects_total", "weir_store_full_total", "weir_dead_letters_total",
-	} {
-		if !asked[name] {
-			t.Errorf("no rule watches %s", name)
-		}
-	}
 }

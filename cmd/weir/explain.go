@@ -18,6 +18,7 @@ import (
 	"weir/collector"
 	"weir/detectors"
 	"weir/pipeline"
+	"weir/storage/sqlite"
 )
 
 const explainHelp = `Usage: weir explain [flags] LINE
@@ -44,33 +45,30 @@ analyze would learn from them. --store takes what weir run has stored instead.
 Flags:
   --events             with --alert: the requests that carry evidence
   --since, --until T   with --client: look at this time only (RFC 3339)
-  --output text|json   of --client: what to print (text)
-  --pseudonyms         of --client: names of accounts stay tokens
-  --store FILE         what weir run stored, instead of inputs; it may be running
+  --store FILE         what weir run stored, instead of inputs; it may be running.
+                       With LINE: its keys and the edition in force
   --edition FILE       detect with this edition
   -c FILE              configuration
   --format NAME        auto (default), combined, common, vhost_combined, json ...
   --log-format STRING  the log format line of nginx, Apache, HAProxy or Envoy
   --tz ZONE            for stamps without a zone
+  --output FORMAT      text (default) or json, in which account names stay tokens
 
 Exit: 0 explained; 1 failed, or there is no such alert or client; 2 usage.
 `
 
 func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	f := replayFlags{asStored: true}
-	var alert, since, until string
-	q := clientQuestion{}
+	var alert, client, since, until, output string
 	var events bool
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
 	f.add(fs)
 	fs.StringVar(&alert, "alert", "", "")
-	fs.StringVar(&q.client, "client", "", "")
-	fs.StringVar(&q.output, "output", "text", "")
-	fs.BoolVar(&q.hidden, "pseudonyms", false, "")
-	fs.BoolVar(&q.plain, "plain-progress", false, "")
+	fs.StringVar(&client, "client", "", "")
 	fs.StringVar(&since, "since", "", "")
 	fs.StringVar(&until, "until", "", "")
 	fs.BoolVar(&events, "events", false, "")
+	fs.StringVar(&output, "output", "text", "")
 	rest, code, done := parseFlags(fs, explainHelp, args, stdout, stderr)
 	if done {
 		return code
@@ -79,8 +77,9 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		fmt.Fprintf(stderr, "weir explain: "+format+"\n", a...)
 		return exitUsage
 	}
-	client := q.client
 	switch {
+	case output != "text" && output != "json":
+		return usage("--output %s: text or json", output)
 	case alert != "" && client != "":
 		return usage("--alert and --client: give one of them")
 	case alert == "" && events:
@@ -89,14 +88,8 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return usage("--since and --until go with --client")
 	case alert == "" && client == "" && len(rest) != 1:
 		return usage("give one log line in quotes, or --alert ID or --client KIND:VALUE with the inputs (weir explain --help)")
-	case alert == "" && client == "" && f.store != "":
-		return usage("--store goes with --alert or --client")
 	case alert != "" && len(alert) < 4:
 		return usage("--alert %s: give at least 4 characters of the id", alert)
-	case q.output != "text" && q.output != "json":
-		return usage("--output %s: there are text and json", q.output)
-	case client == "" && (q.output != "text" || q.hidden):
-		return usage("--output and --pseudonyms go with --client")
 	case (alert != "" || client != "") && f.store == "" && len(rest) == 0:
 		return usage("no input; give the log files, or --store weir.db")
 	}
@@ -105,13 +98,12 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	switch {
 	case alert != "":
 		limitMemory()
-		err = explainAlert(ctx, out, f, alert, events, rest, stdin)
+		err = explainAlert(ctx, out, f, alert, events, output == "json", rest, stdin)
 	case client != "":
 		limitMemory()
-		q.span = [2]string{since, until}
-		err = explainClient(ctx, out, stderr, f, q, rest, stdin)
+		err = explainClient(ctx, out, f, client, [2]string{since, until}, output == "json", rest, stdin)
 	default:
-		err = explainLine(ctx, out, f, rest[0], stdin)
+		err = explainLine(ctx, out, f, rest[0], output == "json", stdin)
 	}
 	if err = errors.Join(err, out.Flush()); err != nil {
 		fmt.Fprintf(stderr, "weir explain: %v\n", err)
@@ -121,7 +113,7 @@ func runExplain(ctx context.Context, args []string, stdin io.Reader, stdout, std
 }
 
 // explainLine says how a line is read, with what a collector would have done.
-func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string, stdin io.Reader) error {
+func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string, asJSON bool, stdin io.Reader) error {
 	if line == "-" {
 		data, err := io.ReadAll(io.LimitReader(stdin, collector.MaxLine+1))
 		if err != nil {
@@ -129,73 +121,128 @@ func explainLine(ctx context.Context, out io.Writer, f replayFlags, line string,
 		}
 		line, _, _ = strings.Cut(string(data), "\n")
 	}
-	line = strings.TrimRight(line, "\r\n")
-	dir, err := os.MkdirTemp("", "weir-explain-")
+	x, err := readExplained(ctx, f, strings.TrimRight(line, "\r\n"), !asJSON)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return explanation{Line: x}.print(out)
+	}
+	fmt.Fprintf(out, "%-11s %s\n", "format", x.Format)
+	if x.Rejected != "" {
+		return errors.New(x.Rejected)
+	}
+	for _, v := range x.Fields {
+		fmt.Fprintf(out, "%-11s %s\n", v.Name, strings.ReplaceAll(v.Value, "\n", "\n            "))
+	}
+	return nil
+}
+
+// readExplained reads line; account names are in clear or tokens.
+func readExplained(ctx context.Context, f replayFlags, line string, clear bool) (*lineExplained, error) {
+	dir, err := os.MkdirTemp("", "weir-explain-")
+	if err != nil {
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "line")
 	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	cfg, err := loadConfig(f.config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	keys, err := openKeys(cfg.Privacy.KeyFile)
+	keys, edition, err := lineContext(ctx, f, cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id, err := cfg.newIdentity(keys, logins)
 	if err != nil {
-		return err
-	}
-	edition := pipeline.ShippedEdition()
-	if f.edition != "" {
-		if edition, err = pipeline.ReadEdition(f.edition); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	how := cfg.read("-", f.how)
 	format, chosen, err := how.format(func() ([][]byte, error) { return [][]byte{[]byte(line)}, nil }, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fmt.Fprintf(out, "format      %s\n", cmp.Or(chosen, format.Name))
+	x := &lineExplained{Format: cmp.Or(chosen, format.Name), Fields: []lineField{}}
 	r := collector.NewReader(collector.ReaderConfig{Path: path, Source: "line", Format: format, Timed: true, NewIdentify: identify(id), Workers: 1})
 	defer r.Close()
 	b, err := r.Next(ctx)
 	if err != nil {
-		return fmt.Errorf("read the line: %w", err)
+		return nil, fmt.Errorf("read the line: %w", err)
 	}
 	if len(b.Requests) != 1 {
+		x.Rejected = "the line holds no request"
 		for reason := range b.Rejects.Reason {
-			return fmt.Errorf("the line is rejected: %s", rejectWords(reason))
+			x.Rejected = "the line is rejected: " + rejectWords(reason)
 		}
-		return errors.New("the line holds no request")
+		return x, nil
 	}
 	set, err := detectors.NewSet(detectors.Config{Logins: logins}, edition)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	q := &b.Requests[0]
 	q.Effective = q.Time
-	printRequest(out, q, id, keys)
+	name := func(token string) string { return token }
+	if clear {
+		name = func(token string) string { return openText(token, keys) }
+	}
+	x.Fields = requestFields(q, id, name)
 	got := set.Read(q)
 	guess := " (a guess from the path alone: no template is learned for it; --edition FILE)"
 	if got.Known {
 		guess = ""
 	}
-	fmt.Fprintf(out, "endpoint    %s %s%s\n", printable(q.Method), printable(got.Template), guess)
+	x.Fields = append(x.Fields, lineField{"endpoint", printable(q.Method) + " " + printable(got.Template) + guess})
 	if len(got.Words) > 0 {
-		fmt.Fprintf(out, "detectors   %s\n", strings.Join(got.Words, "\n            "))
+		x.Fields = append(x.Fields, lineField{"detectors", strings.Join(got.Words, "\n")})
 	}
-	return nil
+	return x, nil
+}
+
+// lineContext returns the keys and the edition that a line is read under: those of
+// the store, when there is one.
+func lineContext(ctx context.Context, f replayFlags, cfg *config) (keys *pipeline.PrivacyKeys, edition *pipeline.Edition, err error) {
+	keyFile := cfg.Privacy.KeyFile
+	if f.store != "" && keyFile == "" {
+		keyFile = storeKeyFile(f.store)
+		if _, err := os.Stat(keyFile); err != nil {
+			return nil, nil, fmt.Errorf("find the store's keys: %w; give the service's configuration with -c", err)
+		}
+	}
+	if keys, err = openKeys(keyFile); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case f.edition != "":
+		edition, err = pipeline.ReadEdition(f.edition)
+	case f.store != "":
+		edition, err = storedEdition(ctx, f.store)
+	default:
+		edition = pipeline.ShippedEdition()
+	}
+	return keys, edition, err
+}
+
+// storedEdition is the latest one of a store, or the shipped one before the first.
+func storedEdition(ctx context.Context, store string) (*pipeline.Edition, error) {
+	db, err := sqlite.Open(store, sqlite.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	_, _, body, ok, err := db.LatestEdition(ctx)
+	if err != nil || !ok {
+		return pipeline.ShippedEdition(), err
+	}
+	return pipeline.DecodeEdition(body)
 }
 
 func rejectWords(reason string) string {
@@ -214,10 +261,11 @@ func rejectWords(reason string) string {
 	return reason
 }
 
-func printRequest(out io.Writer, q *pipeline.Request, id *pipeline.Identity, keys *pipeline.PrivacyKeys) {
+// requestFields are what is known of a request; name opens account names, or not.
+func requestFields(q *pipeline.Request, id *pipeline.Identity, name func(token string) string) (list []lineField) {
 	field := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(out, "%-11s %s\n", name, printable(value))
+			list = append(list, lineField{name, printable(value)})
 		}
 	}
 	number := func(name string, n int64, unit string) {
@@ -226,12 +274,6 @@ func printRequest(out io.Writer, q *pipeline.Request, id *pipeline.Identity, key
 		} else {
 			field(name, "unknown")
 		}
-	}
-	name := func(token string) string {
-		if clear, ok := keys.Open(token); ok {
-			return clear
-		}
-		return token
 	}
 	field("time", q.Time.Std().Format(time.RFC3339Nano))
 	field("address", q.Address.String())
@@ -275,6 +317,7 @@ func printRequest(out io.Writer, q *pipeline.Request, id *pipeline.Identity, key
 	if q.Flags&pipeline.FlagBlocked != 0 {
 		field("blocked", "a WAF or gateway stopped it")
 	}
+	return list
 }
 
 // whyOwner gives the rule that decided whose request it is.
@@ -345,7 +388,7 @@ func (p *replay) findAlert(ctx context.Context, id string) (*pipeline.Alert, err
 	return got, nil
 }
 
-func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, events bool, inputs []string, stdin io.Reader) error {
+func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, events, asJSON bool, inputs []string, stdin io.Reader) error {
 	p, err := openReplay(ctx, f, inputs, stdin)
 	if err != nil {
 		return err
@@ -354,6 +397,9 @@ func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, 
 	al, err := p.findAlert(ctx, id)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return p.explainAlertJSON(ctx, out, al, events)
 	}
 	shown := p.shown(*al)
 	if err := alerts.Text(out, &shown, alerts.TextOptions{}); err != nil {

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"weir/alerts"
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -74,17 +76,8 @@ type hiddenCase struct {
 	fate     fate
 }
 
-// clientQuestion is what weir explain --client is asked.
-type clientQuestion struct {
-	client string
-	span   [2]string // --since, --until
-	output string    // text, json
-	hidden bool      // names stay tokens
-	plain  bool      // progress for a program: a number from 0 to 1 a line
-}
-
-func explainClient(ctx context.Context, out, stderr io.Writer, f replayFlags, q clientQuestion, inputs []string, stdin io.Reader) error {
-	o := backtestOptions{since: q.span[0], until: q.span[1]}
+func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, asJSON bool, inputs []string, stdin io.Reader) error {
+	o := backtestOptions{since: span[0], until: span[1]}
 	since, until, err := o.window()
 	if err != nil {
 		return err
@@ -94,45 +87,33 @@ func explainClient(ctx context.Context, out, stderr io.Writer, f replayFlags, q 
 		return err
 	}
 	defer p.close()
-	who, err := p.principal(q.client)
+	who, err := p.principal(text)
 	if err != nil {
 		return err
 	}
-	bar := &backtestBar{w: stderr, quiet: true, plain: q.plain}
-	p.progress = func(done float64, lines int64) { bar.update(0, done, lines) }
 	c, err := p.client(ctx, who, since, cmp.Or(until, pipeline.MaxTime))
 	if err != nil {
 		return err
 	}
-	if !c.known && c.seen == 0 {
-		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", q.client, who.Kind, openText(who.Value, p.keys))
+	unseen := !c.known && c.seen == 0
+	if unseen && !asJSON {
+		return fmt.Errorf("--client %s: no request of %s %s; who a request belongs to: weir explain LINE", text, who.Kind, openText(who.Value, p.keys))
 	}
 	why := c.why()
-	if why.Code == "below" {
-		p.progress = func(done float64, lines int64) { bar.update(1, done, lines) }
+	if why.code == "below" {
 		if err := p.missing(ctx, c, &why); err != nil {
 			return err
 		}
 	}
-	open := func(s string) string { return openText(s, p.keys) }
-	if q.hidden {
-		open = func(s string) string { return s }
+	if asJSON {
+		if unseen {
+			why = reason{code: "unknown", text: "no request that is stored belongs to it"}
+		}
+		x, err := c.explained(ctx, p, why)
+		return errors.Join(err, explanation{Client: x}.print(out))
 	}
-	x := c.explanation(why, open)
-	if q.output == "json" {
-		return printJSON(out, x)
-	}
-	x.print(out)
+	c.print(out, p, why)
 	return nil
-}
-
-// printJSON writes v for programs, and for people who read what those do.
-func printJSON(out io.Writer, v any) error {
-	body, err := json.MarshalIndent(v, "", " ")
-	if err == nil {
-		_, err = out.Write(append(body, '\n'))
-	}
-	return err
 }
 
 // client detects everything and keeps what has to do with who.
@@ -272,5 +253,56 @@ func (n *nearest) count(x detectors.Traced) {
 	n.at = spotOf(r.Block.Source, r.Request)
 	if x.Late {
 		n.what = "when it became known whose an object is that it had asked for"
+	}
+}
+
+// sorted is the detectors, the nearest first.
+func (c *clientCase) sorted() []nearest {
+	list := slices.Clone(c.near)
+	slices.SortStableFunc(list, func(a, b nearest) int {
+		return cmp.Or(-cmp.Compare(a.best, b.best), -cmp.Compare(a.counted, b.counted))
+	})
+	return list
+}
+
+func (c *clientCase) print(out io.Writer, p *replay, why reason) {
+	fmt.Fprintf(out, "%s %s: %d requests\n", c.who.Kind, printable(openText(c.who.Value, p.keys)), max(c.client.Requests, c.seen))
+	for i := range c.alerts {
+		a := &c.alerts[i]
+		fmt.Fprintf(out, "  alert %s: %s %s, %s\n", a.ID, strings.ToUpper(a.Severity), a.Detector, printable(openText(a.Title, p.keys)))
+		if hidden := alerts.Hidden(a); hidden != "" {
+			fmt.Fprintf(out, "    %s\n", hidden)
+		}
+	}
+	if why.code != "alerted" {
+		fmt.Fprintf(out, "Why no alert: %s.\n", printable(why.text))
+	}
+	for _, note := range c.notes() {
+		fmt.Fprintf(out, "  note: %s\n", note)
+	}
+	if c.known && !c.client.Full {
+		return
+	}
+	fmt.Fprintf(out, "Looked at closely: %d requests. Review takes %.2f nats, a page %.2f.\n", c.seen, pipeline.ReviewAt.Float(), pipeline.PageAt.Float())
+	for i, n := range c.near {
+		mode := ""
+		if n.mode != detectors.ModeOn {
+			mode = fmt.Sprintf(" (detect.%s.mode: %s hides what it finds)", n.detector, n.mode)
+		}
+		switch {
+		case n.counted == 0:
+			fmt.Fprintf(out, "  %-16s nothing counted%s\n", n.detector, mode)
+			continue
+		case n.best >= pipeline.ReviewAt:
+			fmt.Fprintf(out, "  %-16s %.2f nats, enough%s\n", n.detector, n.best.Float(), mode)
+		default:
+			fmt.Fprintf(out, "  %-16s %.2f nats at most, %.2f missing%s\n", n.detector, n.best.Float(), (pipeline.ReviewAt - n.best).Float(), mode)
+		}
+		fmt.Fprintf(out, "    %d requests counted; the most at %s, %s\n", n.counted, n.when.Std().Format(time.RFC3339), printable(n.what))
+		if i < len(c.client.Standing) {
+			for _, s := range c.client.Standing[i].Signals {
+				fmt.Fprintf(out, "    at the end %+.2f  %s: %s observed, %s expected\n", s.Nats.Float(), s.Name, short(s.Observed), short(s.Expected))
+			}
+		}
 	}
 }

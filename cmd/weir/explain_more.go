@@ -33,21 +33,21 @@ func (p *replay) missing(ctx context.Context, c *clientCase, why *reason) error 
 			return err
 		}
 		if more > 0 && (least == 0 || more < least) {
-			least, of, pace, why.Detector = more, *n, gap, detector
+			least, of, pace, why.detector = more, *n, gap, detector
 		}
 	}
 	if least == 0 {
 		n := near[0]
-		why.Of, why.Every = c.moreOf(n.detector, n.what), seconds(n.pace())
-		why.Text = fmt.Sprintf("too little: %s came nearest, with %.2f of %.2f nats; more of the same would not raise it, not even %d (%s, one every %s s as before)",
-			n.detector, n.best.Float(), pipeline.ReviewAt.Float(), maxMore, why.Of, short(*why.Every))
+		why.of, why.every = c.moreOf(n.detector, n.what), seconds(n.pace())
+		why.text = fmt.Sprintf("too little: %s came nearest, with %.2f of %.2f nats; more of the same would not raise it, not even %d (%s, one every %s s as before)",
+			n.detector, n.best.Float(), pipeline.ReviewAt.Float(), maxMore, why.of, short(*why.every))
 		return nil
 	}
-	best := near[slices.IndexFunc(near, func(n nearest) bool { return n.detector == why.Detector })].best
-	*why = hid("below", why.Detector, best, "", "")
-	why.More, why.Of, why.Every = &least, c.moreOf(of.detector, of.what), seconds(pace)
-	why.Text = fmt.Sprintf("too little: %s is nearest, with %.2f of %.2f nats; %d more would raise it (%s, one every %s s as before)",
-		why.Detector, best.Float(), pipeline.ReviewAt.Float(), least, why.Of, short(*why.Every))
+	best := near[slices.IndexFunc(near, func(n nearest) bool { return n.detector == why.detector })].best
+	*why = hid("below", why.detector, best, "", "")
+	why.more, why.of, why.every = &least, c.moreOf(of.detector, of.what), seconds(pace)
+	why.text = fmt.Sprintf("too little: %s is nearest, with %.2f of %.2f nats; %d more would raise it (%s, one every %s s as before)",
+		why.detector, best.Float(), pipeline.ReviewAt.Float(), least, why.of, short(*why.every))
 	return nil
 }
 

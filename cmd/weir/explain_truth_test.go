@@ -97,7 +97,7 @@ func whyNot(t *testing.T, p *replay, client string) reason {
 		t.Fatal(err)
 	}
 	why := c.why()
-	if why.Code == "below" {
+	if why.code == "below" {
 		if err := p.missing(context.Background(), c, &why); err != nil {
 			t.Fatal(err)
 		}
@@ -137,10 +137,10 @@ func TestExplainTellsTheTruth(t *testing.T) {
 	f := func(p *replay, client, what string, want func(reason) bool) {
 		t.Helper()
 		why := whyNot(t, p, client)
-		told[why.Code]++
+		told[why.code]++
 		checked++
 		if !want(why) {
-			t.Errorf("%s (%s): %s %s: %s", what, client, why.Code, why.Detector, why.Text)
+			t.Errorf("%s (%s): %s %s: %s", what, client, why.code, why.detector, why.text)
 		}
 	}
 	for _, l := range readEpisodes(t, truth) {
@@ -150,20 +150,20 @@ func TestExplainTellsTheTruth(t *testing.T) {
 			// An attack of that type went on for too short a time.
 			f(plain, ips[0], l.Episode, func(r reason) bool {
 				// Before it has asked for much, a question by login is a login.
-				return r.Code == "below" && familyOf(r.Detector) == familyOf(l.Type) && strings.Contains(r.Text, "more would raise it")
+				return r.code == "below" && familyOf(r.detector) == familyOf(l.Type) && strings.Contains(r.text, "more would raise it")
 			})
 		case kind == "shadow" || kind == "off":
-			f(hidden, ips[0], l.Episode, func(r reason) bool { return r.Code == kind && familyOf(r.Detector) == familyOf(l.Type) })
+			f(hidden, ips[0], l.Episode, func(r reason) bool { return r.code == kind && familyOf(r.detector) == familyOf(l.Type) })
 		case l.Benign == "stuck-client":
 			// It knocks with an old password, too slowly.
-			f(plain, ips[0], l.Benign, func(r reason) bool { return r.Code == "below" && familyOf(r.Detector) == "auth" })
+			f(plain, ips[0], l.Benign, func(r reason) bool { return r.code == "below" && familyOf(r.detector) == "auth" })
 		case l.Benign == "people" || l.Benign == "bad-deploy":
 			for _, ip := range ips[:4] {
-				f(plain, ip, l.Benign, func(r reason) bool { return slices.Contains([]string{"few", "nothing", "below"}, r.Code) })
+				f(plain, ip, l.Benign, func(r reason) bool { return slices.Contains([]string{"few", "nothing", "below"}, r.code) })
 			}
 		}
 	}
-	f(open("", behindProxy(t, dir, log)), "ip:10.9.9.9", "an undeclared proxy", func(r reason) bool { return r.Code == "proxy" })
+	f(open("", behindProxy(t, dir, log)), "ip:10.9.9.9", "an undeclared proxy", func(r reason) bool { return r.code == "proxy" })
 	if checked < 20 {
 		t.Errorf("%d clients checked", checked)
 	}

@@ -90,13 +90,9 @@ func (e *engine) setFacts(body []byte) error {
 
 // applyFacts makes facts the case from here on.
 func (e *engine) applyFacts(facts sourceFacts) {
-	for _, f := range e.facts.Sources { // those that are not named any more
-		e.merge.SetSourceLateness(f.ID, 0)
-	}
-	var dedupe []uint64
+	e.applyToMerge(facts)
 	e.sampled = nil
 	for _, f := range facts.Sources {
-		e.merge.SetSourceLateness(f.ID, time.Duration(f.Lateness)*time.Microsecond)
 		if f.Sampled > 0 {
 			if e.sampled == nil {
 				e.sampled = map[string]float64{}
@@ -106,6 +102,21 @@ func (e *engine) applyFacts(facts sourceFacts) {
 				e.sampled[name] = f.Sampled
 			}
 		}
+	}
+	e.facts = facts
+}
+
+// applyToMerge is applyFacts for what orders requests.
+func (e *engine) applyToMerge(facts sourceFacts) {
+	if e.merge == nil {
+		return // it is elsewhere
+	}
+	for _, f := range e.facts.Sources { // those that are not named any more
+		e.merge.SetSourceLateness(f.ID, 0)
+	}
+	var dedupe []uint64
+	for _, f := range facts.Sources {
+		e.merge.SetSourceLateness(f.ID, time.Duration(f.Lateness)*time.Microsecond)
 		if f.Dedupe {
 			dedupe = append(dedupe, f.ID)
 		}
@@ -118,7 +129,6 @@ func (e *engine) applyFacts(facts sourceFacts) {
 	default:
 		e.dedupe.SetSources(dedupe)
 	}
-	e.facts = facts
 }
 
 // shownName is a source in the examples of alerts: its last part.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,19 +34,24 @@ for collect, and the same privacy.key_file.
   correlate    sees together what several clients did: several processes share it
   alert        makes alerts of what the others find: one works, others stand by
   store        puts requests and alerts into ClickHouse: several processes share it
+  serve        the console and the API of the fleet (console.listen): one process
 
   weir collect -c /etc/weir/weir.yaml
   weir detect,correlate -c /etc/weir/weir.yaml
 
 A process that is killed goes on where it was when it is started again. Stop it
-with Ctrl-C or SIGTERM.
+with Ctrl-C or SIGTERM. SIGHUP, or a change of the configuration file, reloads
+detectors' modes, endpoints' weights, suppressions, sinks and routes: of any process,
+for the whole fleet.
 
 Flags:
   -c FILE              configuration
-  --edition FILE       detect with this edition: all processes of a fleet need the
-                       same (default: the one that is shipped)
+  --edition FILE       detect with this edition and learn no other: give it to all
+                       processes of a fleet (default: learn on the way)
   --listen ADDRESS     HTTP: health and metrics (console.metrics_listen; none when absent)
   --workers N          goroutines (default: one per CPU)
+  --new-desk           serve: begin without the triage, users, tokens and audit of the
+                       fleet's console, whose file is lost
 `
 
 // role is a part of a fleet.
@@ -62,6 +68,7 @@ func roles() []role {
 		{"correlate", "of a fleet: see together what several clients did", runCorrelate},
 		{"alert", "of a fleet: make alerts of what the others find", runAlert},
 		{"store", "of a fleet: put requests and alerts into ClickHouse", runStore},
+		{"serve", "of a fleet: the console and the API", runServe},
 	}
 }
 
@@ -77,6 +84,14 @@ func rolesOf(command string) (list []role, ok bool) {
 	return list, true
 }
 
+// namesOf returns how roles are called.
+func namesOf(list []role) (names []string) {
+	for _, r := range list {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // fleet is a process of one: what its roles share.
 type fleet struct {
 	service
@@ -84,9 +99,18 @@ type fleet struct {
 	topics   busTopics
 	instance string
 	edition  *pipeline.Edition // to start with
+	given    bool              // the edition, so that none is learned here
+	start    *fleetStart       // with what the fleet began; nil where nothing is judged
+	reloads  *fleetReloader
 	codec    *pipeline.Codec
 	sender   *busSender
-	told     *factBook
+	controls *controlBook
+	health   *fleetHealth
+	progress progressBook
+	newDesk  bool
+	// collecting are the sources that this process reads; nil none.
+	collecting atomic.Pointer[[]*source]
+	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one
 }
 
 // shape is into how many slices the stages are dealt.
@@ -95,7 +119,16 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
+	return f.tailOf(ctx, topic, partition, from, false, g)
+}
+
+// tailCompacted is tail for a compacted topic of one partition.
+func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
+	return f.tailOf(ctx, topic, 0, from, true, g)
+}
+
+func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
+	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
 	if err != nil {
 		return err
 	}
@@ -114,11 +147,13 @@ func (f *fleet) tail(ctx context.Context, topic string, partition int, from int6
 func runRoles(ctx context.Context, command string, list []role, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var path, listen, edition string
 	var workers int
+	var newDesk bool
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.StringVar(&listen, "listen", "", "")
 	fs.StringVar(&edition, "edition", "", "")
 	fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "")
+	fs.BoolVar(&newDesk, "new-desk", false, "")
 	rest, code, done := parseFlags(fs, fleetHelp, args, stdout, stderr)
 	if done {
 		return code
@@ -131,12 +166,22 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		fmt.Fprintf(stderr, "weir %s: %v\n", command, err)
 		return exitFailed
 	}
-	cfg, err := loadConfig(path)
+	hup, ignore := hangups()
+	defer ignore()
+	text, err := readSmall(path) // before it is read to be used: a change in between is noticed
 	if err != nil {
 		return fail(err)
 	}
-	if listen != "" {
-		cfg.Console.MetricsListen = listen
+	load := func() (*config, error) {
+		cfg, err := loadConfig(path)
+		if err == nil && listen != "" {
+			cfg.Console.MetricsListen = listen
+		}
+		return cfg, err
+	}
+	cfg, err := load()
+	if err != nil {
+		return fail(err)
 	}
 	if !cfg.Bus.on() {
 		return fail(fmt.Errorf("configuration %s: bus.brokers: it is empty: the roles share a Kafka cluster", path))
@@ -145,8 +190,10 @@ func runRoles(ctx context.Context, command string, list []role, args []string, s
 		return fail(fmt.Errorf("configuration %s: privacy.key_file: it is empty: all processes of a fleet need the same key", path))
 	}
 	limitService()
-	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin}, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f := &fleet{service: service{cfg: cfg, log: newLogger(cfg.Log, stderr), workers: workers, stdin: stdin, stderr: stderr, path: path, text: text}, newDesk: newDesk, edition: pipeline.ShippedEdition(), codec: pipeline.NewCodec()}
+	f.reloads = &fleetReloader{f: f, load: load, hup: hup, file: reloader{path: path, file: sumOf(text)}}
 	if edition != "" {
+		f.given = true
 		if f.edition, err = pipeline.ReadEdition(edition); err != nil {
 			return fail(err)
 		}
@@ -164,13 +211,24 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 		return err
 	}
 	defer f.bus.Close()
-	stopHTTP, err := f.serveHealth()
+	processMetrics(f.metrics.registry, f.status.startedAt(), namesOf(list)...)
+	stopHTTP, err := f.serveHealth(list)
 	if err != nil {
 		return err
 	}
 	defer stopHTTP()
+	judges := slices.ContainsFunc(list, func(r role) bool { return r.name != "collect" && r.name != "store" && r.name != "serve" })
+	if judges {
+		if err := f.settle(ctx); err != nil {
+			return err
+		}
+	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.name
+	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -182,6 +240,9 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 			fail(err)
 		}
 	})
+	running.Go(func() { f.beat(failed, list) })
+	running.Go(func() { f.reloads.run(failed, judges) })
+	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {
@@ -223,6 +284,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.metrics = newMetrics(&f.service)
 	busMetrics := kafka.NewMetrics()
 	f.metrics.registry.MustRegister(busMetrics)
+	f.health, f.progress.at = newFleetHealth(), map[sliceName]int64{}
+	f.metrics.registry.MustRegister(f.health.all()...)
 	cluster, err := f.cfg.Bus.cluster()
 	if err != nil {
 		return err
@@ -230,11 +293,12 @@ func (f *fleet) open(ctx context.Context) error {
 	if f.bus, err = kafka.NewBus(cluster, f.log, busMetrics); err != nil {
 		return err
 	}
+	f.bus.Session = time.Duration(f.cfg.Bus.SessionTimeout)
 	f.topics = f.cfg.Bus.topics()
 	if f.instance, err = f.cfg.Bus.instance(); err != nil {
 		return err
 	}
-	f.sender, f.told = newBusSender(f.bus, f.topics, f.shape()), newFactBook(f.bus, f.topics)
+	f.sender, f.controls = newBusSender(f.bus, f.topics, f.shape()), newControlBook(f.bus, f.topics)
 	f.status.started.Store(time.Now().Unix())
 	if err := f.ensureTopics(ctx); err != nil {
 		return err
@@ -265,19 +329,22 @@ func (f *fleet) ensureTopics(ctx context.Context) error {
 }
 
 // serveHealth serves health and metrics, where it is told to.
-func (f *fleet) serveHealth() (stop func(), err error) {
+func (f *fleet) serveHealth(list []role) (stop func(), err error) {
 	socket, err := f.cfg.Console.OpenMetrics()
 	if err != nil || socket == nil {
 		return func() {}, err
 	}
 	server := console.NewMetricsServer(console.Options{
-		Waits: func(context.Context) []string {
+		Waits: func(ctx context.Context) []string {
 			if doing := f.status.doing.Load(); doing != nil {
 				return []string{*doing}
 			}
+			if waits := f.waiting.Load(); waits != nil {
+				return (*waits)(ctx)
+			}
 			return nil
 		},
-		Pepper: &console.Pepper{}, Metrics: f.metrics.registry, Log: f.log, Open: true,
+		Pepper: &console.Pepper{}, Metrics: ofRoles(f.metrics.registry, list), Log: f.log, Open: true,
 	})
 	go func() {
 		if err := server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -308,6 +375,25 @@ func runCollect(ctx context.Context, f *fleet) (err error) {
 	if err := f.tellSources(ctx, l, sources); err != nil {
 		return err
 	}
+	f.collecting.Store(&sources)
 	f.log.Info("weir is collecting", zap.String("version", version), zap.String("instance", l.instance), zap.Int("sources", len(sources)), zap.Strings("bus", f.cfg.Bus.Brokers))
-	return f.collect(ctx, sources)
+	rhythms, err := f.openRhythms(ctx, l, sources)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.watchBy(watching, sources, healthWays{name: l.busName, rhythm: rhythms.rhythm, raise: f.tellHealth})
+	})
+	err = f.collect(ctx, sources)
+	stop()
+	watch.Wait()
+	rhythms.close(context.WithoutCancel(ctx))
+	if err == nil {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.letGoWithin())
+		defer cancel()
+		err = f.appendControl(leaving, controlStopped, nil)
+	}
+	return err
 }

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,22 +47,22 @@ type alertUnit struct {
 	out    []pipeline.Alert
 	store  *feedStore
 	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
-	shown  map[string]bool   // names of sources in examples that the member knows about
+	silent *silenceKeeper
 }
 
 // alertUnitHead is the state of the stage.
 type alertUnitHead struct {
 	Feed   int64           `json:"feed"` // everything before this offset of the feed is of before the state
 	Member json.RawMessage `json:"member"`
+	Watch  json.RawMessage `json:"watch,omitempty"` // of collectors
 }
 
 // open implements roleSlice.
 func (u *alertUnit) open(ctx context.Context) error {
 	var err error
-	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition, u.f.keys); err != nil {
+	if u.member, err = newAlertMember(u.f.cfg, u.f.shape(), u.f.edition); err != nil {
 		return err
 	}
-	u.member.merge = pipeline.NewMerge(0, 0) // of no use but to take the facts about sources
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, 0, "alert/0", u.f.instance); err != nil {
 		return err
 	}
@@ -81,9 +78,15 @@ func (u *alertUnit) open(ctx context.Context) error {
 		if u.next, err = u.member.restore(head.Member); err != nil {
 			return err
 		}
+	} else if err := u.member.begin(u.f.start); err != nil {
+		return err
+	}
+	u.silent = newSilenceKeeper(u.f, u.log)
+	if err := u.silent.restore(head.Watch); err != nil {
+		return fmt.Errorf("read the state of alert: %w", err)
 	}
 	u.end = u.epoch + 1
-	u.there, u.shown = map[string]xxh3.Uint128{}, map[string]bool{}
+	u.there = map[string]xxh3.Uint128{}
 	if u.store, err = openFeedStore(ctx, u.f.bus, u.f.topics); err != nil {
 		return err
 	}
@@ -148,6 +151,8 @@ func (u *alertUnit) run(ctx context.Context) error {
 		return err
 	}
 	if u.sinks = sinks; sinks != nil {
+		u.f.service.deliverer.Store(sinks)
+		defer u.f.service.deliverer.Store(nil)
 		// What sinks take is delivered until all that can be done here is done.
 		delivering, stop := context.WithCancel(context.WithoutCancel(ctx))
 		var all sync.WaitGroup
@@ -155,10 +160,22 @@ func (u *alertUnit) run(ctx context.Context) error {
 		defer all.Wait()
 		defer stop()
 	}
-	for ctx.Err() == nil {
-		err := u.read(ctx)
+	u.f.health.alerting.Set(1)
+	defer u.f.health.alerting.Set(0)
+	running, fail := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		if err := u.silent.run(running); err != nil {
+			fail(fmt.Errorf("watch the collectors: %w", err))
+		}
+	})
+	defer watcher.Wait()
+	defer fail(nil)
+	for running.Err() == nil {
+		err := u.read(running)
 		if errors.Is(err, kafka.ErrFenced) {
 			u.log.Warn("another process makes the alerts", zap.Error(err))
+			fail(nil)
 			<-ctx.Done() // the group will say so too
 			return errStale
 		}
@@ -166,11 +183,14 @@ func (u *alertUnit) run(ctx context.Context) error {
 			return err
 		}
 	}
-	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.f.letGoWithin())
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("alerts are let go without a checkpoint: they are made again from the last one", zap.Error(err))
 		return errStale
+	}
+	if ctx.Err() == nil {
+		return context.Cause(running)
 	}
 	return nil
 }
@@ -194,10 +214,7 @@ func (u *alertUnit) read(ctx context.Context) error {
 			if item.err != nil {
 				return item.err
 			}
-			if err := u.meet(ctx, item.bundle.Items); err != nil {
-				return err
-			}
-			out, err := u.member.push(u.out[:0], item.offset, item.bundle)
+			out, err := u.member.push(u.out[:0], item.offset, item.bundle, u.f.controls.look(ctx))
 			if err != nil {
 				return err
 			}
@@ -260,7 +277,7 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	if w.First != from || w.Next-w.First != int64(w.Parts) {
 		err := u.f.bus.ReadRange(ctx, u.f.topics.alerts, 0, from, w.Next, false, func(r kafka.Record) error {
 			if r.Claim && r.Offset > u.epoch {
-				return errFencedUnit
+				return fmt.Errorf("the alerts: %w", u.f.bus.Fenced(u.f.topics.alerts))
 			}
 			return nil
 		})
@@ -283,50 +300,20 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	return nil
 }
 
-// errFencedUnit says that another process makes the alerts: this one waits until
-// the group says so too.
-var errFencedUnit = fmt.Errorf("the alerts: %w", kafka.ErrFenced)
-
 // checkpoint keeps the state.
 func (u *alertUnit) checkpoint(ctx context.Context) error {
 	member, err := u.member.state()
 	if err != nil {
 		return err
 	}
-	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member})
+	watch, err := u.silent.state()
+	if err != nil {
+		return err
+	}
+	head, err := json.Marshal(alertUnitHead{Feed: u.end, Member: member, Watch: watch})
 	if err != nil {
 		return err
 	}
 	u.state.Begin()
 	return u.state.Finish(ctx, head)
-}
-
-// meet looks up the sources that findings are of: some show a share of the traffic
-// only.
-func (u *alertUnit) meet(ctx context.Context, findings []pipeline.Finding) error {
-	for i := range findings {
-		for j := range findings[i].Exemplars {
-			name := findings[i].Exemplars[j].Source
-			if at := strings.LastIndexByte(name, ':'); at >= 0 {
-				name = name[:at]
-			}
-			if u.shown[name] {
-				continue
-			}
-			facts, err := u.f.told.shown(ctx, name)
-			if err != nil {
-				return err
-			}
-			slices.SortFunc(facts.Sources, func(x, y sourceFact) int { return cmp.Compare(x.ID, y.ID) })
-			body, err := json.Marshal(facts)
-			if err == nil {
-				err = u.member.setFacts(body)
-			}
-			if err != nil {
-				return err
-			}
-			u.shown[name] = true
-		}
-	}
-	return nil
 }

@@ -46,15 +46,13 @@ type crossUnit struct {
 	log    *zap.Logger
 	member *crossMember
 	state  *kafka.State
-	next   int64                        // of its log
-	labels map[string]map[string]string // of the sources that it met
+	next   int64 // of its log
 }
 
 // open implements roleSlice.
 func (u *crossUnit) open(ctx context.Context) error {
 	var err error
-	u.labels = map[string]map[string]string{}
-	if u.member, err = newCrossMember(u.f.cfg, u.f.shape(), u.of, u.f.edition, u.labels); err != nil {
+	if u.member, err = newCrossMember(u.f.cfg, u.f.shape(), u.of, u.f.edition, nil); err != nil {
 		return err
 	}
 	slice := int(u.of.Slice)
@@ -63,8 +61,9 @@ func (u *crossUnit) open(ctx context.Context) error {
 	}
 	if head, chunks, ok := u.state.Checkpoint(); ok {
 		u.next, err = u.member.restore(head, chunks)
+		return err
 	}
-	return err
+	return u.member.begin(u.f.start)
 }
 
 // close implements roleSlice.
@@ -93,8 +92,8 @@ func readBundles[T any](ctx context.Context, f *fleet, topic string, partition i
 	}
 	err := f.tail(ctx, topic, partition, from, func(r kafka.Record) error {
 		item := bundleItem[T]{offset: r.Offset, bundle: new(pipeline.Bundle[T])}
-		if item.err = decode(r.Value, item.bundle); item.err != nil {
-			item.err = fmt.Errorf("topic %s, partition %d, offset %d: %w", topic, partition, r.Offset, item.err)
+		if err := decode(r.Value, item.bundle); err != nil {
+			return f.putAside(ctx, topic, partition, r, err)
 		}
 		return send(item)
 	})
@@ -110,7 +109,7 @@ func (u *crossUnit) run(ctx context.Context) error {
 			return err
 		}
 	}
-	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoWithin)
+	letting, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.f.letGoWithin())
 	defer cancel()
 	if err := u.checkpoint(letting); err != nil {
 		u.log.Warn("a slice is let go without a checkpoint: it is correlated again from the last one", zap.Stringer("slice", u.of), zap.Error(err))
@@ -139,10 +138,7 @@ func (u *crossUnit) read(ctx context.Context) error {
 			if item.err != nil {
 				return item.err
 			}
-			if err := u.meet(ctx, item.bundle.Items); err != nil {
-				return err
-			}
-			if err := u.member.push(item.offset, item.bundle); err != nil {
+			if err := u.member.push(item.offset, item.bundle, u.f.controls.look(ctx)); err != nil {
 				return err
 			}
 			u.next = item.offset + 1
@@ -192,21 +188,4 @@ func (u *crossUnit) checkpoint(ctx context.Context) error {
 		return err
 	}
 	return u.state.Finish(ctx, head)
-}
-
-// meet looks up the sources that signals are from.
-func (u *crossUnit) meet(ctx context.Context, signals []pipeline.Signal) (err error) {
-	for i := range signals {
-		b := signals[i].Request.Block
-		if b == nil {
-			continue
-		}
-		if _, known := u.labels[b.Source]; known {
-			continue
-		}
-		if u.labels[b.Source], err = u.f.told.labels(ctx, b.Source); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -280,11 +280,12 @@ func (s *feedStore) LatestAlert(_ context.Context, id string) (r alerts.Row, ok 
 
 // deliverer brings the feed to the configured sinks; nil without any.
 func (f *fleet) deliverer(s *feedStore) (*alerts.Deliverer, error) {
-	if len(f.cfg.Alerts.Sinks) == 0 {
+	cfg := f.current()
+	if len(cfg.Alerts.Sinks) == 0 {
 		return nil, nil
 	}
 	return alerts.NewDeliverer(alerts.DelivererOptions{
-		Config: f.cfg.Alerts, Store: s, Version: version, Kafka: produceTo, Log: f.log, Metrics: f.metrics.registry, Heartbeat: f.heartbeat, Open: f.keys.Open,
+		Config: cfg.Alerts, Store: s, Version: version, Kafka: produceTo, Log: f.log, Metrics: f.metrics.registry, Heartbeat: f.heartbeat, Open: f.keys.Open,
 	})
 }
 

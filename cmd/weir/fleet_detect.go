@@ -4,11 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,23 +23,19 @@ import (
 type detectRole struct {
 	f      *fleet
 	member *detectMember
+	view   atomic.Pointer[detectView]
 	states map[int]*kafka.State
 	codec  *pipeline.Codec
 	at     sequencePosition
-	labels map[string]map[string]string // by source, as collectors told
 	saved  time.Time
 	log    *zap.Logger
 }
 
 // sliceHead is the head of a checkpoint of one slice.
 type sliceHead struct {
-	Done   pipeline.Place      `json:"done"` // of the slice
-	At     sequencePosition    `json:"at"`
-	Labels map[string]labelled `json:"labels,omitempty"`
-	Common []byte              `json:"common"`
+	Done pipeline.Place   `json:"done"` // of the slice
+	At   sequencePosition `json:"at"`
 }
-
-type labelled = map[string]string
 
 const (
 	// fleetCheckpoint is how often states are kept: a slice that moves is detected
@@ -53,7 +48,26 @@ const (
 func runDetect(ctx context.Context, f *fleet) error {
 	d := &detectRole{f: f, codec: pipeline.NewCodec(), states: map[int]*kafka.State{}, log: f.log.With(zap.String("role", "detect"))}
 	defer d.letGo()
+	if !f.given {
+		var learning sync.WaitGroup
+		defer learning.Wait()
+		learned, stop := context.WithCancel(ctx)
+		defer stop()
+		learning.Go(func() { f.relearn(learned, &d.view) })
+	}
 	return f.bus.RunGroup(ctx, f.cfg.Bus.Prefix+"detect", f.topics.requests, d.own)
+}
+
+// detectView is how far a detect role is, for those who look from outside.
+type detectView struct {
+	requests int64
+	newest   pipeline.Time
+	first    bool // it has slice 0
+}
+
+// show tells how far the role is.
+func (d *detectRole) show() {
+	d.view.Store(&detectView{d.member.requests, d.member.last, d.states[0] != nil})
 }
 
 // letGo closes the states.
@@ -82,6 +96,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		fresh = fresh || d.states[i] == nil
 	}
 	if len(owned) == 0 {
+		d.view.Store(nil)
 		<-ctx.Done()
 		return nil
 	}
@@ -97,7 +112,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		return stopped(ctx, err)
 	}
 	// Who gets a slice next goes on from here.
-	letting, cancel := context.WithTimeout(work, letGoWithin)
+	letting, cancel := context.WithTimeout(work, d.f.letGoWithin())
 	defer cancel()
 	if err := d.checkpoint(letting); err != nil {
 		d.log.Warn("slices are let go without a checkpoint: they are detected again from the last one", zap.Error(err))
@@ -106,8 +121,9 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 	return nil
 }
 
-// letGoWithin is how long a checkpoint may take that a deal waits for.
-const letGoWithin = 6 * time.Second
+// letGoWithin is how long a checkpoint may take that a deal waits for: whoever takes
+// longer than a session counts as dead.
+func (f *fleet) letGoWithin() time.Duration { return f.bus.SessionTimeout() * 6 / 10 }
 
 // stopped is err, or nil when ctx has ended: much fails then.
 func stopped(ctx context.Context, err error) error {
@@ -168,19 +184,20 @@ func (d *detectRole) restore(ctx context.Context, owned []int) error {
 
 // begin makes the member that goes on from the state that is common to slices.
 func (d *detectRole) begin(from sliceHead, chunk func(uint32) ([]byte, error)) (err error) {
-	d.labels = map[string]map[string]string{}
-	maps.Copy(d.labels, from.Labels)
 	d.at = from.At
 	if d.at.Gate.Sources == nil {
 		d.at.Gate = *newSequenceGate()
 	}
 	f := d.f
-	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, d.labels, f.workers); err != nil {
+	if d.member, err = newDetectMember(f.cfg, f.shape(), f.edition, f.keys, nil, f.workers); err != nil {
 		return err
 	}
 	common, err := chunk(chunkCommon)
-	if err != nil || common == nil {
+	if err != nil {
 		return err
+	}
+	if common == nil {
+		return d.member.begin(f.start)
 	}
 	_, err = d.member.restoreCommon(d.codec, common)
 	return err
@@ -261,6 +278,7 @@ func (d *detectRole) take(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			d.show()
 			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
 				return err
 			}
@@ -289,41 +307,19 @@ func (d *detectRole) item(item *readItem) error {
 	if item.source != 0 {
 		d.at.Gate.Sources[item.source] = new(item.gate)
 	}
+	if len(item.silent) > 0 {
+		d.member.silence(item.silent)
+		return nil
+	}
 	if item.control != nil {
-		return d.control(item.control)
+		d.f.controls.keep(item.last, item.control)
+		return d.member.control(item.first, item.last, item.control)
 	}
 	if item.block != nil {
 		d.member.push(item.block)
 		d.f.metrics.requests.Add(float64(len(item.block.Requests)))
 	}
 	return nil
-}
-
-// control takes a fact from outside.
-func (d *detectRole) control(c *controlEntry) error {
-	if c.Kind != controlSources {
-		return nil
-	}
-	var told fleetSources
-	if err := json.Unmarshal(c.Payload, &told); err != nil {
-		return fmt.Errorf("read what %s says of its sources: %w", c.From, err)
-	}
-	facts := d.member.facts
-	for _, s := range told.Sources {
-		d.member.merge.AddSource(s.ID)
-		if len(s.Labels) > 0 {
-			d.labels[s.Name] = s.Labels
-		}
-		facts.Sources = slices.DeleteFunc(slices.Clone(facts.Sources), func(f sourceFact) bool { return f.ID == s.ID })
-		if s.Lateness != 0 || s.Sampled != 0 || s.Dedupe {
-			facts.Sources = append(facts.Sources, s.sourceFact)
-		}
-	}
-	body, err := json.Marshal(facts)
-	if err != nil {
-		return err
-	}
-	return d.member.setFacts(body)
 }
 
 // truthItem is a record of the topic of truths.
@@ -336,12 +332,14 @@ type truthItem struct {
 func (d *detectRole) readTruths(ctx context.Context, from int64, out chan<- truthItem) {
 	err := d.f.tail(ctx, d.f.topics.truths, 0, from, func(r kafka.Record) error {
 		item := truthItem{offset: r.Offset}
-		item.err = detectors.DecodeTruths(r.Value, &item.bundle)
+		if err := detectors.DecodeTruths(r.Value, &item.bundle); err != nil {
+			return d.f.putAside(ctx, d.f.topics.truths, 0, r, err)
+		}
 		select {
 		case out <- item:
 		case <-ctx.Done():
 		}
-		return item.err
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		select {
@@ -374,7 +372,7 @@ func (d *detectRole) checkpoint(ctx context.Context) error {
 		if m.set.Reached().Before(m.set.SliceReached(i)) {
 			continue
 		}
-		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at, Labels: d.labels})
+		head, err := json.Marshal(sliceHead{Done: m.set.SliceReached(i), At: d.at})
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ type requestLog interface {
 	// SourceCursor returns what a source needs to go on and the range of it that
 	// is there; ok is false for a source never seen.
 	SourceCursor(ctx context.Context, id uint64) (cursor []byte, cause pipeline.CauseRange, ok bool, err error)
+	// Receipt returns what was stored with a source's blocks under a key, nil for
+	// nothing or what is long ago.
+	Receipt(ctx context.Context, id uint64, key [32]byte) (*pipeline.Receipt, error)
 }
 
 // fleetLog is the requests log of a fleet as one collector writes it: blocks go
@@ -61,6 +64,7 @@ type fleetSource struct {
 	epoch     int64
 	mark      sourceMark
 	dirty     bool
+	receipts  receiptBook
 }
 
 func (s *fleetSource) name() string { return fmt.Sprintf("%016x", s.id) }
@@ -285,6 +289,11 @@ func (l *fleetLog) AppendBlocks(ctx context.Context, blocks []*pipeline.Block) (
 		mark.Offset = l.next
 		s.mark, s.dirty = mark, true
 	}
+	for i := range batch.entries {
+		if e := &batch.entries[i]; e.entry.Receipt != nil {
+			e.source.receipts.put(e.entry.Receipt)
+		}
+	}
 	if time.Since(l.savedAt) >= marksEvery {
 		err = l.save(ctx)
 	}
@@ -316,7 +325,7 @@ func (l *fleetLog) add(batch *blockBatch, s *fleetSource, b *pipeline.Block) err
 		}
 		return &storage.GapError{Source: b.Source, Stored: mark.Cause.To, Got: b.Cause}
 	}
-	e := batchEntry{sequenceEntry{Source: l.busName(b.Source), ID: s.id, Cause: &b.Cause, Rows: len(b.Requests)}, s, -1}
+	e := batchEntry{sequenceEntry{Source: l.busName(b.Source), ID: s.id, Cause: &b.Cause, Rows: len(b.Requests), Receipt: sentReceiptOf(b.Receipt)}, s, -1}
 	switch {
 	case len(b.Requests) > 0 || b.Cause.From < b.Cause.To:
 		onBus := pipeline.Block{
@@ -372,6 +381,8 @@ func (l *fleetLog) append(ctx context.Context, batch *blockBatch) error {
 		}
 		list = append(list, kafka.Record{Key: sourceKey(e.source.id), Value: value, Epoch: e.source.epoch})
 	}
+	// All in one request to the broker, so that they are there or not: those of a body
+	// with a receipt have to be.
 	w, err := l.sequence.Append(ctx, list)
 	if err != nil {
 		return err
@@ -395,7 +406,7 @@ func (l *fleetLog) wrote(ctx context.Context, w kafka.Written) error {
 	return l.bus.ReadRange(ctx, l.topics.sequence, 0, from, w.Next, false, func(r kafka.Record) error {
 		if epoch, ours := epochs[string(r.Key)]; ours && r.Claim && r.Offset > epoch {
 			return fmt.Errorf("a source of %q: %w: %q, at offset %d of the sequence; give each collector a bus.instance of its own",
-				l.instance, kafka.ErrFenced, r.Value, r.Offset)
+				l.instance, l.bus.Fenced(l.topics.sequence), r.Value, r.Offset)
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,8 +27,11 @@ type sequencePosition struct {
 type sequenceItem struct {
 	block   *pipeline.Block
 	control *controlEntry
+	silent  []uint64  // sources that nobody waits for, until their next block
 	lost    int       // requests of a block that is gone, or cannot be read
 	time    time.Time // of the record
+	// Where the record is, all of it.
+	first, last int64
 }
 
 // sequenceReader takes blocks and controls in the order of the sequence. Blocks are
@@ -100,6 +104,7 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 	defer func() {
 		if err == nil {
 			item.time, r.offset = record.Time, r.tail.Position()
+			item.first, item.last = record.First, record.Offset
 		}
 	}()
 	r.touched = 0
@@ -120,6 +125,13 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 	if err != nil {
 		return item, r.putAside(ctx, r.topics.sequence, 0, record, "entry", err)
 	}
+	if e.Control != nil && e.Control.Kind == controlSilent {
+		var c fleetSilence
+		if err := json.Unmarshal(e.Control.Payload, &c); err != nil {
+			return item, r.putAside(ctx, r.topics.sequence, 0, record, "entry", err)
+		}
+		return sequenceItem{silent: r.gate.silent(&c)}, nil
+	}
 	if e.Control != nil {
 		return sequenceItem{control: e.Control}, nil
 	}
@@ -131,6 +143,7 @@ func (r *sequenceReader) next(ctx context.Context) (item sequenceItem, err error
 		r.passed++
 		return item, nil
 	}
+	r.gate.heard(e.ID, record.Offset)
 	if e.At == nil {
 		return sequenceItem{block: e.heartbeat()}, nil
 	}

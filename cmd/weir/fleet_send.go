@@ -134,6 +134,9 @@ func joinBundles[T any](dst, src *pipeline.Bundle[T]) int {
 	for i := range src.Items {
 		dst.Add(src.Items[i], int(of[src.Of[i]]))
 	}
+	for _, p := range src.Controls {
+		dst.AddControl(p)
+	}
 	return len(src.Items)
 }
 
@@ -292,7 +295,7 @@ func cutBundle[T any](b *pipeline.Bundle[T], place func(*T) pipeline.Place, n in
 		}
 		slices.SortFunc(places, pipeline.Place.Compare)
 		cut := places[n-1]
-		head, tail := &pipeline.Bundle[T]{}, &pipeline.Bundle[T]{}
+		head, tail := &pipeline.Bundle[T]{Controls: b.Controls}, &pipeline.Bundle[T]{Controls: b.Controls}
 		for _, s := range b.Spans {
 			before, behind := s, s
 			if cut.Before(s.To) {

@@ -25,6 +25,7 @@ type sequenceEntry struct {
 	Watermark *int64               `json:"watermark,omitempty"` // of a heartbeat
 	Rows      int                  `json:"rows,omitempty"`
 	At        *blockAt             `json:"at,omitempty"` // nil for a heartbeat
+	Receipt   *sentReceipt         `json:"receipt,omitempty"`
 
 	Control *controlEntry `json:"control,omitempty"`
 }
@@ -81,6 +82,7 @@ type gatedSource struct {
 	Epoch int64 `json:"epoch"`
 	To    int64 `json:"to"`
 	Seen  bool  `json:"seen"`
+	At    int64 `json:"at,omitempty"` // offset of its last record that counts, a claim too
 }
 
 func newSequenceGate() *sequenceGate { return &sequenceGate{Sources: map[uint64]*gatedSource{}} }
@@ -98,6 +100,21 @@ func (g *sequenceGate) source(id uint64) *gatedSource {
 func (g *sequenceGate) claim(id uint64, offset int64) {
 	s := g.source(id)
 	s.Epoch = max(s.Epoch, offset)
+	s.At = offset
+}
+
+// heard takes the offset of an entry that counts.
+func (g *sequenceGate) heard(id uint64, offset int64) { g.source(id).At = offset }
+
+// silent returns those of the sources that a control says are silent of which
+// nothing came behind what whoever says so had read.
+func (g *sequenceGate) silent(c *fleetSilence) (ids []uint64) {
+	for _, s := range c.Sources {
+		if known := g.Sources[s.ID]; known == nil || known.At <= c.After {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }
 
 // tear says that entries are lost: the next of each source may leave a gap.
@@ -120,6 +137,6 @@ func (g *sequenceGate) admit(e *sequenceEntry, epoch int64) (bool, error) {
 	default:
 		return false, &storage.GapError{Source: e.Source, Stored: s.To, Got: *e.Cause}
 	}
-	*s = gatedSource{Epoch: epoch, To: e.Cause.To, Seen: true}
+	*s = gatedSource{Epoch: epoch, To: e.Cause.To, Seen: true, At: s.At}
 	return true, nil
 }

@@ -137,18 +137,39 @@ func TestStoreAcrossFaults(t *testing.T) {
 	fleet.start("store/1")
 	write(1)
 	fleet.awaitAlerts(ctx, openBus(t, c), &c, ref.alerts)
-	want := fleet.sumsOf(ctx, &c)
-	db, err := clickhouse.Open(ctx, clickhouse.Options{Addresses: []string{server.Address()}, User: "default"})
-	if err != nil {
-		t.Fatal(err)
+	fleet.mustBeStored(&c, server, bytes.Count(log, []byte("\n")), ref.alerts)
+	if t.Failed() {
+		t.Log(fleet.logs())
 	}
-	defer db.Close()
-	ctx, cancel = context.WithTimeout(context.Background(), 150*time.Second)
+	for name, d := range fleet.list {
+		if d.ended() {
+			t.Errorf("%s ended by itself:\n%s", name, d.log)
+		}
+		d.stop(t)
+	}
+}
+
+// mustBeStored waits until ClickHouse has so many requests and the revisions that are
+// wanted: each once, those of each client as they are on the bus.
+func (f *fleetProcesses) mustBeStored(c *busConfig, server *services.ClickHouse, requests int, revisions []string) {
+	t := f.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
 	defer cancel()
+	want := f.sumsOf(ctx, c)
 	total := 0
 	for _, s := range want {
 		total += s.Requests
 	}
+	if total != requests || len(revisions) == 0 {
+		t.Fatalf("%d requests are on the bus, want %d; %d revisions are wanted", total, requests, len(revisions))
+	}
+	var db *clickhouse.DB
+	f.await(ctx, "ClickHouse answers", func() (err error) {
+		db, err = clickhouse.Open(ctx, clickhouse.Options{Addresses: []string{server.Address()}, User: "default"})
+		return err
+	})
+	defer db.Close()
 	again(ctx, t, "every request is in ClickHouse", func() error {
 		if n, err := db.Count(ctx); err != nil || n < int64(total) {
 			return fmt.Errorf("%d of %d: %w", n, total, err)
@@ -156,7 +177,7 @@ func TestStoreAcrossFaults(t *testing.T) {
 		return nil
 	})
 	got := map[uint64]clientSum{}
-	err = db.Requests(context.Background(), storage.RequestFilter{Limit: 1 << 24}, func(r *pipeline.Request, _ string) bool {
+	err := db.Requests(context.Background(), storage.RequestFilter{Limit: 1 << 24}, func(r *pipeline.Request, _ string) bool {
 		s := got[r.Owner]
 		s.add(r)
 		got[r.Owner] = s
@@ -174,18 +195,9 @@ func TestStoreAcrossFaults(t *testing.T) {
 		for i := range rows {
 			got = append(got, canonicalLines(t, rows[i].Body)...)
 		}
-		if diff := cmp.Diff(ref.alerts, got); diff != "" {
+		if diff := cmp.Diff(revisions, got); diff != "" {
 			return fmt.Errorf("(-analyze +stored):\n%s", diff)
 		}
 		return nil
 	})
-	if t.Failed() {
-		t.Log(fleet.logs())
-	}
-	for name, d := range fleet.list {
-		if d.ended() {
-			t.Errorf("%s ended by itself:\n%s", name, d.log)
-		}
-		d.stop(t)
-	}
 }

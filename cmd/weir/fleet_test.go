@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"weir/bench/services"
 	"weir/pipeline"
 	"weir/pipeline/kafka"
 )
@@ -24,7 +22,7 @@ import (
 // the test gives.
 func fleetConfig(t *testing.T, dir string, c busConfig, sections string) string {
 	t.Helper()
-	text := fmt.Sprintf("bus: {brokers: ['%s'], replication: %d, min_isr: %d}\nprivacy: {key_file: %q}\n%s\n",
+	text := fmt.Sprintf("bus: {brokers: ['%s'], replication: %d, min_isr: %d, session_timeout: 4s}\nprivacy: {key_file: %q}\n%s\n",
 		strings.Join(c.Brokers, "', '"), c.Replication, c.MinISR, filepath.Join(dir, "weir.key"), sections)
 	return writeFile(t, dir, "fleet.yaml", []byte(text))
 }
@@ -416,19 +414,7 @@ func sentIDs(ctx context.Context, t *testing.T, bus *kafka.Bus, c *busConfig) (i
 // and nothing is lost or said twice.
 func TestFleetAcrossBrokers(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("WEIR_E2E") == "" {
-		t.Skip("runs with make e2e: three brokers take half a minute")
-	}
-	brokers, err := services.NewKafkaCluster(t.TempDir(), 3)
-	if errors.Is(err, services.ErrAbsent) {
-		t.Skipf("no Kafka: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range brokers {
-		t.Cleanup(b.Kill)
-	}
+	brokers := startBrokers(t, t.TempDir(), 3)
 	c := busConfigOf(brokers...)
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
+	"weir/pipeline"
 	"weir/pipeline/kafka"
 )
 
@@ -85,6 +87,19 @@ func (f *fleet) runUnits(ctx context.Context, group, topic string, make func(sli
 		all.Wait()
 		return errors.Join(errs...)
 	})
+}
+
+// putAside puts a record of what a stage sends into the dead letters, as err says that
+// it cannot be read. It fails where a newer weir wrote it. If it was of a producer, the
+// next one of that leaves a hole, and its consumer ends there: nothing is passed over
+// silently.
+func (f *fleet) putAside(ctx context.Context, topic string, partition int, r kafka.Record, err error) error {
+	if errors.Is(err, pipeline.ErrBlockVersion) {
+		return fmt.Errorf("topic %s, partition %d, offset %d: %w", topic, partition, r.Offset, err)
+	}
+	dead := f.bus.NewDeadLetters(f.topics.dead)
+	defer dead.Close()
+	return dead.Put(ctx, topic, partition, r, "bundle", err)
 }
 
 // errStale says that a unit is not what is kept of it.

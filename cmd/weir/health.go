@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,6 +45,7 @@ type pulse struct {
 	rejected atomic.Int64
 	sample   atomic.Pointer[string]
 	told     toldCounts
+	minutes  *sourceMinutes              // nil where the store knows; set before use
 	trusted  func(pipeline.Address) bool // tells proxies; nil none; set before use
 }
 
@@ -54,6 +56,9 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 	}
 	p.heard.Store(now.UnixMicro())
 	p.lines.Add(b.Rejects.Lines)
+	if p.minutes != nil {
+		p.minutes.add(b, now)
+	}
 	if n := len(b.Requests); n > 0 {
 		p.event.Store(int64(b.Requests[n-1].Time))
 		p.told.add(b.Requests, p.trusted)
@@ -71,6 +76,7 @@ func (p *pulse) hear(b *pipeline.Block, now time.Time) {
 // watched is a source as the monitor sees it. The monitor's goroutine uses it.
 type watched struct {
 	name    string
+	path    string // as its machine knows it; "" is name
 	kind    string // file, push, otlp, syslog, kafka, capture
 	pulse   *pulse
 	lost    func() int64 // what the source knows to be lost, ever; nil nothing
@@ -183,7 +189,7 @@ func (w *watched) silent(now time.Time) (f pipeline.Finding, ok bool) {
 		return f, false
 	}
 	fix := map[string]string{
-		"file":    "Is the server up, does it still write to this path, may weir read it? ls -l " + w.name,
+		"file":    "Is the server up, does it still write to this path, may weir read it? ls -l " + cmp.Or(w.path, w.name),
 		"push":    "Is the sender up, does it reach weir, what is it answered? See weir_push_answers_total",
 		"otlp":    "Is the exporter up, does it reach weir, what is it answered? See weir_push_answers_total and weir_otlp_skipped_spans_total",
 		"kafka":   "Is the producer up, are the brokers, does another member of the group read the partition? The log says what is assigned to weir",
@@ -309,15 +315,26 @@ func span(d time.Duration) string {
 	return strconv.Itoa(int(d.Hours())) + " h"
 }
 
+// healthWays are how a monitor reaches the rest of weir: the store, or the bus.
+type healthWays struct {
+	name   func(source string) string // in findings
+	rhythm func(ctx context.Context, id uint64) (storage.Rhythm, error)
+	raise  func(ctx context.Context, f *pipeline.Finding) error
+}
+
 // watch looks at the service's health until ctx ends.
 func (s *service) watch(ctx context.Context, sources []*source) {
+	s.watchBy(ctx, sources, healthWays{name: func(source string) string { return source }, rhythm: s.db.SourceRhythm, raise: s.raise})
+}
+
+func (s *service) watchBy(ctx context.Context, sources []*source, ways healthWays) {
 	now := time.Now()
 	m := &monitor{told: map[string]time.Time{}, shed: s.status.shed.Load()}
 	for _, src := range sources {
 		if !src.follow {
 			continue // it ends
 		}
-		w := &watched{name: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now, fieldMinute: now}
+		w := &watched{name: ways.name(src.name), path: src.name, kind: "file", pulse: &src.pulse, lost: src.lost, started: now, minute: now, fieldMinute: now}
 		if src.cfg != nil {
 			w.kind = src.cfg.kind()
 		}
@@ -331,7 +348,7 @@ func (s *service) watch(ctx context.Context, sources []*source) {
 			first := learned.IsZero()
 			learned = now
 			for _, w := range m.sources {
-				r, err := s.db.SourceRhythm(ctx, pulseID(sources, w))
+				r, err := ways.rhythm(ctx, pulseID(sources, w))
 				if err != nil {
 					break // the store says so elsewhere
 				}
@@ -355,12 +372,13 @@ func (s *service) watch(ctx context.Context, sources []*source) {
 		}
 		for _, w := range m.sources {
 			if w.lost != nil {
-				s.metrics.lost.WithLabelValues(w.name).Set(float64(w.lost()))
+				s.metrics.lost.WithLabelValues(w.path).Set(float64(w.lost()))
 			}
 		}
 		for _, f := range m.look(time.Now(), p) {
 			s.log.Warn(f.Title, zap.String("detector", f.Detector), zap.String("reason", f.Reason), zap.String("fix", f.Next[0]))
-			if err := s.raise(ctx, &f); err != nil && ctx.Err() == nil {
+			s.metrics.told.WithLabelValues(f.Detector).Inc()
+			if err := ways.raise(ctx, &f); err != nil && ctx.Err() == nil {
 				s.log.Error("cannot store a health alert", zap.Error(err))
 			}
 		}
@@ -388,15 +406,21 @@ func (s *service) raise(ctx context.Context, f *pipeline.Finding) error {
 	return err
 }
 
-// tellHealth raises the alert of a control record: at its place in event time.
-func (d *detect) tellHealth(dst []pipeline.Alert, body []byte) ([]pipeline.Alert, error) {
+// takeHealth raises the alert of a control record: at its place in event time.
+func (e *engine) takeHealth(dst []pipeline.Alert, payload json.RawMessage) ([]pipeline.Alert, error) {
 	var f pipeline.Finding
-	if err := json.Unmarshal(body, &f); err != nil {
-		return dst, fmt.Errorf("read the health record at position %d: %w", d.position+1, err)
+	if err := json.Unmarshal(payload, &f); err != nil {
+		return dst, fmt.Errorf("read what is said of weir's health: %w", err)
 	}
-	e := d.e
-	if e.last != pipeline.NoTime {
-		f.Time = e.last
+	if e.book == nil {
+		return dst, nil // its alert is made elsewhere
+	}
+	at := e.last
+	if e.set != nil { // late requests do not turn event time back
+		at = max(at, e.set.Reached().Time())
+	}
+	if at != pipeline.NoTime {
+		f.Time = at
 	}
 	f.Onset, f.First, f.Last, f.FirstSeen = f.Time, f.Time, f.Time, f.Time
 	a := pipeline.Mix64(f.Who.Hash(), pipeline.Hash64(f.Detector))

@@ -24,21 +24,38 @@ import (
 	"weir/storage"
 )
 
-// startKafka starts a broker that the test's end kills, or skips.
+// startKafka starts a broker of a test that runs with make e2e only.
 func startKafka(t *testing.T) *services.Kafka {
 	t.Helper()
+	return startBrokers(t, t.TempDir(), 1)[0]
+}
+
+// startBrokers starts a cluster of a test that runs with make e2e only, with its
+// data in dir.
+func startBrokers(t *testing.T, dir string, n int) []*services.Kafka {
+	t.Helper()
 	if os.Getenv("WEIR_E2E") == "" {
-		t.Skip("runs with make e2e: a broker takes some seconds, and a member that was killed six")
+		t.Skip("runs with make e2e: brokers take some seconds, and so does noticing that a process is gone")
 	}
-	k, err := services.NewKafka(t.TempDir())
+	return newBrokers(t, dir, n)
+}
+
+// newBrokers starts a cluster that the test's end kills. It skips where there is no
+// Java, or no Kafka for it.
+func newBrokers(t *testing.T, dir string, n int) []*services.Kafka {
+	t.Helper()
+	list, err := services.NewKafkaCluster(dir, n)
 	if errors.Is(err, services.ErrAbsent) {
-		t.Skipf("no Kafka: %v", err)
+		reason, _, _ := strings.Cut(err.Error(), "\n")
+		t.Skipf("no Kafka: %s", reason)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(k.Kill)
-	return k
+	for _, k := range list {
+		t.Cleanup(k.Kill)
+	}
+	return list
 }
 
 // TestKafkaAcrossKills: weir reads a topic of a real broker while both are killed

@@ -42,7 +42,7 @@ func (s *service) pushSource(ctx context.Context, c *collectConfig) (*source, er
 		MaxBody: how.MaxBody.Bytes, MaxPending: how.MaxPending.Bytes, Log: s.log,
 		Trusted: how.TLS != nil && how.TLS.ClientCAFile != "",
 		Receipt: func(ctx context.Context, key [32]byte) (*pipeline.Receipt, error) {
-			return s.db.Receipt(ctx, src.id(), key)
+			return s.requests.Receipt(ctx, src.id(), key)
 		},
 		Busy: func() bool {
 			return s.status.appended.Load()-s.status.detected.Load() > pushLag

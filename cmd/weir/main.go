@@ -49,6 +49,7 @@ func commands() []command {
 		{"user", "make, list and change who signs in to the console", runUser},
 		{"audit", "verify or print who did what with weir", runAudit},
 		{"migrate", "bring the schema of ClickHouse up to date", runMigrate},
+		{"healthy", "ask a running weir whether it works, for health checks", runHealthy},
 		{"check", "validate a configuration, every problem at once", runCheck},
 		{"version", "print the version", runVersion},
 	}

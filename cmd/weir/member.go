@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+
 	"weir/detectors"
 	"weir/pipeline"
 )
@@ -10,6 +12,20 @@ import (
 // member. A member is the logic alone: it takes what it is given and collects what it
 // has to send; who runs it moves both, and keeps its state. Each is used by one
 // goroutine.
+//
+// A control of the sequence takes effect between two items of it, which is a place in
+// the order of everything: detect passes the place on, and every stage behind it takes
+// the control there.
+
+// controlAt reads the control of the sequence whose place is p.
+type controlAt func(p pipeline.Place) (*controlEntry, error)
+
+// cloneLabels is a member's own copy of the labels of sources, by source.
+func cloneLabels(labels map[string]map[string]string) map[string]map[string]string {
+	own := map[string]map[string]string{}
+	maps.Copy(own, labels)
+	return own
+}
 
 // fleetShape is into how many slices the stages of a fleet are dealt. It is fixed
 // when the fleet is made.
@@ -69,6 +85,7 @@ type outbox struct {
 	signals  map[pipeline.Stage][]pipeline.Bundle[pipeline.Signal]
 	findings pipeline.Bundle[pipeline.Finding]
 	truths   pipeline.Bundle[detectors.Truth]
+	controls []pipeline.Place // that were met, for all but truths
 }
 
 func newOutbox(shape fleetShape, from pipeline.Stage) *outbox {
@@ -90,10 +107,10 @@ func (o *outbox) seal(spans []pipeline.Span) {
 	for _, to := range sends(o.from) {
 		for i := range o.signals[to] {
 			b := &o.signals[to][i]
-			b.Spans = append(b.Spans[:0], spans...)
+			b.Spans, b.Controls = append(b.Spans[:0], spans...), append(b.Controls[:0], o.controls...)
 		}
 	}
-	o.findings.Spans = append(o.findings.Spans[:0], spans...)
+	o.findings.Spans, o.findings.Controls = append(o.findings.Spans[:0], spans...), append(o.findings.Controls[:0], o.controls...)
 	o.truths.Spans = append(o.truths.Spans[:0], spans...)
 }
 
@@ -107,4 +124,5 @@ func (o *outbox) reset() {
 	}
 	o.findings.Reset()
 	o.truths.Reset()
+	o.controls = o.controls[:0]
 }

@@ -134,7 +134,7 @@ func benchmarkCross(b *testing.B, lab *evalLab, shape fleetShape, edition *pipel
 				end := spent()
 				encoding, decoding = encoding+middle-start, decoding+end-middle
 				signals, bytes = signals+len(got.Items), bytes+len(data)
-				if err := members[to].push(position, &got); err != nil {
+				if err := members[to].push(position, &got, nil); err != nil {
 					b.Fatal(err)
 				}
 				took[to] += spent() - end

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"weir/alerts"
 	"weir/detectors"
@@ -11,15 +12,14 @@ import (
 
 // crossMember is one slice of a stage of correlate.
 type crossMember struct {
-	of    pipeline.Producer
-	cross *detectors.Correlator
-	in    *pipeline.Gather[pipeline.Signal]
-	out   *outbox
-	sent  pipeline.Place
-	done  pipeline.Place
+	engine // correlate, labels
+	of     pipeline.Producer
+	in     *pipeline.Gather[pipeline.Signal]
+	out    *outbox
+	sent   pipeline.Place
+	done   pipeline.Place
 
-	batch    []pipeline.Signal
-	findings []pipeline.Finding
+	batch []pipeline.Signal
 }
 
 // newCrossMember returns a member that has taken nothing yet.
@@ -28,12 +28,13 @@ func newCrossMember(cfg *config, shape fleetShape, of pipeline.Producer, edition
 	if err != nil {
 		return nil, err
 	}
+	labels = cloneLabels(labels)
 	cross, err := detectors.NewCorrelator(detectors.Config{Modes: cfg.modes(), Logins: logins, Labels: labels, Stage: of.Stage}, edition)
 	if err != nil {
 		return nil, err
 	}
 	return &crossMember{
-		of: of, cross: cross, out: newOutbox(shape, of.Stage),
+		engine: engine{cross: cross, logins: logins, labels: labels}, of: of, out: newOutbox(shape, of.Stage),
 		in: pipeline.NewGather(placeOfSignal, shape.producers(of.Stage), heldSignals),
 	}, nil
 }
@@ -47,11 +48,29 @@ func placeOfSignal(s *pipeline.Signal) pipeline.Place { return s.Place }
 func placeOfFinding(f *pipeline.Finding) pipeline.Place { return f.Place }
 
 // push takes a bundle from its position in the member's log, and what can be taken
-// of it then.
-func (m *crossMember) push(position int64, b *pipeline.Bundle[pipeline.Signal]) error {
+// of it then, controls included.
+func (m *crossMember) push(position int64, b *pipeline.Bundle[pipeline.Signal], look controlAt) error {
 	if err := m.in.Push(position, b); err != nil {
 		return fmt.Errorf("%s: %w", m.of, err)
 	}
+	for {
+		m.next()
+		if !m.in.Control() {
+			return nil
+		}
+		c, err := look(m.done)
+		if err == nil {
+			_, err = m.meet(nil, c)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.of, err)
+		}
+		m.out.controls = append(m.out.controls, m.done)
+	}
+}
+
+// next takes what can be taken now, up to the next control.
+func (m *crossMember) next() {
 	m.batch, m.done = m.in.Next(m.batch[:0])
 	m.findings = m.findings[:0]
 	for i := range m.batch {
@@ -61,7 +80,7 @@ func (m *crossMember) push(position int64, b *pipeline.Bundle[pipeline.Signal]) 
 			m.out.signal(&list[j], 0)
 		}
 	}
-	if m.done != (pipeline.Place{}) {
+	if m.done.Time() != pipeline.NoTime {
 		m.findings = m.cross.Advance(m.findings, m.done.Through())
 	}
 	for i := range m.findings {
@@ -71,7 +90,6 @@ func (m *crossMember) push(position int64, b *pipeline.Bundle[pipeline.Signal]) 
 		m.out.truths.Add(t, 0)
 	}
 	clear(m.batch)
-	return nil
 }
 
 // flush returns what there is to send; reset it once it is sent.
@@ -86,6 +104,8 @@ type crossHead struct {
 	Cross   detectors.CorrelatorHead `json:"cross"`
 	In      pipeline.GatherState     `json:"in"`
 	Edition []byte                   `json:"edition"`
+	Config  json.RawMessage          `json:"config,omitempty"`
+	Labels  map[string]labelled      `json:"labels,omitempty"`
 }
 
 // head writes the state outside the virtual shards, which cross.Changed writes.
@@ -95,7 +115,7 @@ func (m *crossMember) head() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(crossHead{m.cross.Head(), m.in.State(), edition})
+	return json.Marshal(crossHead{m.cross.Head(), m.in.State(), edition, m.configBody, m.labels})
 }
 
 // restore makes a new member go on from where head was written, and returns the
@@ -109,9 +129,16 @@ func (m *crossMember) restore(head []byte, chunk func(n uint32) ([]byte, error))
 	if err != nil {
 		return 0, err
 	}
-	if err := m.cross.SetEdition(edition); err != nil {
+	if err := m.setEdition(edition); err != nil {
 		return 0, err
 	}
+	if h.Config != nil {
+		if err := m.setConfig(h.Config); err != nil {
+			return 0, err
+		}
+	}
+	clear(m.labels)
+	maps.Copy(m.labels, h.Labels)
 	if err := m.cross.Restore(h.Cross, chunk); err != nil {
 		return 0, err
 	}
@@ -124,40 +151,49 @@ type alertMember struct {
 	engine // the book, facts
 	in     *pipeline.Gather[pipeline.Finding]
 	batch  []pipeline.Finding
-	silent []pipeline.Suppression // of the configuration
 }
 
-func newAlertMember(cfg *config, shape fleetShape, edition *pipeline.Edition, keys *pipeline.PrivacyKeys) (*alertMember, error) {
+// newAlertMember returns a member that has taken nothing yet.
+func newAlertMember(cfg *config, shape fleetShape, edition *pipeline.Edition) (*alertMember, error) {
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
 		return nil, err
 	}
 	versions := pipeline.AlertVersions{Weir: version, Config: cfg.hash(), Edition: edition.Hash()}
 	m := &alertMember{
-		engine: engine{book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions, logins: logins, first: pipeline.NoTime, last: pipeline.NoTime},
-		in:     pipeline.NewGather(placeOfFinding, shape.producers(0), 0),
+		engine: engine{
+			book: alerts.NewBook(cfg.Alerts, versions), bookConfig: cfg.Alerts, versions: versions, logins: logins,
+			labels: map[string]map[string]string{}, first: pipeline.NoTime, last: pipeline.NoTime,
+		},
+		in: pipeline.NewGather(placeOfFinding, shape.producers(0), 0),
 	}
 	m.book.Weigh(logins)
-	if m.silent, err = cfg.configured(keys); err != nil {
-		return nil, err
-	}
-	m.suppress()
 	return m, nil
 }
 
-// suppress tells the book what the configuration suppresses.
-func (m *alertMember) suppress() {
-	for _, s := range m.silent {
-		m.book.Suppress(s)
-	}
-}
-
 // push takes a bundle from its position in the log of findings, and appends to dst
-// the revisions that what can be taken then causes.
-func (m *alertMember) push(dst []pipeline.Alert, position int64, b *pipeline.Bundle[pipeline.Finding]) ([]pipeline.Alert, error) {
+// the revisions that what can be taken then causes, controls included.
+func (m *alertMember) push(dst []pipeline.Alert, position int64, b *pipeline.Bundle[pipeline.Finding], look controlAt) ([]pipeline.Alert, error) {
 	if err := m.in.Push(position, b); err != nil {
 		return dst, err
 	}
+	for {
+		dst = m.next(dst)
+		if !m.in.Control() {
+			return dst, nil
+		}
+		c, err := look(m.in.Reached())
+		if err == nil {
+			dst, err = m.meet(dst, c)
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+}
+
+// next takes what can be taken now, up to the next control.
+func (m *alertMember) next(dst []pipeline.Alert) []pipeline.Alert {
 	var done pipeline.Place
 	m.batch, done = m.in.Next(m.batch[:0])
 	for i := range m.batch {
@@ -167,11 +203,11 @@ func (m *alertMember) push(dst []pipeline.Alert, position int64, b *pipeline.Bun
 		dst = m.take(dst)
 	}
 	clear(m.batch)
-	if done == (pipeline.Place{}) {
-		return dst, nil
+	if done.Time() == pipeline.NoTime {
+		return dst
 	}
 	m.last = done.Time()
-	return m.book.Advance(dst, m.last), nil
+	return m.book.Advance(dst, m.last)
 }
 
 // alertHead is the state of the alert member.
@@ -179,6 +215,10 @@ type alertHead struct {
 	In    pipeline.GatherState `json:"in"`
 	Facts json.RawMessage      `json:"facts,omitempty"`
 	Book  []byte               `json:"book"`
+
+	Edition      string                 `json:"edition"` // its hash
+	Config       json.RawMessage        `json:"config,omitempty"`
+	Suppressions []pipeline.Suppression `json:"suppressions,omitempty"`
 }
 
 func (m *alertMember) state() ([]byte, error) {
@@ -186,7 +226,7 @@ func (m *alertMember) state() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(alertHead{m.in.State(), m.factsBody, book})
+	return json.Marshal(alertHead{m.in.State(), m.factsBody, book, m.versions.Edition, m.configBody, m.book.Suppressions()})
 }
 
 // restore makes a new member go on from where data was written, and returns the
@@ -201,9 +241,17 @@ func (m *alertMember) restore(data []byte) (position int64, err error) {
 			return 0, err
 		}
 	}
+	m.versions.Edition = h.Edition
+	if h.Config != nil {
+		if err := m.setConfig(h.Config); err != nil {
+			return 0, err
+		}
+	}
 	if err := m.restoreBook(h.Book); err != nil {
 		return 0, err
 	}
-	m.suppress()
+	for _, s := range h.Suppressions {
+		m.suppress(s)
+	}
 	return h.In.Position, m.in.Restore(h.In)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"weir/detectors"
 	"weir/pipeline"
@@ -11,7 +12,7 @@ import (
 // detectMember is detect in one of several processes: it takes the whole requests
 // log, as every detect member does, and sends what its slices have to say.
 type detectMember struct {
-	engine // merge, set, watch, duplicates and facts; no correlate, no book
+	engine // merge, set, watch, duplicates, facts and labels; no correlate, no book
 
 	truths *pipeline.Gather[detectors.Truth]
 	out    *outbox
@@ -31,38 +32,56 @@ func newDetectMember(cfg *config, shape fleetShape, edition *pipeline.Edition, k
 		return nil, err
 	}
 	watch := pipeline.NewProxyWatch(cfg.Identity.TrustedProxies...)
+	labels = cloneLabels(labels)
 	set, err := detectors.NewSet(detectors.Config{Modes: cfg.modes(), Watch: watch, Logins: logins, Labels: labels, Workers: workers, Slices: shape.slices}, edition)
 	if err != nil {
 		return nil, err
 	}
 	m := &detectMember{
 		engine: engine{
-			merge: pipeline.NewMerge(edition.Lateness, 0), set: set, watch: watch, keys: keys, logins: logins,
+			merge: pipeline.NewMerge(edition.Lateness, 0), set: set, watch: watch, keys: keys, logins: logins, labels: labels,
 			first: pipeline.NoTime, last: pipeline.NoTime,
 		},
 		out: newOutbox(shape, pipeline.StageDetect), sent: make([]pipeline.Place, shape.slices), index: make([]int, shape.slices),
 	}
 	m.truths = newTruthGather()
-	silent, err := cfg.configured(keys)
-	for _, s := range silent {
-		m.set.Suppress(s)
-	}
-	return m, err
+	return m, nil
 }
 
 func newTruthGather() *pipeline.Gather[detectors.Truth] {
 	return pipeline.NewGather(detectors.PlaceOfTruth, []pipeline.Producer{{Stage: pipeline.StageLogin}}, 0)
 }
 
-// setEdition makes edition the one in force.
-func (m *detectMember) setEdition(edition *pipeline.Edition) error {
-	m.merge.SetLateness(edition.Lateness)
-	return m.set.SetEdition(edition)
+// control takes the next control of the log, whose record is at [first, last] there;
+// the member stands between two records.
+func (m *detectMember) control(first, last int64, c *controlEntry) error {
+	k, err := kindOf(c)
+	if err != nil {
+		return err
+	}
+	if k.passed {
+		m.out.controls = append(m.out.controls, m.set.Control(first, last))
+	}
+	_, err = m.meet(nil, c)
+	return err
 }
 
 // push takes the next block of the log. step comes before the next one.
 func (m *detectMember) push(b *pipeline.Block) {
 	m.merge.Push(b)
+	m.next()
+}
+
+// silence takes the news that sources are silent, as push takes a block.
+func (m *detectMember) silence(sources []uint64) {
+	for _, id := range sources {
+		m.merge.Silence(id)
+	}
+	m.next()
+}
+
+// next takes what the merge gives out.
+func (m *detectMember) next() {
 	m.batch = m.merge.Next(m.batch[:0])
 	m.rest, m.clock = m.distinct(m.batch), true
 }
@@ -153,12 +172,17 @@ type detectCommon struct {
 	Merge    []byte                 `json:"merge"`
 	Watch    []byte                 `json:"watch"`
 	Dedupe   []byte                 `json:"dedupe,omitempty"`
+
+	Config       json.RawMessage        `json:"config,omitempty"`
+	Suppressions []pipeline.Suppression `json:"suppressions,omitempty"`
+	Labels       map[string]labelled    `json:"labels,omitempty"`
 }
 
 // common writes the state outside the slices; position is the member's in the log.
 func (m *detectMember) common(codec *pipeline.Codec, position int64) ([]byte, error) {
 	c := detectCommon{
 		Position: position, First: int64(m.first), Last: int64(m.last), Requests: m.requests, Set: m.set.Head(), Truths: m.truths.State(), Facts: m.factsBody,
+		Config: m.configBody, Suppressions: m.set.Suppressions(), Labels: m.labels,
 	}
 	var err error
 	if c.Merge, err = m.merge.Snapshot(codec); err != nil {
@@ -190,6 +214,16 @@ func (m *detectMember) restoreCommon(codec *pipeline.Codec, data []byte) (positi
 	if err := m.setEdition(edition); err != nil {
 		return 0, err
 	}
+	if c.Config != nil {
+		if err := m.setConfig(c.Config); err != nil {
+			return 0, err
+		}
+	}
+	for _, s := range c.Suppressions {
+		m.suppress(s)
+	}
+	clear(m.labels)
+	maps.Copy(m.labels, c.Labels)
 	if c.Facts != nil {
 		if err := m.setFacts(c.Facts); err != nil {
 			return 0, err

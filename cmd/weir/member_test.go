@@ -39,9 +39,12 @@ type memoryFleet struct {
 	edition *pipeline.Edition
 	keys    *pipeline.PrivacyKeys
 	labels  map[string]map[string]string
+	facts   func(rng *rand.Rand, f *memoryFleet) []fact // what the log says between blocks; nil nothing
+	told    func(alert []byte)                          // every revision; nil nobody
 	codec   *pipeline.Codec
 
-	input    [][]byte // encoded blocks
+	input    [][]byte // encoded blocks, nil for a control
+	controls map[int]*controlEntry
 	signals  map[pipeline.Stage][][][]byte
 	findings [][]byte
 	truths   [][]byte
@@ -105,6 +108,11 @@ func must[T any](t testing.TB) func(v T, err error) T {
 	}
 }
 
+// begun is with what the fleet begins.
+func (f *memoryFleet) begun() *fleetStart {
+	return must[*fleetStart](f.t)(newFleetStart(f.cfg, f.edition, f.keys))
+}
+
 // startDetect starts a process with slices as they were kept, from the lowest place
 // of theirs.
 func (f *memoryFleet) startDetect(list []int) *detectProcess {
@@ -119,6 +127,8 @@ func (f *memoryFleet) startDetect(list []int) *detectProcess {
 	if head := f.detectKept[lowest].head; head != nil {
 		p.next = int(must[int64](f.t)(p.m.restoreCommon(f.codec, head)))
 		p.truthAt = p.m.truths.State().Position
+	} else if err := p.m.begin(f.begun()); err != nil {
+		f.t.Fatal(err)
 	}
 	for _, i := range list {
 		if err := p.m.addSlice(i, f.detectKept[i].done, f.detectKept[i].chunk); err != nil {
@@ -140,6 +150,9 @@ func (f *memoryFleet) work(p *detectProcess, n int) {
 		}
 	}
 	for ; p.m.step() && n > 0 && p.next < len(f.input); n-- {
+		if f.control(p) {
+			continue
+		}
 		b := new(pipeline.Block)
 		if err := f.codec.DecodeBlock(f.input[p.next], b); err != nil {
 			f.t.Fatal(err)
@@ -147,6 +160,36 @@ func (f *memoryFleet) work(p *detectProcess, n int) {
 		p.next++
 		p.m.push(b)
 	}
+}
+
+// control lets p take the next record, if it is a control.
+func (f *memoryFleet) control(p *detectProcess) bool {
+	c := f.controls[p.next]
+	if c == nil {
+		return false
+	}
+	if ids := silenced(f.t, c); ids != nil {
+		p.m.silence(ids)
+		p.next++
+		return true
+	}
+	// Its record is in parts, the last of which is where it is met.
+	last := int64(10 * p.next)
+	if err := p.m.control(last-int64(p.next%3), last, c); err != nil {
+		f.t.Fatal(err)
+	}
+	p.next++
+	return true
+}
+
+// look is the control at a place.
+func (f *memoryFleet) look(p pipeline.Place) (*controlEntry, error) {
+	first, last := p.Offsets()
+	n := int(last / 10)
+	if c := f.controls[n]; c != nil && last-first == int64(n%3) {
+		return c, nil
+	}
+	return nil, fmt.Errorf("no control is at [%d, %d]", first, last)
 }
 
 // send puts what a member has to say into the logs.
@@ -199,6 +242,8 @@ func (f *memoryFleet) startCross(of []pipeline.Producer) *crossProcess {
 		}
 		if k := f.crossKept[id]; k != nil {
 			p.at[i] = must[int64](f.t)(m.restore(k.head, k.chunk))
+		} else if err := m.begin(f.begun()); err != nil {
+			f.t.Fatal(err)
 		}
 		p.m = append(p.m, m)
 	}
@@ -213,7 +258,7 @@ func (f *memoryFleet) meet(p *crossProcess, i, n int) {
 		if err := f.codec.DecodeSignals(log[p.at[i]], &b); err != nil {
 			f.t.Fatal(err)
 		}
-		if err := p.m[i].push(p.at[i], &b); err != nil {
+		if err := p.m[i].push(p.at[i], &b, f.look); err != nil {
 			f.t.Fatal(err)
 		}
 		p.at[i]++
@@ -241,9 +286,11 @@ func (f *memoryFleet) keepCross(p *crossProcess) {
 
 func (f *memoryFleet) startAlert() *alertProcess {
 	p := &alertProcess{said: f.kept}
-	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition, f.keys))
+	p.m = must[*alertMember](f.t)(newAlertMember(f.cfg, f.shape, f.edition))
 	if f.alertKept != nil {
 		p.at = must[int64](f.t)(p.m.restore(f.alertKept))
+	} else if err := p.m.begin(f.begun()); err != nil {
+		f.t.Fatal(err)
 	}
 	return p
 }
@@ -257,7 +304,7 @@ func (f *memoryFleet) tell(n int) {
 		if err := f.codec.DecodeFindings(f.findings[p.at], &b); err != nil {
 			f.t.Fatal(err)
 		}
-		out, err := p.m.push(nil, p.at, &b)
+		out, err := p.m.push(nil, p.at, &b, f.look)
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -413,20 +460,32 @@ func (f *memoryFleet) run(end pipeline.Time) [][]byte {
 // oneProcess is what the engine makes of the same log.
 func oneProcess(t *testing.T, f *memoryFleet) (alerts [][]byte) {
 	t.Helper()
-	e := must[*engine](t)(newEngine(f.cfg, f.edition, f.keys, f.labels, 2))
-	for _, s := range must[[]pipeline.Suppression](t)(f.cfg.configured(f.keys)) {
-		e.suppress(s)
-	}
+	e := must[*engine](t)(newConfiguredEngine(f.cfg, f.edition, f.keys, cloneLabels(f.labels), 2, nil))
 	codec := pipeline.NewCodec()
-	for _, data := range f.input {
-		b := new(pipeline.Block)
-		if err := codec.DecodeBlock(data, b); err != nil {
-			t.Fatal(err)
+	for n, data := range f.input {
+		var out []pipeline.Alert
+		c := f.controls[n]
+		var silent []uint64
+		if c != nil {
+			silent = silenced(t, c)
 		}
-		e.merge.Push(b)
-		out := e.drain(nil)
-		if now, ok := e.merge.Clock(); ok {
-			out = e.advance(out, now)
+		if c != nil && silent == nil {
+			out = must[[]pipeline.Alert](t)(e.meet(nil, c))
+		} else {
+			for _, id := range silent {
+				e.merge.Silence(id)
+			}
+			if c == nil {
+				b := new(pipeline.Block)
+				if err := codec.DecodeBlock(data, b); err != nil {
+					t.Fatal(err)
+				}
+				e.merge.Push(b)
+			}
+			out = e.drain(nil)
+			if now, ok := e.merge.Clock(); ok {
+				out = e.advance(out, now)
+			}
 		}
 		for i := range out {
 			alerts = append(alerts, must[[]byte](t)(json.Marshal(&out[i])))
@@ -485,9 +544,17 @@ func sameAlerts(t *testing.T, f *memoryFleet, all []pipeline.Request) {
 		run := *f
 		run.rng = rng
 		run.input, end = dealtBlocks(t, rng, all, 3)
+		if f.facts != nil {
+			run.insert(f.facts(rng, &run))
+		}
 		want := oneProcess(t, &run)
 		if len(want) == 0 {
 			t.Fatal("one process gives no alerts")
+		}
+		for i := range want {
+			if f.told != nil {
+				f.told(want[i])
+			}
 		}
 		got := run.run(end)
 		for i := range min(len(want), len(got)) {

@@ -3,3 +3,6 @@
 package main
 
 func beNice(int) {}
+
+// niceThread does nothing here.
+func niceThread() {}

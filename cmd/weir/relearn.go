@@ -64,16 +64,11 @@ func (s *service) relearn(ctx context.Context) {
 // fitStored learns from the last day of stored requests; what it learns follows
 // before, if there is one.
 func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Time, before *pipeline.Edition) (*pipeline.Edition, error) {
-	fitter := detectors.NewFitter()
-	if err := fitter.Follow(before); err != nil {
-		s.log.Warn("cannot read the edition in force; the new one does not follow it", zap.Error(err))
-	}
-	since := newest.Add(-learnWindow)
-	skip, err := s.unlearnedStored(ctx, since, before)
+	skip, err := s.unlearnedStored(ctx, newest.Add(-learnWindow), before)
 	if err != nil {
 		return nil, err
 	}
-	disorders := map[uint64]*disorder{}
+	l := newLearner(newest, before, skip, s.log)
 	for {
 		records, err := s.db.ReadRecords(ctx, from, detectRecords)
 		if err != nil {
@@ -84,32 +79,60 @@ func (s *service) fitStored(ctx context.Context, from int64, newest pipeline.Tim
 		}
 		for _, r := range records {
 			from = r.Position + 1
-			if r.Block == nil {
-				continue
-			}
-			d := disorders[r.Block.SourceID]
-			if d == nil {
-				d = &disorder{}
-				disorders[r.Block.SourceID] = d
-			}
-			for i := range r.Block.Requests {
-				d.observe(r.Block.Requests[i].Time)
-				if q := &r.Block.Requests[i]; q.Time >= since && !skip.skips(q, r.Block) {
-					fitter.Add(q)
-				}
+			if r.Block != nil {
+				l.add(r.Block)
 			}
 		}
 	}
+	return l.fit()
+}
+
+// learner makes an edition of the last day of blocks.
+type learner struct {
+	fitter    *detectors.Fitter
+	newest    pipeline.Time
+	skip      *unlearned
+	disorders map[uint64]*disorder
+	log       *zap.Logger
+}
+
+// newLearner begins one of the day before newest, that follows before, if there is one.
+func newLearner(newest pipeline.Time, before *pipeline.Edition, skip *unlearned, log *zap.Logger) *learner {
+	l := &learner{detectors.NewFitter(), newest, skip, map[uint64]*disorder{}, log}
+	if err := l.fitter.Follow(before); err != nil {
+		log.Warn("cannot read the edition in force; the new one does not follow it", zap.Error(err))
+	}
+	return l
+}
+
+func (l *learner) add(b *pipeline.Block) {
+	d := l.disorders[b.SourceID]
+	if d == nil {
+		d = &disorder{}
+		l.disorders[b.SourceID] = d
+	}
+	since := l.newest.Add(-learnWindow)
+	for i := range b.Requests {
+		q := &b.Requests[i]
+		d.observe(q.Time)
+		if q.Time >= since && !l.skip.skips(q, b) {
+			l.fitter.Add(q)
+		}
+	}
+}
+
+func (l *learner) fit() (*pipeline.Edition, error) {
 	var worst pipeline.Time
-	for _, d := range disorders {
+	for _, d := range l.disorders {
 		worst = max(worst, d.worst)
 	}
-	edition, err := fitter.Fit(worst.Sub(0))
-	if err == nil {
-		edition.Effective = newest
-		if held := fitter.Held(); len(held) > 0 {
-			s.log.Warn("what is ordinary changed by more than a tenth a day; the edition follows slowly", zap.Strings("priors", held))
-		}
+	edition, err := l.fitter.Fit(worst.Sub(0))
+	if err != nil {
+		return nil, err
 	}
-	return edition, err
+	edition.Effective = l.newest
+	if held := l.fitter.Held(); len(held) > 0 {
+		l.log.Warn("what is ordinary changed by more than a tenth a day; the edition follows slowly", zap.Strings("priors", held))
+	}
+	return edition, nil
 }

@@ -183,6 +183,7 @@ func (c *config) reloaded(next *config) (now *config, waits []string) {
 		{"store", c.Store, next.Store},
 		{"console", c.Console, next.Console},
 		{"privacy", c.Privacy, next.Privacy},
+		{"bus", c.Bus, next.Bus},
 		{"log", c.Log, next.Log},
 	} {
 		waits = append(waits, differing(part.name, reflect.ValueOf(part.old), reflect.ValueOf(part.new))...)

@@ -143,6 +143,7 @@ type service struct {
 	limits    atomic.Pointer[console.Limits] // nil before they are known
 	blind     atomic.Pointer[blindLive]
 	listen    func() (net.Listener, error) // for the console; nil as configured
+	adapt     func(o *console.Options)     // what differs for the console of a fleet; nil nothing
 	reloads   *reloader                    // nil is never
 	hup       <-chan os.Signal
 }
@@ -317,6 +318,7 @@ func (s *service) open(ctx context.Context) error {
 	}
 	s.requests = s.db
 	s.metrics = newMetrics(s)
+	processMetrics(s.metrics.registry, time.Now(), "run")
 	last, err := s.db.Last(ctx)
 	if err != nil {
 		return errors.Join(err, s.db.Close())
@@ -372,33 +374,40 @@ type metrics struct {
 	lost     *prometheus.GaugeVec
 	packets  *packetMetrics
 	blind    *prometheus.GaugeVec
+	told     *prometheus.CounterVec
+
+	sourceLines, sourceRejects *prometheus.CounterVec
+
 	reloads  *prometheus.CounterVec
 	reloadOK prometheus.Gauge
 }
 
 func newMetrics(s *service) *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		packets:  &packetMetrics{},
-		lines:    prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_lines_total", Help: "Lines read, good and bad."}),
-		requests: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_requests_total", Help: "Requests stored in the log."}),
-		rejects:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_rejects_total", Help: "Lines that are no request, by reason."}, []string{"reason"}),
-		alerts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_alert_revisions_total", Help: "Alert revisions committed."}, []string{"detector", "severity", "change"}),
-		shadow:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
-		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
-		pushed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
-		skipped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_otlp_skipped_spans_total", Help: "Spans that are no server's HTTP request."}),
-		lastLine: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
-		lost:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, packets that the kernel dropped, rotated logs without their end, messages that left a topic unread."}, []string{"source"}),
-		blind:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
-		full:     prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
+		registry:      prometheus.NewRegistry(),
+		packets:       &packetMetrics{},
+		lines:         prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_lines_total", Help: "Lines read, good and bad."}),
+		requests:      prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_requests_total", Help: "Requests stored in the log."}),
+		rejects:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_rejects_total", Help: "Lines that are no request, by reason."}, []string{"reason"}),
+		alerts:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_alert_revisions_total", Help: "Alert revisions committed."}, []string{"detector", "severity", "change"}),
+		shadow:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_shadow_findings_total", Help: "Findings of detectors in shadow mode, stored and never alerted."}, []string{"detector"}),
+		shed:          prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_shed_requests_total", Help: "Stored requests given up because the disk was full."}),
+		pushed:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_push_answers_total", Help: "Answers to senders of lines, by HTTP status."}, []string{"status"}),
+		skipped:       prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_otlp_skipped_spans_total", Help: "Spans that are no server's HTTP request."}),
+		lastLine:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_last_line_timestamp_seconds", Help: "When the last line of a source was stored."}, []string{"source"}),
+		lost:          prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_source_lost", Help: "Of a source, since the start: datagrams without room, packets that the kernel dropped, rotated logs without their end, messages that left a topic unread."}, []string{"source"}),
+		blind:         prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_blindspot_share", Help: "Share of the requests that lack what a detector needs at all endpoints, by detector, what is missing, and what that costs: all, some, time, precision."}, []string{"detector", "cause", "loses"}),
+		told:          prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_health_told_total", Help: "Findings about weir's own sight that were told, each again while it lasts."}, []string{"detector"}),
+		sourceLines:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_source_lines_total", Help: "Lines read of a source, good and bad."}, []string{"source"}),
+		sourceRejects: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_source_rejects_total", Help: "Lines of a source that are no request."}, []string{"source"}),
+		full:          prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_store_full_total", Help: "Writes that found the disk full."}),
 	}
 	m.reloads, m.reloadOK = reloadMetrics()
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	st := &s.status
-	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.packets, m.reloads, m.reloadOK,
+	m.registry.MustRegister(m.lines, m.requests, m.rejects, m.alerts, m.shadow, m.shed, m.full, m.pushed, m.skipped, m.lastLine, m.lost, m.blind, m.told, m.sourceLines, m.sourceRejects, m.packets, m.reloads, m.reloadOK,
 		gauge("weir_log_position", "Last position of the requests log.", func() float64 { return float64(st.appended.Load()) }),
 		gauge("weir_detect_position", "Position of the requests log that detection has dealt with.", func() float64 { return float64(st.detected.Load()) }),
 		gauge("weir_detect_lag_records", "Records of the requests log that wait for detection.", func() float64 { return float64(max(0, st.appended.Load()-st.detected.Load())) }),

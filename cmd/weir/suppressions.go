@@ -175,6 +175,17 @@ func (c *config) unlearnedFiles(keys *pipeline.PrivacyKeys, labels map[string]ma
 	return newUnlearned(list, nil, labels, pipeline.ColdTemplates()), err
 }
 
+// unlearnedFleet is unlearned for what a fleet's sequence and people brought; labels are those of
+// its sources.
+func (f *fleet) unlearnedFleet(ctx context.Context, labels map[string]map[string]string, templates *pipeline.Templates) (*unlearned, error) {
+	list, err := f.suppressions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	confirmed, err := f.confirmed(ctx)
+	return newUnlearned(list, confirmed, labels, templates), err
+}
+
 // unlearnedStored is unlearned for the requests in the store from a time on.
 func (s *service) unlearnedStored(ctx context.Context, from pipeline.Time, before *pipeline.Edition) (*unlearned, error) {
 	stored, err := s.db.SuppressionsFrom(ctx, from)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"weir/console"
 	"weir/pipeline"
@@ -35,7 +38,7 @@ type tuning struct {
 	jobs    []*backtestJob
 
 	explained  []*explainJob
-	explaining chan struct{} // holds the turn of one
+	explaining chan struct{} // one element for the one that is being made
 
 	applying sync.Mutex // one at a time
 }
@@ -357,6 +360,9 @@ func (j *backtestJob) finish(ctx context.Context, err error) {
 	}
 }
 
+// maxBacktestResult bounds what is read of a process.
+const maxBacktestResult = 64 << 20
+
 // run starts the process and reads what it says.
 func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, since, until pipeline.Time) error {
 	files := [2]string{filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml")}
@@ -366,10 +372,16 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 		}
 	}
 	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--pseudonyms", "--plain-progress"}
-	out, err := runBeside(ctx, append(args, spanFlags(since, until)...), func(share float64) {
-		j.mu.Lock()
-		j.progress = min(max(share, j.progress), 1)
-		j.mu.Unlock()
+	for _, f := range []struct {
+		flag string
+		t    pipeline.Time
+	}{{"--since", since}, {"--until", until}} {
+		if f.t != 0 {
+			args = append(args, f.flag, f.t.Std().Format(time.RFC3339))
+		}
+	}
+	out, err := runApart(ctx, args, nil, func(lines *bufio.Scanner) string {
+		return strings.TrimPrefix(j.follow(lines), "weir backtest: ")
 	})
 	if err != nil {
 		return err
@@ -383,4 +395,29 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 	j.result = &r
 	j.mu.Unlock()
 	return nil
+}
+
+// follow takes lines of progress, and returns what else was said.
+func (j *backtestJob) follow(lines *bufio.Scanner) string {
+	var said []string
+	for lines.Scan() {
+		if share, err := strconv.ParseFloat(lines.Text(), 64); err == nil {
+			j.mu.Lock()
+			j.progress = min(max(share, j.progress), 1)
+			j.mu.Unlock()
+		} else if len(said) < 20 {
+			said = append(said, lines.Text())
+		}
+	}
+	return strings.Join(said, "\n")
+}
+
+// limitedBuffer keeps so much and no more.
+type limitedBuffer struct{ b bytes.Buffer }
+
+func (l *limitedBuffer) Write(p []byte) (int, error) {
+	if l.b.Len()+len(p) > maxBacktestResult {
+		return 0, errors.New("the backtest says too much")
+	}
+	return l.b.Write(p)
 }

@@ -8,13 +8,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"weir/console"
-	"weir/detectors"
-	"weir/pipeline"
 )
 
 // apiClient asks a running weir with a token.
@@ -70,6 +67,62 @@ type jobView struct {
 	backtestResult
 }
 
+// explainedOverTheAPI: what the API explains is what the shell explains.
+func explainedOverTheAPI(t *testing.T, d *daemon, c *apiClient, dir, config string) {
+	t.Helper()
+	alert := decoded[struct {
+		Data []struct{ ID string }
+	}](t, c.do("GET", "/api/v1/alerts?address="+crawlerAddress, nil, 200)).Data[0].ID
+	line := firstLine(t, filepath.Join(dir, "access.log"))
+	store := filepath.Join(dir, "weir.db")
+	for _, tc := range []struct {
+		body map[string]string
+		args []string
+		want func(x explanation) bool
+	}{
+		{map[string]string{"client": "ip:" + crawlerAddress}, []string{"--client", "ip:" + crawlerAddress}, func(x explanation) bool {
+			return x.Client.Why.Code == "alerted" && len(x.Client.Alerts) > 0 && len(x.Client.Detectors) == len(detectorNames()) && x.Client.Detectors[0].Nats >= x.Client.ReviewAt
+		}},
+		{map[string]string{"client": "ip:192.0.2.254"}, []string{"--client", "ip:192.0.2.254"}, func(x explanation) bool { return x.Client.Why.Code == "unknown" }},
+		{map[string]string{"alert": alert}, []string{"--alert", alert, "--events"}, func(x explanation) bool {
+			return x.Alert.ID == alert && x.Alert.Total > 0 && !x.Alert.Still && len(x.Alert.Signals) > 0
+		}},
+		{map[string]string{"line": line}, []string{line}, func(x explanation) bool { return len(x.Line.Fields) > 5 && x.Line.Rejected == "" }},
+		{map[string]string{"line": "no line of any log"}, nil, nil},
+	} {
+		id := decoded[struct{ ID string }](t, c.do("POST", "/api/v1/explanations", tc.body, 202)).ID
+		var v explainView
+		eventually(t, "the explanation is done", d, func() bool {
+			v = decoded[explainView](t, c.do("GET", "/api/v1/explanations/"+id, nil, 200))
+			return v.State != "running" && v.State != "waiting"
+		})
+		if tc.args == nil {
+			if v.State != "failed" || v.Error == "" {
+				t.Errorf("%v: %+v", tc.body, v)
+			}
+			continue
+		}
+		got := weir(t, append([]string{"explain", "--output", "json", "-c", config, "--store", store}, tc.args...)...)
+		if v.State != "done" || got.code != exitOK || strings.TrimSpace(string(got.stdout)) != string(v.Answer) {
+			t.Errorf("%v: %s %s: the API says %s, the shell %s %s", tc.body, v.State, v.Error, v.Answer, got.stdout, got.stderr)
+			continue
+		}
+		if !tc.want(decoded[explanation](t, v.Answer)) {
+			t.Errorf("%v: %s", tc.body, v.Answer)
+		}
+	}
+}
+
+func firstLine(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return line
+}
+
 // TestTuningOverTheAPI: a change is read, tried and applied as an engineer does it;
 // what is told is what the shell tells, and no secret leaves.
 func TestTuningOverTheAPI(t *testing.T) {
@@ -92,7 +145,6 @@ func TestTuningOverTheAPI(t *testing.T) {
 			strings.Contains(string(c.do("GET", "/api/v1/alerts", nil, 200)), crawlerAddress)
 	})
 
-	explainedOverTheAPI(t, c, d)
 	now := decoded[console.RunningConfig](t, c.do("GET", "/api/v1/config", nil, 200))
 	if strings.Contains(now.YAML, "verysecret") || !strings.Contains(now.YAML, "'<secret 1>'") || now.Path != config || now.Changed {
 		t.Errorf("the configuration is shown as %+v", now)
@@ -129,6 +181,8 @@ func TestTuningOverTheAPI(t *testing.T) {
 	if v := decoded[jobView](t, c.do("GET", "/api/v1/backtests/"+id, nil, 200)); v.State == "running" {
 		t.Errorf("after the end it is %+v", v)
 	}
+
+	explainedOverTheAPI(t, d, c, dir, config)
 
 	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": "sha256:other"}, 409)
 	c.do("POST", "/api/v1/config/apply", map[string]string{"yaml": next, "if_hash": now.Hash, "backtest": id}, 200)
@@ -190,50 +244,4 @@ func TestSecretsOfAConfiguration(t *testing.T) {
 	if _, err := restoreSecrets("a: '<secret 2>'", "a: {token: x}"); err == nil {
 		t.Error("a mark of no secret is taken")
 	}
-}
-
-// explainedOverTheAPI: a client is explained as the shell does it, in the words of the
-// OpenAPI document's reasons; the same question is one job.
-func explainedOverTheAPI(t *testing.T, c *apiClient, d *daemon) {
-	t.Helper()
-	type view struct {
-		State, Error string
-		explanation
-	}
-	ask := func(client string) (v view) {
-		eventually(t, client+" is explained", d, func() bool {
-			v = decoded[view](t, c.do("GET", "/api/v1/explain?client="+client, nil, 200))
-			return v.State == "done" || v.State == "failed"
-		})
-		return v
-	}
-	v := ask("ip:" + crawlerAddress)
-	if v.State != "done" || v.Reason.Code != "alerted" || len(v.Alerts) == 0 || v.LookedAt == 0 || len(v.Detectors) != len(detectors.Names()) || v.Detectors[0].Score == nil {
-		t.Errorf("the crawler is explained as %+v", v)
-	}
-	if v := ask("ip:192.0.2.99"); v.State != "failed" || !strings.Contains(v.Error, "no request of ip 192.0.2.99") {
-		t.Errorf("nobody is explained as %+v", v)
-	}
-	requests := decoded[struct {
-		Data []struct{ Principal pipeline.Principal }
-	}](t, c.do("GET", "/api/v1/requests?limit=1000", nil, 200)).Data
-	codes := decoded[struct {
-		Components struct {
-			Schemas struct {
-				ExplainedReason struct {
-					Properties struct{ Code struct{ Enum []string } }
-				}
-			}
-		}
-	}](t, c.do("GET", "/api/v1/openapi.json", nil, 200)).Components.Schemas.ExplainedReason.Properties.Code.Enum
-	for _, r := range requests {
-		if r.Principal.Kind == pipeline.PrincipalIP && r.Principal.Value != crawlerAddress {
-			v := ask("ip:" + r.Principal.Value)
-			if v.State != "done" || !slices.Contains(codes, v.Reason.Code) || v.Reason.Text == "" {
-				t.Errorf("%s is explained as %+v", r.Principal.Value, v)
-			}
-			return
-		}
-	}
-	t.Error("no other client is there to be explained")
 }

@@ -20,6 +20,9 @@ import (
 // by several goroutines; what they return belongs to one each.
 type Bus struct {
 	Cluster
+	// Session is the length of a group's sessions, DefaultSession when 0. It is set
+	// before the first group is joined.
+	Session time.Duration
 	log     *zap.Logger
 	metrics *Metrics
 	client  *kafka.Client
@@ -262,8 +265,19 @@ func (b *Bus) InSync(ctx context.Context, topic string, replicas int) error {
 // behind the last one. Brokers that cannot tell are asked until ctx ends: a topic
 // that was just made has no leader yet.
 func (b *Bus) Bounds(ctx context.Context, topic string, partition int) (first, behind int64, err error) {
+	return b.boundsSince(ctx, topic, partition, time.Time{})
+}
+
+// OffsetAt is the offset of the first record that was written at since or later, by
+// its writer's clock; behind the last one where there is none.
+func (b *Bus) OffsetAt(ctx context.Context, topic string, partition int, since time.Time) (int64, error) {
+	first, _, err := b.boundsSince(ctx, topic, partition, since)
+	return first, err
+}
+
+func (b *Bus) boundsSince(ctx context.Context, topic string, partition int, since time.Time) (first, behind int64, err error) {
 	for warned := false; ; warned = true {
-		first, behind, err = b.bounds(ctx, topic, partition)
+		first, behind, err = b.bounds(ctx, topic, partition, since)
 		if err == nil || ctx.Err() != nil {
 			return first, behind, err
 		}
@@ -274,4 +288,32 @@ func (b *Bus) Bounds(ctx context.Context, topic string, partition int) (first, b
 			return 0, 0, errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int
+}
+
+// Ends are the offsets behind the last records of partitions, asked for at once.
+// Those that cannot be told are left out.
+func (b *Bus) Ends(ctx context.Context, list []TopicPartition) (map[TopicPartition]int64, error) {
+	topics := map[string][]kafka.OffsetRequest{}
+	for _, p := range list {
+		topics[p.Topic] = append(topics[p.Topic], kafka.LastOffsetOf(p.Partition))
+	}
+	answer, err := b.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Addr: b.addr(), Topics: topics})
+	if err != nil {
+		return nil, fmt.Errorf("read the ends of topics: %w", err)
+	}
+	ends := map[TopicPartition]int64{}
+	for topic, partitions := range answer.Topics {
+		for _, p := range partitions {
+			if p.Error == nil && p.LastOffset >= 0 {
+				ends[TopicPartition{topic, p.Partition}] = p.LastOffset
+			}
+		}
+	}
+	return ends, nil
 }

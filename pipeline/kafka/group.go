@@ -14,11 +14,9 @@ import (
 )
 
 const (
-	// sliceTimeout is how long a member that was killed keeps its slices, and how
-	// long one may take to let go of them.
-	sliceTimeout  = 10 * time.Second
-	sliceHeart    = 2 * time.Second
-	rejoinTimeout = 15 * time.Second
+	// DefaultSession is Bus.Session where that is 0.
+	DefaultSession = 10 * time.Second
+	rejoinTimeout  = 15 * time.Second
 )
 
 // Deal is what a member of a group gets.
@@ -31,7 +29,7 @@ type Deal struct {
 
 // RunGroup shares the partitions of topic, as the numbers of slices, with the
 // other members of a group until ctx ends or own fails. own has its slices until
-// its context ends; it then lets go of those and returns, within sliceTimeout:
+// its context ends; it then lets go of those and returns, within the session's length:
 // nobody else gets them before. It is called for each deal, one at a time, also
 // with no slices. Members keep the slices that they have as far as an even deal
 // allows.
@@ -43,7 +41,7 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 	sticky := &stickyBalancer{}
 	members, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: group, Brokers: b.Brokers, Dialer: d, Topics: []string{topic}, GroupBalancers: []kafka.GroupBalancer{sticky},
-		SessionTimeout: sliceTimeout, RebalanceTimeout: rejoinTimeout, HeartbeatInterval: sliceHeart, JoinGroupBackoff: retryEvery,
+		SessionTimeout: b.SessionTimeout(), RebalanceTimeout: rejoinTimeout, HeartbeatInterval: b.SessionTimeout() / 5, JoinGroupBackoff: retryEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", group, err)
@@ -76,6 +74,9 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 		slices.Sort(list)
 		sticky.keep(list)
 		b.metrics.rebalances.WithLabelValues(group).Inc()
+		if all, err := b.Partitions(ctx, topic); err == nil { // else at the next deal
+			b.metrics.dealt.WithLabelValues(group).Set(float64(len(all)))
+		}
 		owned.Set(float64(len(list)))
 		b.log.Info("slices are dealt", zap.String("group", group), zap.Int32("generation", gen.ID), zap.Ints("slices", list))
 		deal := Deal{Owned: list, Follows: gen.ID == last+1 && last >= 0}
@@ -91,6 +92,10 @@ func (b *Bus) RunGroup(ctx context.Context, group, topic string, own func(ctx co
 		}
 	}
 }
+
+// SessionTimeout is how long a member that is silent keeps its slices, and how long
+// one may take to let go of them.
+func (b *Bus) SessionTimeout() time.Duration { return cmp.Or(b.Session, DefaultSession) }
 
 // stickyBalancer deals partitions evenly and moves as few as it can: members
 // tell what they have.

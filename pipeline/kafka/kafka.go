@@ -134,9 +134,9 @@ func (c *Cluster) Partitions(ctx context.Context, topic string) (ids []int, err 
 	return ids, nil
 }
 
-// bounds are the offsets of the first message that a partition still has and
-// behind the last one.
-func (c *Cluster) bounds(ctx context.Context, topic string, partition int) (first, behind int64, err error) {
+// bounds are the offsets of the first message that a partition still has, of those
+// of since or later where since is not zero, and behind the last one.
+func (c *Cluster) bounds(ctx context.Context, topic string, partition int, since time.Time) (first, behind int64, err error) {
 	d, err := c.dialer()
 	if err != nil {
 		return 0, 0, err
@@ -150,6 +150,17 @@ func (c *Cluster) bounds(ctx context.Context, topic string, partition int) (firs
 		}
 		_ = conn.SetDeadline(time.Now().Add(2 * dialWithin))
 		first, behind, err = conn.ReadOffsets()
+		if err == nil && !since.IsZero() {
+			if since.UnixMilli() < 0 {
+				since = time.UnixMilli(0) // what is below means something else
+			}
+			var at int64
+			if at, err = conn.ReadOffset(since); at >= 0 {
+				first = at
+			} else {
+				first = behind // all are older
+			}
+		}
 		_ = conn.Close()
 		if err == nil {
 			return first, behind, nil

@@ -46,7 +46,7 @@ func TestNobodyThere(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), closed) || !strings.Contains(err.Error(), "127.0.0.1:1:") || !strings.Contains(err.Error(), "topic web") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := c.bounds(ctx, "web", 0); err == nil {
+	if _, _, err := c.bounds(ctx, "web", 0, time.Time{}); err == nil {
 		t.Error("offsets without a broker")
 	}
 	topic, err := NewTopic(TopicConfig{Cluster: c, Topic: "web", Group: "g", Partition: func(int) Partition { return nil }})

@@ -11,6 +11,8 @@ type Metrics struct {
 	dead       *prometheus.CounterVec
 	rebalances *prometheus.CounterVec
 	owned      *prometheus.GaugeVec
+	dealt      *prometheus.GaugeVec
+	fenced     *prometheus.CounterVec
 }
 
 // NewMetrics makes them.
@@ -28,7 +30,9 @@ func NewMetrics() *Metrics {
 		written:    counter("weir_bus_written_bytes_total", "Bytes written, before compression.", "topic"),
 		dead:       counter("weir_bus_dead_letters_total", "Records that could not be read, by their topic and reason.", "topic", "reason"),
 		rebalances: counter("weir_bus_rebalances_total", "Times that slices were dealt anew.", "group"),
+		fenced:     counter("weir_bus_fenced_total", "Times that another process took over what this one wrote.", "topic"),
 		owned:      gauge("weir_bus_slices", "Slices that this process has.", "group"),
+		dealt:      gauge("weir_bus_group_slices", "Slices that the processes of a group share.", "group"),
 	}
 }
 
@@ -47,5 +51,5 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.lag, m.lost, m.retries, m.written, m.dead, m.rebalances, m.owned}
+	return []prometheus.Collector{m.lag, m.lost, m.retries, m.written, m.dead, m.rebalances, m.owned, m.dealt, m.fenced}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,9 @@ const (
 	// tailWait is how long an answer may take: half of it is the broker's, to wait for
 	// a record. What comes later than that costs a new connection.
 	tailWait = 2 * time.Second
+	// stallAfter is how long a record may wait to be taken before the partition's end
+	// is looked at, for the lag.
+	stallAfter = 5 * time.Second
 	// tailParts bounds the keys whose records are incomplete: a writer that died
 	// between two parts leaves one.
 	tailParts = 1 << 12
@@ -36,6 +40,9 @@ type Tail struct {
 	lag       prometheus.Gauge
 	failing   bool
 	lost      int64
+	taken     atomic.Int64 // next, while nobody waits for it; -1 while Next does
+	stalled   *time.Timer
+	closed    atomic.Bool
 }
 
 // partial is a record of which not all parts came yet.
@@ -74,11 +81,33 @@ func (b *Bus) NewTail(ctx context.Context, topic string, partition int, from int
 	if from < first {
 		t.skip(first)
 	}
+	t.taken.Store(t.next)
+	t.stalled = time.AfterFunc(stallAfter, t.lookBehind)
 	return t, t.reader.SetOffset(t.next)
 }
 
 // Close ends reading. The connection goes once the broker has answered.
-func (t *Tail) Close() { go func() { _ = t.reader.Close() }() }
+func (t *Tail) Close() {
+	t.closed.Store(true)
+	t.stalled.Stop()
+	go func() { _ = t.reader.Close() }()
+}
+
+// lookBehind tells the lag while nobody takes anything: then no answer of the broker
+// says where the partition ends.
+func (t *Tail) lookBehind() {
+	if t.closed.Load() {
+		return
+	}
+	if next := t.taken.Load(); next >= 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), stallAfter)
+		defer cancel()
+		if _, behind, err := t.bus.bounds(ctx, t.topic, t.partition, time.Time{}); err == nil && t.taken.Load() == next {
+			t.lag.Set(float64(max(0, behind-next)))
+		}
+	}
+	t.stalled.Reset(stallAfter)
+}
 
 // Position is where reading goes on after a restart: behind every record that
 // Next returned, unless one before it is incomplete.
@@ -108,6 +137,8 @@ func (t *Tail) skip(to int64) {
 // Next blocks for the next record, which is the caller's. Brokers that cannot be
 // reached are tried again and again; it ends with ctx's error.
 func (t *Tail) Next(ctx context.Context) (Record, error) {
+	t.taken.Store(-1)
+	defer func() { t.taken.Store(t.next) }()
 	for {
 		m, err := t.reader.FetchMessage(ctx)
 		if ctx.Err() != nil {
@@ -199,3 +230,9 @@ func (b *Bus) ReadRange(ctx context.Context, topic string, partition int, from, 
 // ErrFenced is wrapped by errors of an owner that is none any more: another one
 // has claimed what it writes.
 var ErrFenced = errors.New("somebody else has taken it over")
+
+// Fenced returns ErrFenced about what this process wrote to a topic, and counts it.
+func (b *Bus) Fenced(topic string) error {
+	b.metrics.fenced.WithLabelValues(topic).Inc()
+	return ErrFenced
+}

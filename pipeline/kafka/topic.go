@@ -201,7 +201,7 @@ func (t *Topic) commit(ctx context.Context, gen *kafka.Generation, takers map[in
 // start is where reading begins: behind what was taken, or where the group is
 // when another member took more.
 func (t *Topic) start(ctx context.Context, p Partition, a kafka.PartitionAssignment) (int64, error) {
-	first, behind, err := t.cfg.bounds(ctx, t.cfg.Topic, a.ID)
+	first, behind, err := t.cfg.bounds(ctx, t.cfg.Topic, a.ID, time.Time{})
 	if err != nil {
 		return 0, err
 	}

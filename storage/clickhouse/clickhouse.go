@@ -74,13 +74,16 @@ func exists(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// silentWithin is how long a server may say nothing, not even how far it is.
+const silentWithin = 2 * time.Minute
+
 func connect(ctx context.Context, o Options, database string) (*DB, error) {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 10 * time.Second
 	}
 	conn, err := click.Open(&click.Options{
 		Addr: o.Addresses, Auth: click.Auth{Database: database, Username: o.User, Password: o.Password},
-		TLS: o.TLS, DialTimeout: o.DialTimeout, Compression: &click.Compression{Method: click.CompressionLZ4},
+		TLS: o.TLS, DialTimeout: o.DialTimeout, ReadTimeout: silentWithin, Compression: &click.Compression{Method: click.CompressionLZ4},
 		MaxOpenConns: 16, MaxIdleConns: 8, ConnMaxLifetime: 10 * time.Minute,
 		ClientInfo: click.ClientInfo{Products: []struct{ Name, Version string }{{"weir", ""}}},
 	})

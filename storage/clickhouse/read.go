@@ -146,3 +146,51 @@ func (db *DB) Count(ctx context.Context) (n int64, err error) {
 	}
 	return int64(rows), nil
 }
+
+// maxEndpoints is how many endpoints EndpointTotals tells apart.
+const maxEndpoints = 5000
+
+// EndpointTotals sums the traffic of endpoints over [since, until), those with most
+// requests first; other are the requests of those past maxEndpoints.
+func (db *DB) EndpointTotals(ctx context.Context, since, until pipeline.Time) (list []storage.EndpointTotal, other int64, err error) {
+	rows, err := db.conn.Query(ctx, `SELECT method, host, template, sum(requests) AS n, sumIf(requests, status_class IN (4, 5)), sum(bytes), max(minute), sum(n) OVER ()
+		FROM endpoint_minutes WHERE minute >= toStartOfMinute(?) AND minute < ?
+		GROUP BY method, host, template ORDER BY n DESC, template, method, host LIMIT ?`, stampOf(since), stampOf(until), maxEndpoints)
+	if err != nil {
+		return nil, 0, wrap("read endpoints", err)
+	}
+	for rows.Next() {
+		var e storage.EndpointTotal
+		var requests, failed, bytes, all uint64
+		var last time.Time
+		if err := rows.Scan(&e.Endpoint.Method, &e.Endpoint.Host, &e.Endpoint.Template, &requests, &failed, &bytes, &last, &all); err != nil {
+			return nil, 0, wrap("read endpoints", errors.Join(err, rows.Close()))
+		}
+		e.Requests, e.Errors, e.Bytes, e.Last = int64(requests), int64(failed), int64(bytes), pipeline.TimeOf(last)
+		if len(list) == 0 {
+			other = int64(all)
+		}
+		other -= e.Requests
+		list = append(list, e)
+	}
+	return list, other, wrap("read endpoints", errors.Join(rows.Err(), rows.Close()))
+}
+
+// Summary is what there is of requests.
+type Summary struct {
+	Requests       int64
+	Oldest, Newest pipeline.Time // 0 without any
+}
+
+// Summary returns what there is of requests; it reads no row.
+func (db *DB) Summary(ctx context.Context) (s Summary, err error) {
+	var n uint64
+	var oldest, newest time.Time
+	if err := db.conn.QueryRow(ctx, "SELECT count(), min(time), max(time) FROM requests").Scan(&n, &oldest, &newest); err != nil {
+		return s, wrap("count requests", err)
+	}
+	if s.Requests = int64(n); n > 0 {
+		s.Oldest, s.Newest = pipeline.TimeOf(oldest), pipeline.TimeOf(newest)
+	}
+	return s, nil
+}

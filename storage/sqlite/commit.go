@@ -154,10 +154,10 @@ func (t *tx) putAlert(r *storage.AlertRevision, e encodedAlert) (seq int64, diff
 		return 0, false, err
 	}
 	_, seq, err = t.exec(`INSERT INTO alerts (id, revision, latest, first_time, time, detected_at, severity, tier, detector,
-		principal_kind, principal_value, status, backfill, digest, body)
-		VALUES (?1, ?2, NOT EXISTS (SELECT 1 FROM alerts WHERE id = ?1 AND revision > ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`,
+		principal_kind, principal_value, status, backfill, digest, body, seq)
+		VALUES (?1, ?2, NOT EXISTS (SELECT 1 FROM alerts WHERE id = ?1 AND revision > ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, nullif(?15, 0))`,
 		a.ID, a.Revision, int64(a.Window.First), int64(a.Window.Last), int64(a.Window.DetectedAt), a.Severity, a.Tier, a.Detector,
-		a.Principal.Kind.String(), a.Principal.Value, a.Status, r.Backfill, e.digest, e.body)
+		a.Principal.Kind.String(), a.Principal.Value, a.Status, r.Backfill, e.digest, e.body, r.Seq)
 	if err == nil {
 		err = t.noteSilence(a)
 	}

@@ -311,7 +311,7 @@ func undo(t testing.TB, db *DB) {
 	t.Helper()
 	for _, query := range []string{
 		"DROP TRIGGER alert_list_removed", "DROP TRIGGER audit_alerts_removed", "DROP TABLE alert_list", "DROP TABLE alert_facets", "DROP TABLE alert_tags", "DROP TABLE alert_addresses", "DROP TABLE alert_text",
-		"DROP TABLE audit_alerts", "DROP INDEX triage_change", "ALTER TABLE triage DROP COLUMN change", "DROP TABLE endpoints", "DROP TABLE endpoint_minutes", "DROP TABLE users", "DROP TABLE sessions", "DROP TABLE first_link", "PRAGMA user_version = 7",
+		"DROP TABLE audit_alerts", "DROP INDEX triage_change", "ALTER TABLE triage DROP COLUMN change", "DROP TABLE endpoints", "DROP TABLE endpoint_minutes", "DROP TABLE users", "DROP TABLE sessions", "DROP TABLE first_link", "DROP TABLE followed", "DROP TABLE desk", "PRAGMA user_version = 7",
 	} {
 		if _, err := db.conn.ExecContext(t.Context(), query); err != nil {
 			t.Fatalf("%s: %v", query, err)

@@ -22,6 +22,9 @@ const Principal = lazy(() => import("./pages/principal"));
 const Endpoints = lazy(() => import("./pages/endpoints"));
 const Campaigns = lazy(() => import("./pages/campaigns"));
 const Detectors = lazy(() => import("./pages/detectors"));
+const Shadow = lazy(() => import("./pages/shadow"));
+const Explain = lazy(() => import("./pages/explain"));
+const Tokens = lazy(() => import("./pages/tokens"));
 const Tuning = lazy(() => import("./pages/tuning"));
 const Suppressions = lazy(() => import("./pages/suppressions"));
 const System = lazy(() => import("./pages/system"));
@@ -42,10 +45,13 @@ const places: Place[] = [
   { path: "/campaigns", name: "Campaigns", icon: "campaigns", key: "c", page: Campaigns },
   { path: "/endpoints", name: "Endpoints", icon: "endpoints", key: "e", page: Endpoints },
   { path: "/detectors", name: "Detectors", icon: "detectors", key: "d", page: Detectors, may: "detectors" },
+  { path: "/shadow", name: "Shadow cases", icon: "shadow", key: "h", page: Shadow },
+  { path: "/explain", name: "Explain", icon: "explain", key: "x", page: Explain, may: "requests" },
   { path: "/suppressions", name: "Suppressions", icon: "suppressions", key: "s", page: Suppressions },
   { path: "/tuning", name: "Tuning", icon: "tuning", key: "t", page: Tuning, may: "backtest" },
   { path: "/system", name: "System", icon: "system", key: "y", page: System, may: "system" },
   { path: "/users", name: "Users", icon: "users", key: "u", page: Users },
+  { path: "/tokens", name: "Tokens", icon: "tokens", key: "k", page: Tokens, may: "tokens" },
   { path: "/audit", name: "Audit", icon: "audit", key: "l", page: Audit, may: "audit" },
 ];
 

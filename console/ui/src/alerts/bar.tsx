@@ -9,6 +9,7 @@ import { useShortcuts } from "../lib/shortcuts";
 import { severities, verdicts } from "../ui/bits";
 import { Icon } from "../ui/icons";
 import { periods, split, views, work } from "./filters";
+import { SavedViews, ViewActions } from "./views";
 
 interface Choice {
   id: string;
@@ -132,6 +133,7 @@ export function FilterBar() {
             Mine
           </Link>
         )}
+        <SavedViews search={search} />
       </nav>
       <div className="search">
         <Icon name="search" />
@@ -166,7 +168,7 @@ export function FilterBar() {
         <Pick label="Group by" nothing="nothing" choices={groups} chosen={split(q.get("group"))} onChange={set("group")} />
         <Pick label="Sort" nothing="latest change" choices={sorts} chosen={split(q.get("sort"))} onChange={set("sort")} />
       </div>
-      {(chips.length > 0 || filtered) && (
+      {(chips.length > 0 || filtered || q.get("group") || q.get("sort")) && (
         <div className="chips">
           {chips.map((name) => (
             <Button key={name} className="chip" onPress={() => setQuery({ [name]: null })}>
@@ -179,6 +181,7 @@ export function FilterBar() {
               Clear filters
             </Link>
           )}
+          <ViewActions search={search} />
         </div>
       )}
     </div>

@@ -44,3 +44,10 @@ export const views: { name: string; search: string }[] = [
   { name: "Closed", search: "?triage=closed" },
   { name: "All", search: "?triage=any&suppressed=any" },
 ];
+
+/** exportQuery is what a file of the list is asked for: its filters, without its order. */
+export function exportQuery(search: string, now: number): Record<string, string> {
+  const q = apiQuery(search, now);
+  delete q.sort;
+  return q;
+}

@@ -457,7 +457,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/explain": {
+    "/api/v1/explanations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explain why a client did not alert, an alert request by request, or how a log line is read
+         * @description Give one of client, alert and line. What is stored is detected over again, in a process of low priority; one runs at a time, eight may wait, 409 then. The answer is that of weir explain --output json, with account names as tokens. client is KIND:VALUE; KIND is ip, account, subject, key or session.
+         */
+        post: operations["startExplanation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/explanations/{id}": {
         parameters: {
             query?: never;
             header?: never;
@@ -465,13 +485,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Why a client alerted, or did not
-         * @description Detects the stored requests over again, in a process of low priority: ask again until state is done or failed. The same client, since and until are one job, whose answer is kept for ten minutes. 429 when eight others wait.
+         * An explanation, once it is done
+         * @description The last fifty are remembered.
          */
-        get: operations["explainClient"];
+        get: operations["getExplanation"];
         put?: never;
         post?: never;
-        delete?: never;
+        /** End an explanation that runs or waits */
+        delete: operations["cancelExplanation"];
         options?: never;
         head?: never;
         patch?: never;
@@ -703,6 +724,26 @@ export interface paths {
          * @description Most alerts first. By principal, endpoint and campaign the newest 25,000 alerts that the search selects are looked at.
          */
         get: operations["groupAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All alerts that the filters select, as a file
+         * @description The latest revision of each, what changed last first: whole alerts, one a line, or rows as CSV, where a cell that a spreadsheet would take for a formula begins with '. At most 100,000; X-Total-Count is how many the filters select. The audit has who took which. 20 at once, and then one every 10 s.
+         */
+        get: operations["exportAlerts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1080,9 +1121,9 @@ export interface components {
             reason: string;
             principal: components["schemas"]["Principal"];
             endpoint: {
-                method?: string;
-                host?: string;
-                template?: string;
+                method: string;
+                host: string;
+                template: string;
             };
             addresses: components["schemas"]["Strings"];
             /** @description Of its latest news. */
@@ -1091,12 +1132,7 @@ export interface components {
             last: components["schemas"]["Time"];
             /** @description Nats. */
             score: number;
-            signals: {
-                name?: string;
-                observed?: number;
-                expected?: number;
-                nats?: number;
-            }[];
+            signals: components["schemas"]["ExplainedSignal"][];
             /** @description As those of an alert. */
             exemplars: Record<string, never>[];
         };
@@ -1144,81 +1180,129 @@ export interface components {
         BacktestStarted: {
             id: string;
         };
-        Explanation: {
-            /** @enum {unknown} */
-            state: "waiting" | "running" | "done" | "failed";
-            progress: number;
-            error: string;
-            client: components["schemas"]["Principal"];
-            requests?: number;
-            /** @description So many of them were looked at closely. */
-            looked_at?: number;
-            /** Format: date-time */
-            first?: string | null;
-            /** Format: date-time */
-            last?: string | null;
-            /** @description Nats that a review takes. */
-            review_at?: number;
-            page_at?: number;
-            reason?: components["schemas"]["ExplainedReason"];
-            /** @description Of the client, and those that it is a member of. */
-            alerts?: components["schemas"]["ExplainedAlert"][];
-            /** @description The nearest first. */
-            detectors?: components["schemas"]["ExplainedDetector"][];
-            notes?: components["schemas"]["Strings"];
+        ExplainRequest: {
+            /** @description KIND:VALUE; of an account its name or its token. */
+            client?: string;
+            since?: components["schemas"]["Time"];
+            until?: components["schemas"]["Time"];
+            alert?: string;
+            /** @description One line of a log. */
+            line?: string;
         };
-        ExplainedReason: {
-            /**
-             * @description What kept it from an alert: a suppression; that it is known or a verified crawler (information); the detector's mode; that everybody failed there (excused); that it may be a proxy; that it was dropped to bound memory; too few requests to be looked at closely; too little evidence (below); none (nothing); that the history ends first (pending); that nobody knows whether its logins failed (unlearned).
-             * @enum {unknown}
-             */
-            code: "alerted" | "suppressed" | "information" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "few" | "below" | "nothing" | "pending" | "unlearned";
-            /** @description The nearest; empty where none is. */
-            detector: string;
-            /** @description The reason in a sentence. */
-            text: string;
-            /** @description The most that the detector reached, in nats. */
-            score: number | null;
-            /** @description Of what a review takes. */
-            missing: number | null;
-            /** @description So many more requests would have raised it, which was tried. */
-            more: number | null;
-            /** @description What those would be. */
-            of: string;
-            /** @description Seconds between them, as before. */
-            every: number | null;
-            /** @description The line of the configuration that hides it; empty where none does. */
-            line: string;
+        ExplainStarted: {
+            id: string;
+        };
+        Explanation: {
+            id: string;
+            /** @enum {unknown} */
+            state: "waiting" | "running" | "done" | "failed" | "cancelled";
+            error: string;
+            answer: null | components["schemas"]["Explained"];
+        };
+        /** @description One of its members is there. */
+        Explained: {
+            client?: components["schemas"]["ExplainedClient"];
+            alert?: components["schemas"]["ExplainedAlert"];
+            line?: components["schemas"]["ExplainedLine"];
+        };
+        ExplainedSignal: {
+            name: string;
+            observed: number;
+            expected: number;
+            nats: number;
+        };
+        ExplainedClient: {
+            principal: components["schemas"]["Principal"];
+            /** @description That are remembered. */
+            requests: number;
+            /** @description Requests that detectors looked at, in the time that was asked for. */
+            looked_at: number;
+            /** Format: date-time */
+            first: string | null;
+            /** Format: date-time */
+            last: string | null;
+            /** @description The store holds its log from the beginning; else what came before is missing. */
+            whole: boolean;
+            /** @description Why it did not alert; unknown: no request of it is stored. */
+            why: {
+                /**
+                 * @description suppressed: its alerts are kept from sinks; information: known, or a crawler; excused: everybody was refused there; pending: the history ends first; below: too little evidence; unlearned: nobody knows whether its logins failed.
+                 * @enum {unknown}
+                 */
+                code: "alerted" | "suppressed" | "information" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "pending" | "few" | "nothing" | "below" | "unlearned" | "unknown";
+                detector: string;
+                text: string;
+                /** @description Of the configuration, which hides it; empty for none. */
+                line?: string;
+                /** @description The most that the detector reached, in nats. */
+                score?: number | null;
+                /** @description Of what a review takes. */
+                missing?: number | null;
+                /** @description So many more would raise it, which was tried. */
+                more?: number | null;
+                /** @description Of what. */
+                of?: string;
+                /** @description Seconds between them, as before. */
+                every?: number | null;
+            };
+            /** @description What else has to do with it, a sentence each. */
+            notes: string[];
+            review_at: number;
+            page_at: number;
+            alerts: {
+                id: string;
+                severity: components["schemas"]["Severity"];
+                detector: string;
+                title: string;
+                /** @description What keeps it from being told, empty for nothing. */
+                hidden: string;
+            }[];
+            /** @description The nearest first. */
+            detectors: {
+                detector: string;
+                /** @enum {unknown} */
+                mode: "on" | "shadow" | "off";
+                /** @description Requests. */
+                counted: number;
+                /** @description At most. */
+                nats: number;
+                /** Format: date-time */
+                time: string | null;
+                /** @description That made it the most. */
+                request: string;
+                signals: components["schemas"]["ExplainedSignal"][];
+            }[];
         };
         ExplainedAlert: {
             id: string;
             detector: string;
-            severity: components["schemas"]["Severity"];
-            tier: string;
-            title: string;
-            /** @description What keeps it from sinks; empty where nothing does. */
-            hidden: string;
-        };
-        ExplainedDetector: {
-            detector: string;
-            /** @enum {unknown} */
-            mode: "on" | "shadow" | "off";
-            /** @description Requests that it counted. */
-            counted: number;
-            /** @description The most that it reached; null where nothing counted. */
-            score: number | null;
-            missing: number | null;
-            /** Format: date-time */
-            when: string | null;
-            /** @description The request that it was at. */
-            what: string;
-            /** @description How it stands at the end. */
-            signals: {
-                name: string;
-                observed: number;
-                expected: number;
-                nats: number;
+            nats: number;
+            review_at: number;
+            page_at: number;
+            signals: components["schemas"]["ExplainedSignal"][];
+            whole: boolean;
+            /** @description The first 2,000 of total, in the order of time. */
+            events: {
+                /** @description What it adds; null for one that would, if those before it were not there. */
+                nats: number | null;
+                time: components["schemas"]["Time"];
+                address: string;
+                request: string;
+                /** @description As in the alert's exemplars. */
+                source: string;
             }[];
+            total: number;
+            /** @description The alert fires without them, too: other requests carry evidence. */
+            still: boolean;
+        };
+        ExplainedLine: {
+            format: string;
+            fields: {
+                name: string;
+                value: string;
+            }[];
+            /** @description Why it is no request, empty when it is one. */
+            rejected: string;
         };
         Backtest: {
             id: string;
@@ -2042,6 +2126,26 @@ export interface components {
                 last_read: components["schemas"]["Time"];
             }[];
             traffic_per_s: number;
+            /** @description The processes of a fleet, as they said last. What they counted is since their start. */
+            processes: {
+                instance: string;
+                pid: number;
+                roles: components["schemas"]["Strings"];
+                /** @enum {string} */
+                state: "running" | "ended" | "gone";
+                version: string;
+                config: string;
+                started: components["schemas"]["Time"];
+                seen: components["schemas"]["Time"];
+                slices: {
+                    name: string;
+                    value: number;
+                }[];
+                lag: {
+                    name: string;
+                    value: number;
+                }[];
+            }[];
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -4578,32 +4682,60 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
-    explainClient: {
+    startExplanation: {
         parameters: {
-            query: {
-                /**
-                 * @description KIND:VALUE
-                 * @example ip:203.0.113.7
-                 */
-                client: string;
-                /**
-                 * @description Nothing that ended before. A + in it is written %2B.
-                 * @example 2026-03-02T09:00:00Z
-                 */
-                since?: components["parameters"]["since"];
-                /**
-                 * @description Nothing that began after.
-                 * @example 2026-03-02T10:00:00Z
-                 */
-                until?: components["parameters"]["until"];
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "client": "ip:203.0.113.7"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ExplainRequest"];
+            };
+        };
+        responses: {
+            /** @description It runs, or waits for its turn. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "k3v5qd2m7a4x"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ExplainStarted"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    getExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
         requestBody?: never;
         responses: {
-            /** @description Once state is done, the reason; else only how far it is. */
+            /** @description answer is null until state is done. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4611,59 +4743,39 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "state": "done",
-                     *       "progress": 1,
+                     *       "id": "k3v5qd2m7a4x",
+                     *       "state": "running",
                      *       "error": "",
-                     *       "client": {
-                     *         "kind": "ip",
-                     *         "value": "203.0.113.7"
-                     *       },
-                     *       "requests": 9,
-                     *       "looked_at": 9,
-                     *       "first": "2026-03-02T10:30:00Z",
-                     *       "last": "2026-03-02T10:30:24Z",
-                     *       "review_at": 13.82,
-                     *       "page_at": 18.42,
-                     *       "reason": {
-                     *         "code": "below",
-                     *         "detector": "auth.bruteforce",
-                     *         "text": "too little: auth.bruteforce is nearest, with 6.10 of 13.82 nats; 9 more would raise it (requests like POST /login 401, one every 3 s as before)",
-                     *         "score": 6.1,
-                     *         "missing": 7.72,
-                     *         "more": 9,
-                     *         "of": "requests like POST /login 401",
-                     *         "every": 3,
-                     *         "line": ""
-                     *       },
-                     *       "alerts": [],
-                     *       "detectors": [
-                     *         {
-                     *           "detector": "auth.bruteforce",
-                     *           "mode": "on",
-                     *           "counted": 9,
-                     *           "score": 6.1,
-                     *           "missing": 7.72,
-                     *           "when": "2026-03-02T10:30:24Z",
-                     *           "what": "POST /login 401",
-                     *           "signals": [
-                     *             {
-                     *               "name": "login_failure",
-                     *               "observed": 9,
-                     *               "expected": 0.4,
-                     *               "nats": 6.1
-                     *             }
-                     *           ]
-                     *         }
-                     *       ],
-                     *       "notes": []
+                     *       "answer": null
                      *     }
                      */
                     "application/json": components["schemas"]["Explanation"];
                 };
             };
-            400: components["responses"]["BadRequest"];
             404: components["responses"]["Problem"];
-            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    cancelExplanation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example k3v5qd2m7a4x */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It runs no more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: components["responses"]["Problem"];
             default: components["responses"]["Problem"];
         };
     };
@@ -5401,6 +5513,142 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    exportAlerts: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "high",
+                 *       "critical"
+                 *     ]
+                 */
+                severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "auth.bruteforce"
+                 *     ]
+                 */
+                detector?: string[];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "page"
+                 *     ]
+                 */
+                tier?: ("page" | "review" | "context")[];
+                /**
+                 * @description Where it is with people: any of them.
+                 * @example [
+                 *       "new"
+                 *     ]
+                 */
+                triage?: ("new" | "in_progress" | "closed")[];
+                /**
+                 * @description A user's name; - is nobody.
+                 * @example ada
+                 */
+                assignee?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "true_positive"
+                 *     ]
+                 */
+                verdict?: ("true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test")[];
+                /**
+                 * @description What a suppression hides from sinks, or all but that.
+                 * @example false
+                 */
+                suppressed?: "true" | "false";
+                /**
+                 * @description What was found in history, or all but that.
+                 * @example false
+                 */
+                backfill?: "true" | "false";
+                /**
+                 * @description All of them.
+                 * @example [
+                 *       "partner"
+                 *     ]
+                 */
+                tag?: string[];
+                /**
+                 * @description name=value, all of them.
+                 * @example [
+                 *       "service=shop"
+                 *     ]
+                 */
+                label?: string[];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /**
+                 * @description An address that the alert names.
+                 * @example 198.51.100.21
+                 */
+                address?: string;
+                /**
+                 * @description METHOD TEMPLATE, or METHOD HOST TEMPLATE.
+                 * @example GET /api/v1/orders/{int}
+                 */
+                endpoint?: string;
+                /**
+                 * @description Its id.
+                 * @example b2e1
+                 */
+                campaign?: string;
+                /**
+                 * @description Words that all occur in title, reason, principal, endpoint, detector, id, campaign or labels; the last may be the beginning of one. An address is looked for as one.
+                 * @example stuffing login
+                 */
+                q?: string;
+                /** @example csv */
+                format?: "ndjson" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file; cut off where it could not be written to its end. */
+            200: {
+                headers: {
+                    /** @description How many alerts the filters select. */
+                    "X-Total-Count"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["Problem"];
             default: components["responses"]["Problem"];
         };
     };
@@ -6390,7 +6638,8 @@ export interface operations {
                      *         }
                      *       ],
                      *       "readers": [],
-                     *       "traffic_per_s": 1.35
+                     *       "traffic_per_s": 1.35,
+                     *       "processes": []
                      *     }
                      */
                     "application/json": components["schemas"]["System"];

@@ -96,3 +96,9 @@ export interface AuditEntry {
 }
 
 export type Related = Omit<S["RelatedAlerts"]["data"][number], "alert"> & { alert: Row };
+
+export type Explanation = S["Explanation"];
+export type Explained = S["Explained"];
+export type ExplainedClient = S["ExplainedClient"];
+export type ShadowCase = Omit<S["ShadowCase"], "exemplars"> & { exemplars: Alert["exemplars"] };
+export type ApiToken = S["ApiToken"];

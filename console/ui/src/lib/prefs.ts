@@ -6,10 +6,11 @@ export interface Prefs {
   shortcuts: boolean; // single keys, WCAG 2.1.4
   density: "comfortable" | "compact";
   live: boolean;
+  views: { name: string; search: string }[]; // of the list of alerts, saved under a name
 }
 
 const key = "weir.prefs";
-const standard: Prefs = { theme: "auto", shortcuts: true, density: "comfortable", live: true };
+const standard: Prefs = { theme: "auto", shortcuts: true, density: "comfortable", live: true, views: [] };
 let prefs: Prefs = read();
 const changed = new Set<() => void>();
 

@@ -9,6 +9,7 @@ import { Grouped } from "../alerts/grouped";
 import { type AlertList, type Shown, useAlertList } from "../alerts/list";
 import { ListRow } from "../alerts/row";
 import { SuppressButton, suppressFrom } from "../alerts/suppress";
+import { Take } from "../alerts/views";
 import { useLiveState } from "../api/live";
 import { integer, plural } from "../lib/format";
 import { useMedia } from "../lib/media";
@@ -202,6 +203,7 @@ function List({ search }: { search: string }) {
         )}
         <LivePill />
         <span className="space" />
+        <Take search={search} total={shown.total?.exact ? shown.total.count : null} />
         <Button className="link wide-only" onPress={() => setPrefs({ density: density === "compact" ? "comfortable" : "compact" })}>
           {density === "compact" ? "Two lines" : "One line"}
         </Button>

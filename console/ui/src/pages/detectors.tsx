@@ -1,11 +1,12 @@
 // Detectors: what they raised, how often people found it wrong, and their knobs.
 import { useState } from "react";
-import { Button } from "react-aria-components";
+import { Button, Label, Radio, RadioGroup } from "react-aria-components";
 import { usePart } from "../api/part";
+import { useMay } from "../api/session";
 import type { DetectorRow } from "../api/types";
 import { integer } from "../lib/format";
 import { classText } from "../lib/names";
-import { Link, setQuery, useQueryParam } from "../lib/router";
+import { Link, navigate, setQuery, useQueryParam } from "../lib/router";
 import { Fact, Facts, Section, Time, verdictText } from "../ui/bits";
 import { Answer, Page } from "../ui/page";
 import { type Column, DataTable } from "../ui/table";
@@ -55,19 +56,49 @@ function Doc({ text }: { text: string }) {
   );
 }
 
-const show = (v: unknown) => (typeof v === "object" && v !== null ? JSON.stringify(v) : String(v));
+const modes: { id: string; text: string }[] = [
+  { id: "on", text: "on: raises alerts" },
+  { id: "shadow", text: "shadow: finds and keeps cases, tells nobody" },
+  { id: "off", text: "off: looks at nothing" },
+];
+
+/** ModeKnob leads into the tuning desk: a mode is tried on what is stored before it is applied. */
+function ModeKnob({ d }: { d: DetectorRow }) {
+  const may = useMay("backtest");
+  const [mode, setMode] = useState(d.mode);
+  if (d.name.startsWith("health.")) return null;
+  if (!may) return <p>Mode: {modes.find((m) => m.id === d.mode)?.text ?? d.mode}</p>;
+  return (
+    <div className="knobs">
+      <RadioGroup className="radios inline" value={mode} onChange={(v) => setMode(v as typeof mode)}>
+        <Label>Mode</Label>
+        {modes.map((m) => (
+          <Radio key={m.id} value={m.id} className="radio">
+            {m.text}
+          </Radio>
+        ))}
+      </RadioGroup>
+      {mode !== d.mode && (
+        <Button className="button primary" onPress={() => navigate(`/tuning?set=${encodeURIComponent(d.name)}:${mode}`)}>
+          Try {mode} on what is stored …
+        </Button>
+      )}
+    </div>
+  );
+}
 
 function One({ d }: { d: DetectorRow }) {
   const [doc, setDoc] = useState(false);
   const given = Object.entries(d.verdicts).filter(([, n]) => n > 0);
   return (
-    <Section title={d.name} aside={<Link to="/tuning">Try a change</Link>}>
+    <Section title={d.name} aside={<Link to={`/alerts?detector=${encodeURIComponent(d.name)}&triage=any`}>Its alerts</Link>}>
       <p>{d.title}</p>
       <Facts>
-        <Fact name="Mode">
-          {d.mode}
-          {d.mode === "shadow" && " (found and counted, sent nowhere)"}
-        </Fact>
+        {d.mode === "shadow" && (
+          <Fact name="Shadow cases">
+            <Link to={`/shadow?detector=${encodeURIComponent(d.name)}`}>What it found</Link>
+          </Fact>
+        )}
         <Fact name="Alerts">
           {integer(d.alerts)}, {integer(d.open)} open
         </Fact>
@@ -83,35 +114,7 @@ function One({ d }: { d: DetectorRow }) {
           </Fact>
         )}
       </Facts>
-      {d.knobs.length > 0 && (
-        <>
-          <h3>Knobs</h3>
-          <div className="table-box" tabIndex={0} role="region" aria-label="Knobs">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Name</th>
-                  <th scope="col" className="num">Now</th>
-                  <th scope="col" className="num">As shipped</th>
-                  <th scope="col" className="wide-only">What it is</th>
-                </tr>
-              </thead>
-              <tbody>
-                {d.knobs.map((k) => (
-                  <tr key={k.name}>
-                    <th scope="row" className="mono">{k.name}</th>
-                    <td className={`num${show(k.value) !== show(k.default) ? " strong" : ""}`}>
-                      {show(k.value)} {k.unit}
-                    </td>
-                    <td className="num muted">{show(k.default)}</td>
-                    <td className="wide-only">{k.text}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        </>
-      )}
+      <ModeKnob d={d} />
       {d.doc && (
         <>
           <Button className="link" onPress={() => setDoc(!doc)} aria-expanded={doc}>
@@ -134,7 +137,7 @@ export default function DetectorsPage() {
           const one = d.data.find((x) => x.name === name);
           return (
             <>
-              {one && <One key={one.name} d={one} />}
+              {one && <One key={`${one.name} ${one.mode}`} d={one} />}
               <Section title="All detectors">
                 <DataTable rows={d.data} columns={columns} label="Detectors" keyOf={(x) => x.name} sort={{ id: "alerts", desc: true }} />
               </Section>

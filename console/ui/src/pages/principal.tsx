@@ -7,6 +7,7 @@ import { bytes, integer, plural } from "../lib/format";
 import { Link, usePath } from "../lib/router";
 import { Copy, Fact, Facts, Section, Time } from "../ui/bits";
 import { AccountName, RevealButton } from "../alerts/reveal";
+import { ClientExplained } from "../ui/explain";
 import { Answer, Page } from "../ui/page";
 import { PeriodPicker, usePeriod } from "../ui/period";
 import { RequestTable } from "../ui/requests";
@@ -47,7 +48,7 @@ function Counted({ title, rows }: { title: string; rows: { value: string; reques
   );
 }
 
-function View({ p, requests }: { p: Principal; requests: ApiRequest[] | null | undefined }) {
+function View({ p, requests, given }: { p: Principal; requests: ApiRequest[] | null | undefined; given: { since?: string; until?: string } }) {
   const statuses = Object.entries(p.statuses).filter(([, n]) => n > 0);
   return (
     <div className="columns">
@@ -72,6 +73,7 @@ function View({ p, requests }: { p: Principal; requests: ApiRequest[] | null | u
         <Section title={`Alerts (${integer(p.alerts_total)})`} aside={<Link to={`/alerts?principal=${encodeURIComponent(`${p.principal.kind}:${p.principal.value}`)}&triage=any&suppressed=any`}>In the list</Link>}>
           {p.alerts.length ? <AlertLines rows={p.alerts} /> : <p className="muted">Nothing was raised about it.</p>}
         </Section>
+        <ClientExplained kind={p.principal.kind} value={p.principal.value} since={given.since} until={given.until} />
         <Section title="Endpoints">
           <DataTable rows={p.endpoints} columns={endpointColumns} label="Endpoints" keyOf={(e) => `${e.method} ${e.host}${e.template}`} sort={{ id: "requests", desc: true }} />
         </Section>
@@ -108,7 +110,7 @@ export default function PrincipalPage() {
       aside={<PeriodPicker />}
     >
       <Answer of={q} what="The client">
-        {(p) => <View p={p} requests={latest.data?.data} />}
+        {(p) => <View p={p} requests={latest.data?.data} given={query} />}
       </Answer>
     </Page>
   );

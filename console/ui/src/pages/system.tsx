@@ -62,6 +62,53 @@ function Blind() {
   );
 }
 
+/** The processes of a fleet; weir run is one alone and lists none. */
+function Processes({ s }: { s: System }) {
+  if (s.processes.length === 0) return null;
+  const pairs = (list: { name: string; value: number }[]) => list.map((x) => `${x.name} ${integer(x.value)}`).join(", ");
+  return (
+    <Section title="Processes">
+      <div className="table-box" tabIndex={0} role="region" aria-label="Processes, as a table">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Roles</th>
+              <th scope="col">Process</th>
+              <th scope="col">State</th>
+              <th scope="col" className="wide-only">Slices</th>
+              <th scope="col">Waiting records</th>
+              <th scope="col" className="wide-only">Started</th>
+            </tr>
+          </thead>
+          <tbody>
+            {s.processes.map((p) => (
+              <tr key={`${p.instance} ${p.pid}`}>
+                <th scope="row">{p.roles.join(", ")}</th>
+                <td className="mono break">
+                  {p.instance} <span className="muted">{p.pid}</span>
+                </td>
+                <td className={p.state === "gone" ? "bad" : p.state === "ended" ? "muted" : "good"}>
+                  {p.state}
+                  {p.state !== "running" && (
+                    <div className="second">
+                      <Time at={p.seen} relative />
+                    </div>
+                  )}
+                </td>
+                <td className="wide-only">{pairs(p.slices)}</td>
+                <td>{pairs(p.lag) || "none"}</td>
+                <td className="wide-only">
+                  <Time at={p.started} relative />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Section>
+  );
+}
+
 function View({ s }: { s: System }) {
   const traffic = usePart<{ since: string; until: string; series: Series }>(["traffic"], "/api/v1/traffic", { step: "minute" }, { every: 60_000 });
   return (
@@ -121,6 +168,7 @@ function View({ s }: { s: System }) {
             </div>
             {s.rejects.length > 0 && <p>Rejected for: {s.rejects.map((r) => `${word(r.reason)} ${integer(r.count)}`).join(", ")}</p>}
           </Section>
+          <Processes s={s} />
           <Blind />
         </div>
         <div className="side-column">
@@ -153,15 +201,17 @@ function View({ s }: { s: System }) {
               ))}
             </ul>
           </Section>
-          <Section title="State">
-            <ul className="plain-list">
-              {s.state.map((x) => (
-                <li key={x.name}>
-                  {word(x.name)} <strong>{integer(x.value)}</strong>
-                </li>
-              ))}
-            </ul>
-          </Section>
+          {s.state.length > 0 && (
+            <Section title="State">
+              <ul className="plain-list">
+                {s.state.map((x) => (
+                  <li key={x.name}>
+                    {word(x.name)} <strong>{integer(x.value)}</strong>
+                  </li>
+                ))}
+              </ul>
+            </Section>
+          )}
           <Section title="Store">
             <Facts>
               <Fact name="File">
