@@ -194,6 +194,7 @@ func (u *requestStore) open(ctx context.Context) (err error) {
 	if u.at.Gate.Sources == nil {
 		u.at.Gate = *newSequenceGate()
 	}
+	u.f.progress.reach(stageStore, u.partition, u.at.Offset)
 	return nil
 }
 
@@ -232,6 +233,7 @@ func (u *requestStore) rename(ctx context.Context, c *controlEntry) error {
 
 // close implements roleSlice.
 func (u *requestStore) close() {
+	u.f.progress.leave(stageStore, u.partition)
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -264,6 +266,7 @@ func (u *requestStore) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		u.f.progress.reach(stageStore, u.partition, r.offset)
 		if b.take(&item, r.offset) {
 			tick.Stop()
 			if err := u.insert(ctx, &b); err != nil {
@@ -359,6 +362,7 @@ func (u *alertStore) open(ctx context.Context) (err error) {
 
 // close implements roleSlice.
 func (u *alertStore) close() {
+	u.f.progress.leave(stageStoreAlerts, 0)
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -417,6 +421,7 @@ func (u *alertStore) store(ctx context.Context, list []kafka.Record) error {
 	}
 	u.metrics.alerts.Add(float64(len(rows)))
 	u.at.Next, u.at.Last = list[len(list)-1].Offset+1, u.at.Last[max(0, len(u.at.Last)-keepLast):]
+	u.f.progress.reach(stageStoreAlerts, 0, u.at.Next)
 	head, err := json.Marshal(u.at)
 	if err != nil {
 		return err
