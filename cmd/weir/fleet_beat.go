@@ -37,7 +37,7 @@ type processBeat struct {
 	Config      string              `json:"config"`
 	Started     time.Time           `json:"started"`
 	Slices      map[string]int64    `json:"slices,omitempty"`  // that it has, by group
-	Lag         map[string]int64    `json:"lag,omitempty"`     // records that wait, by topic
+	Lag         map[string]int64    `json:"lag,omitempty"`     // records that wait, by stage
 	At          []reached           `json:"at,omitempty"`      // how far its slices are
 	Through     *pipeline.Time      `json:"through,omitempty"` // event time of the alerts that it made
 	Requests    int64               `json:"requests"`          // since its start, as the rest
@@ -97,7 +97,7 @@ func (f *fleet) beat(ctx context.Context, list []role) {
 func (f *fleet) beatNow(roles []string) processBeat {
 	b := processBeat{
 		Instance: f.instance, PID: os.Getpid(), Roles: roles, Version: version, Config: f.current().hash(), Started: f.status.startedAt().UTC(),
-		Slices: f.sums("weir_bus_slices", "group", f.cfg.Bus.Prefix), Lag: f.sums("weir_bus_lag_records", "topic", f.cfg.Bus.Prefix),
+		Slices: f.sums("weir_bus_slices", "group", f.cfg.Bus.Prefix), Lag: f.sums("weir_stage_lag_records", "stage", ""),
 		At: f.progress.list(), Rejects: f.sums("weir_rejects_total", "reason", ""), Differences: f.status.differences.Load(),
 	}
 	if t := f.status.eventTime.Load(); t != 0 {

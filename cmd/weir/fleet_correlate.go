@@ -61,10 +61,11 @@ func (u *crossUnit) open(ctx context.Context) error {
 	}
 	if head, chunks, ok := u.state.Checkpoint(); ok {
 		u.next, err = u.member.restore(head, chunks)
-		u.f.progress.reach(u.of.Stage.String(), slice, u.next)
-		return err
+	} else {
+		err = u.member.begin(u.f.start)
 	}
-	return u.member.begin(u.f.start)
+	u.f.progress.reach(u.of.Stage.String(), slice, u.next)
+	return err
 }
 
 // close implements roleSlice.

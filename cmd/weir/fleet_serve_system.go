@@ -110,7 +110,7 @@ func (d *desk) systemProcesses(v *console.System) {
 	for i := range list {
 		b := &list[i]
 		age := time.Since(times[i])
-		if age > beatForgotten {
+		if age > beatForgotten || replaced(list, b, times[i]) {
 			continue
 		}
 		p := console.SystemProcess{
@@ -127,7 +127,7 @@ func (d *desk) systemProcesses(v *console.System) {
 		v.Processes = append(v.Processes, p)
 		if p.State == "running" && slices.Contains(b.Roles, "detect") {
 			// Each of them reads all of the sequence: the one that is furthest behind counts.
-			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag["sequence"])
+			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag[pipeline.StageDetect.String()])
 		}
 		v.Detect.Differences += b.Differences
 		for _, s := range b.Sources {
@@ -142,6 +142,14 @@ func (d *desk) systemProcesses(v *console.System) {
 	}
 	slices.SortFunc(v.Rejects, func(a, b console.SystemRejects) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason))
+	})
+}
+
+// replaced reports whether a process of the same instance with the roles of b was
+// started after b spoke last. Starts are kept in whole seconds.
+func replaced(list []processBeat, b *processBeat, last time.Time) bool {
+	return slices.ContainsFunc(list, func(o processBeat) bool {
+		return o.Instance == b.Instance && slices.Equal(o.Roles, b.Roles) && o.PID != b.PID && o.Started.After(last.Add(-2*time.Second))
 	})
 }
 
@@ -162,8 +170,9 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		if err != nil {
 			return err
 		}
-		v.Store.Requests, v.Store.Oldest, v.Store.Newest = sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
+		v.Store.Requests, v.Store.Oldest, v.Store.Newest = &sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
 		const span = 10 * time.Minute
+		v.PerSecond = new(0.0)
 		if sum.Requests == 0 {
 			return nil
 		}
@@ -172,7 +181,7 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		for _, m := range list {
 			n += m.Requests
 		}
-		v.PerSecond = float64(n) / span.Seconds()
+		v.PerSecond = new(float64(n) / span.Seconds())
 		return err
 	})
 	if errors.As(err, &missing) {

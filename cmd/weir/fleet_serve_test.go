@@ -339,7 +339,7 @@ func TestServeAcrossKills(t *testing.T) {
 	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
 	f.append(t, 1+bytes.IndexByte(log, '\n'))
 	hook := newReceiver(t)
-	sections := fmt.Sprintf("collect: [{file: %q}]\nstore: {path: %q, retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default}}\nconsole: {listen: '127.0.0.1:0'}\nalerts: {sinks: {siem: {webhook: {url: %q, secret_file: %q}}}}",
+	sections := fmt.Sprintf("collect: [{file: %q}]\nstore: {path: %q, retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default, rollup_retention: 36500d}}\nconsole: {listen: '127.0.0.1:0'}\nalerts: {sinks: {siem: {webhook: {url: %q, secret_file: %q}}}}",
 		f.path, filepath.Join(dir, "desk.db"), server.Address(), hook.URL+"/hook", writeFile(t, dir, "secret", []byte(hookSecret+"\n")))
 	config := fleetConfig(t, dir, c, sections)
 	var out bytes.Buffer
@@ -486,7 +486,7 @@ func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses,
 			n += x
 		}
 		if n != int64(total) {
-			return fmt.Errorf("%d of %d", n, total)
+			return fmt.Errorf("%d of %d\n%s", n, total, fleet.list["store"].log)
 		}
 		return nil
 	})

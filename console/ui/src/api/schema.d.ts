@@ -732,6 +732,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/alerts/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All alerts that the filters select, as a file
+         * @description The latest revision of each, what changed last first: whole alerts, one a line, or rows as CSV, where a cell that a spreadsheet would take for a formula begins with '. At most 100,000; X-Total-Count is how many the filters select. The audit has who took which. 20 at once, and then one every 10 s.
+         */
+        get: operations["exportAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/alerts/stream": {
         parameters: {
             query?: never;
@@ -1769,14 +1789,18 @@ export interface components {
                 source: string;
                 /** @description The alert shows it as an example. */
                 evidence: boolean;
+                /** @description It is at the endpoint that the alert is about. */
+                at_endpoint: boolean;
             }[];
             more: boolean;
             since: components["schemas"]["Time"];
             until: components["schemas"]["Time"];
+            /** @description How many of data are marked. */
             evidence: {
                 marked: number;
                 /** @enum {string} */
                 basis: "exemplars";
+                at_endpoint: number;
             };
         };
         DeliveryList: {
@@ -2024,10 +2048,10 @@ export interface components {
                 through: string | null;
                 lag_records: number;
                 lag_s: number;
-                position: number;
-                late: number;
-                skewed: number;
-                duplicates: number;
+                position: number | null;
+                late: number | null;
+                skewed: number | null;
+                duplicates: number | null;
                 replay_differences: number;
             };
             state: {
@@ -2040,7 +2064,7 @@ export interface components {
                 file_bytes: number;
                 max_bytes: number | null;
                 disk_free: number | null;
-                requests: number;
+                requests: number | null;
                 /** Format: date-time */
                 oldest: string | null;
                 /** Format: date-time */
@@ -2083,7 +2107,27 @@ export interface components {
                 lag_rows: number;
                 last_read: components["schemas"]["Time"];
             }[];
-            traffic_per_s: number;
+            traffic_per_s: number | null;
+            /** @description The processes of a fleet, as they said last. What they counted is since their start. */
+            processes: {
+                instance: string;
+                pid: number;
+                roles: components["schemas"]["Strings"];
+                /** @enum {string} */
+                state: "running" | "ended" | "gone";
+                version: string;
+                config: string;
+                started: components["schemas"]["Time"];
+                seen: components["schemas"]["Time"];
+                slices: {
+                    name: string;
+                    value: number;
+                }[];
+                lag: {
+                    name: string;
+                    value: number;
+                }[];
+            }[];
         };
         /**
          * @description What a closed alert was; empty for one that is not closed.
@@ -5454,6 +5498,142 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    exportAlerts: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Nothing that ended before. A + in it is written %2B.
+                 * @example 2026-03-02T09:00:00Z
+                 */
+                since?: components["parameters"]["since"];
+                /**
+                 * @description Nothing that began after.
+                 * @example 2026-03-02T10:00:00Z
+                 */
+                until?: components["parameters"]["until"];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "high",
+                 *       "critical"
+                 *     ]
+                 */
+                severity?: components["schemas"]["Severity"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "auth.bruteforce"
+                 *     ]
+                 */
+                detector?: string[];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "open"
+                 *     ]
+                 */
+                status?: components["schemas"]["Status"][];
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "page"
+                 *     ]
+                 */
+                tier?: ("page" | "review" | "context")[];
+                /**
+                 * @description Where it is with people: any of them.
+                 * @example [
+                 *       "new"
+                 *     ]
+                 */
+                triage?: ("new" | "in_progress" | "closed")[];
+                /**
+                 * @description A user's name; - is nobody.
+                 * @example ada
+                 */
+                assignee?: string;
+                /**
+                 * @description Any of them.
+                 * @example [
+                 *       "true_positive"
+                 *     ]
+                 */
+                verdict?: ("true_positive" | "benign_positive" | "false_positive_logic" | "false_positive_data" | "duplicate" | "undetermined" | "test")[];
+                /**
+                 * @description What a suppression hides from sinks, or all but that.
+                 * @example false
+                 */
+                suppressed?: "true" | "false";
+                /**
+                 * @description What was found in history, or all but that.
+                 * @example false
+                 */
+                backfill?: "true" | "false";
+                /**
+                 * @description All of them.
+                 * @example [
+                 *       "partner"
+                 *     ]
+                 */
+                tag?: string[];
+                /**
+                 * @description name=value, all of them.
+                 * @example [
+                 *       "service=shop"
+                 *     ]
+                 */
+                label?: string[];
+                /**
+                 * @description KIND:VALUE. An IPv6 address stands for its /64; accounts, keys and sessions are named by their tokens.
+                 * @example ip:198.51.100.21
+                 */
+                principal?: components["parameters"]["principal"];
+                /**
+                 * @description An address that the alert names.
+                 * @example 198.51.100.21
+                 */
+                address?: string;
+                /**
+                 * @description METHOD TEMPLATE, or METHOD HOST TEMPLATE.
+                 * @example GET /api/v1/orders/{int}
+                 */
+                endpoint?: string;
+                /**
+                 * @description Its id.
+                 * @example b2e1
+                 */
+                campaign?: string;
+                /**
+                 * @description Words that all occur in title, reason, principal, endpoint, detector, id, campaign or labels; the last may be the beginning of one. An address is looked for as one.
+                 * @example stuffing login
+                 */
+                q?: string;
+                /** @example csv */
+                format?: "ndjson" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file; cut off where it could not be written to its end. */
+            200: {
+                headers: {
+                    /** @description How many alerts the filters select. */
+                    "X-Total-Count"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["Problem"];
+            default: components["responses"]["Problem"];
+        };
+    };
     streamChanges: {
         parameters: {
             query?: never;
@@ -6440,7 +6620,8 @@ export interface operations {
                      *         }
                      *       ],
                      *       "readers": [],
-                     *       "traffic_per_s": 1.35
+                     *       "traffic_per_s": 1.35,
+                     *       "processes": []
                      *     }
                      */
                     "application/json": components["schemas"]["System"];

@@ -7,6 +7,7 @@ import { ask, Problem } from "../api/client";
 import type { Explained, ExplainedClient, Explanation } from "../api/types";
 import { decimal, duration, integer, plural, word } from "../lib/format";
 import { Link } from "../lib/router";
+import { amount, signalText } from "../lib/signals";
 import { toastProblem } from "../lib/toast";
 import { Failure, Section, SeverityMark, Time } from "./bits";
 
@@ -182,7 +183,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
                     <Nearness nats={d.nats} most={most} review={c.review_at} page={c.page_at} label={`${decimal(d.nats)} nats of evidence; review begins at ${decimal(c.review_at)}, a page at ${decimal(c.page_at)}`} />
                     {d.signals.length > 0 && (
                       <span className="second">
-                        at the end: {d.signals.map((s) => `${word(s.name)} ${decimal(s.observed)} (${decimal(s.expected)} expected)`).join(", ")}
+                        at the end: {d.signals.map((s) => `${signalText(s.name)}: ${amount(s.name, s.observed)}, ${amount(s.name, s.expected)} expected`).join("; ")}
                       </span>
                     )}
                   </td>
