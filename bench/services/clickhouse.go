@@ -82,7 +82,9 @@ func fetchClickHouse(cache, library string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	pack := exec.Command(npm, "pack", "--silent", clickHousePackage+"@"+clickHouseVersion)
+	ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
+	defer cancel()
+	pack := exec.CommandContext(ctx, npm, "pack", "--silent", clickHousePackage+"@"+clickHouseVersion)
 	pack.Dir = work
 	if out, err := pack.CombinedOutput(); err != nil {
 		return fmt.Errorf("fetch %s: %w: %w\n%s", clickHousePackage, ErrAbsent, err, out)
