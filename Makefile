@@ -101,8 +101,11 @@ pushload: build ## push 50,000 lines/s for a minute, kill weir 5 times, look for
 	bin/pushload -weir bin/weir
 
 pgo: load ## record the profile that builds are optimized by
-	@set -e; for i in 1 2 3 4 5 6; do bin/weir analyze --quiet --cpuprofile bin/cpu$$i.pprof bin/load.log >/dev/null; done
-	$(GO) tool pprof -proto bin/cpu?.pprof > cmd/weir/default.pgo
+	bin/gen -json -lines $(LINES) -clients 50000 -o bin/load.json
+	$(GO) build -pgo=off -buildvcs=false -o bin/weir-plain ./cmd/weir
+	@set -e; rm -f bin/cpu*.pprof; for i in 1 2 3 4 5 6; do for log in log log json; do \
+		bin/weir-plain analyze --quiet --cpuprofile bin/cpu$$(ls bin | grep -c pprof).pprof bin/load.$$log >/dev/null; done; done
+	$(GO) tool pprof -proto bin/cpu*.pprof > cmd/weir/default.pgo
 
 eval: build ## measure detection on simulated traffic into docs/detection.md
 	bin/weir eval --out docs/detection.md

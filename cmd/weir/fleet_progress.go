@@ -184,10 +184,9 @@ func (f *fleet) measure(ctx context.Context, lags *lagBook) {
 	}
 	f.health.stageRecords.Reset()
 	f.health.stageSeconds.Reset()
-	for stage, lag := range lags.look(time.Now(), at, end) {
-		if stage == stageDetect {
-			f.status.appended.Store(f.status.detected.Load() + lag.records)
-		}
+	byStage := lags.look(time.Now(), at, end)
+	f.status.appended.Store(f.status.detected.Load() + byStage[stageDetect].records)
+	for stage, lag := range byStage {
 		f.health.stageRecords.WithLabelValues(stage).Set(float64(lag.records))
 		f.health.stageSeconds.WithLabelValues(stage).Set(lag.oldest.Seconds())
 	}
