@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"weir/bench/fleet/sums"
 	"weir/bench/services"
 	"weir/collector"
 	"weir/pipeline/kafka"
@@ -144,7 +145,7 @@ func runLog(o options, out io.Writer, s *servers, name string, n int) error {
 	fmt.Fprintf(out, "%s: %d lines, %d revisions; analyze (fit and detection, one process): %.2f µs of CPU a line\n", filepath.Base(name), m.lines, len(m.want),
 		micros(analyze.ProcessState.UserTime()+analyze.ProcessState.SystemTime(), m.lines))
 	if s.clickhouse != nil {
-		if m.sums, err = sumsOfLog(ctx, m.log, m.key); err != nil {
+		if m.sums, err = sums.OfLog(ctx, m.log, m.key); err != nil {
 			return fmt.Errorf("read the log: %w", err)
 		}
 		if text, err := exec.CommandContext(ctx, o.weir, "migrate", "-c", m.config).CombinedOutput(); err != nil {
@@ -184,7 +185,7 @@ type measured struct {
 	prefix, database     string
 	token                string // of the console
 	want                 []string
-	sums                 map[uint64]clientSum // by client, as the log has them
+	sums                 map[uint64]sums.Client // by client, as the log has them
 	lines                int64
 }
 
