@@ -280,7 +280,7 @@ type System struct {
 	Rejects   []SystemRejects `json:"rejects"`
 	Sinks     []SystemSink    `json:"sinks"`
 	Readers   []readerView    `json:"readers"`
-	PerSecond float64         `json:"traffic_per_s"` // over the last ten minutes with requests
+	PerSecond *float64        `json:"traffic_per_s"` // over the last ten minutes with requests
 	// Processes are those of a fleet, none where there is one alone.
 	Processes []SystemProcess `json:"processes"`
 }
@@ -331,7 +331,7 @@ type SystemStore struct {
 	FileBytes    int64          `json:"file_bytes"`
 	MaxBytes     *int64         `json:"max_bytes"`
 	DiskFree     *int64         `json:"disk_free"`
-	Requests     int64          `json:"requests"`
+	Requests     *int64         `json:"requests"` // null where there is no store of them
 	Oldest       *pipeline.Time `json:"oldest"`
 	Newest       *pipeline.Time `json:"newest"`
 	Alerts       int64          `json:"alerts"`

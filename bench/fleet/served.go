@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,7 +36,11 @@ func awaitServed(ctx context.Context, out io.Writer, list []*process, m *measure
 				Data []json.RawMessage
 				Next string `json:"next_cursor"`
 			}
-			err := ask(ctx, p, m.token, "/api/v1/feed/alerts?limit=500&start=oldest&cursor="+url.QueryEscape(cursor), &page)
+			path := "/api/v1/feed/alerts?limit=500&start=oldest"
+			if cursor != "" {
+				path += "&cursor=" + url.QueryEscape(cursor)
+			}
+			err := ask(ctx, p, m.token, path, &page)
 			if err == nil && len(page.Data) > 0 {
 				for _, row := range page.Data {
 					rows = append(rows, row)
@@ -65,7 +70,7 @@ func awaitServed(ctx context.Context, out io.Writer, list []*process, m *measure
 func ask(ctx context.Context, p *process, token, path string, into any) error {
 	at := addressInLog().FindStringSubmatch(p.log.String())
 	if at == nil {
-		return fmt.Errorf("it does not serve yet")
+		return errors.New("it does not serve yet")
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at[1]+path, nil)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,16 +18,19 @@ import (
 	"weir/pipeline"
 )
 
-const backtestHelp = `Usage: weir backtest -c new.yaml [--against old.yaml] [flags] INPUT...
-       weir backtest -c new.yaml --against old.yaml --store weir.db [--since T] [--until T]
+const backtestHelp = `Usage: weir backtest -c new.yaml --store weir.db [--since T] [--until T]
+       weir backtest -c new.yaml [--against old.yaml] [flags] INPUT...
 
 What another configuration would change: detects the same requests under both and
 tells which alerts are gained, lost and moved (another severity, tier, detector or
 time), each with what in the configuration did it; precision and recall on labels,
 or on the verdicts that people gave; alerts and pages a day; the detection delay.
 
+  weir backtest -c new.yaml --store /var/lib/weir/weir.db
   weir backtest -c new.yaml --against /etc/weir/weir.yaml access.log
-  weir backtest -c new.yaml --against /etc/weir/weir.yaml --store weir.db --since 2026-11-20T00:00:00Z
+
+The old configuration is --against. Without it, it is the one that weir runs with,
+as the store's log names it; of files alone, no configuration at all.
 
 Files are read anew under each configuration, with one edition: that of --edition,
 or what the old configuration learns from them. The store's requests are taken as
@@ -39,14 +43,17 @@ After applying the new configuration, the same input gives what is told here.
 
 Flags:
   -c FILE              the new configuration
-  --against FILE       the old one (files: without it, no configuration at all)
-  --store FILE         what weir run stored, instead of inputs
+  --against FILE       the old one
+  --store FILE         what weir run stored, instead of inputs; with inputs: they are
+                       detected, against the configuration that it runs with
   --since, --until T   with --store: alerts of this time only (RFC 3339); what came
                        before is detected too, so that profiles are warm
   --labels FILE        score both against ground truth (NDJSON)
   --edition FILE       of files: detect with this edition
   --output text|json   what to print (text)
   --list N             how many alerts of each kind to print (text 20, json all)
+  --console URL        where the console is, for links (default: console.listen)
+  --pseudonyms         names of accounts stay tokens
   --workers N          goroutines (default: one per CPU)
   --format NAME, --log-format STRING, --tz ZONE   as for weir analyze
   --quiet              no progress
@@ -64,6 +71,8 @@ type backtestOptions struct {
 	list         int
 	workers      int
 	quiet        bool
+	console      string
+	pseudonyms   bool
 	plain        bool // progress for a program: a number from 0 to 1 a line
 }
 
@@ -79,6 +88,8 @@ func runBacktest(ctx context.Context, args []string, stdin io.Reader, stdout, st
 	fs.IntVar(&o.list, "list", 0, "")
 	fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "")
 	fs.BoolVar(&o.quiet, "quiet", false, "")
+	fs.StringVar(&o.console, "console", "", "")
+	fs.BoolVar(&o.pseudonyms, "pseudonyms", false, "")
 	fs.BoolVar(&o.plain, "plain-progress", false, "")
 	inputs, code, done := parseFlags(fs, backtestHelp, args, stdout, stderr)
 	if done {
@@ -95,9 +106,9 @@ func runBacktest(ctx context.Context, args []string, stdin io.Reader, stdout, st
 		return usage("--output %s: there are text and json", o.output)
 	case o.store == "" && len(inputs) == 0:
 		return usage("no input; give log files, or --store weir.db")
-	case o.store != "" && o.against == "":
-		return usage("--store wants --against: the configuration that weir runs with")
-	case o.store == "" && o.since+o.until != "":
+	case o.store != "" && len(inputs) > 0 && o.against != "":
+		return usage("--store beside inputs names the configuration that weir runs with, and --against another one; give one of them")
+	case (o.store == "" || len(inputs) > 0) && o.since+o.until != "":
 		return usage("--since and --until go with --store")
 	case o.list < 0 || o.workers < 1 || o.workers > 256:
 		return usage("--list %d --workers %d: want a number, and 1 to 256", o.list, o.workers)
@@ -114,20 +125,17 @@ func runBacktest(ctx context.Context, args []string, stdin io.Reader, stdout, st
 
 // backtest detects under both configurations, one after the other, and prints the
 // difference.
-func backtest(ctx context.Context, out, stderr io.Writer, o backtestOptions, inputs []string, stdin io.Reader) error {
-	was, now, err := openSides(ctx, o, inputs, stdin)
-	if err != nil {
+func backtest(ctx context.Context, out, stderr io.Writer, o backtestOptions, inputs []string, stdin io.Reader) (err error) {
+	b := &comparison{pseudonyms: o.pseudonyms, console: o.console}
+	if err := b.openSides(ctx, o, inputs, stdin); err != nil {
 		return err
 	}
+	was, now := b.was.replay, b.now.replay
 	defer was.close()
-	b := &comparison{was: side{replay: was}, now: side{replay: now}, store: o.store != ""}
 	if b.since, b.until, err = o.window(); err != nil {
 		return err
 	}
 	was.until, now.until = b.until, b.until
-	if b.changes, err = diffFiles(o.against, o.config); err != nil {
-		return err
-	}
 	b.prepare()
 	bar := &backtestBar{w: stderr, quiet: o.quiet, plain: o.plain, next: time.Now().Add(time.Second)}
 	for i, s := range []*side{&b.was, &b.now} {
@@ -144,15 +152,8 @@ func backtest(ctx context.Context, out, stderr io.Writer, o backtestOptions, inp
 	}
 	bar.end()
 	if was.db != nil {
-		if b.verdicts, err = storedVerdicts(ctx, was.db, &b.was, &b.now); err != nil {
+		if err := b.readStore(ctx, was); err != nil {
 			return err
-		}
-		whole, err := was.whole(ctx)
-		if err != nil {
-			return err
-		}
-		if !whole {
-			b.note("the store no longer holds its first requests: profiles are cold where it begins, under both configurations")
 		}
 	}
 	r := b.result()
@@ -170,26 +171,53 @@ func backtest(ctx context.Context, out, stderr io.Writer, o backtestOptions, inp
 
 // openSides opens the input under the old and under the new configuration; both
 // read the same, and closing the first closes it.
-func openSides(ctx context.Context, o backtestOptions, inputs []string, stdin io.Reader) (was, now *replay, err error) {
+func (b *comparison) openSides(ctx context.Context, o backtestOptions, inputs []string, stdin io.Reader) error {
 	next, err := loadConfig(o.config) // before anything is read: it is what people edit
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	f := o.replayFlags
 	f.config = o.against
-	if was, err = openReplay(ctx, f, inputs, stdin); err != nil {
-		return nil, nil, err
+	b.sides = both[string]{cmp.Or(o.against, "no configuration: the defaults"), o.config}
+	running := &runningConfig{}
+	if o.store != "" && o.against == "" {
+		if running, err = storedConfig(ctx, o.store, next); err != nil {
+			return err
+		}
+		f.given, b.sides.Old = running.cfg, running.from
+		b.changes, err = running.diff(o.config, next)
+	} else {
+		b.changes, err = diffFiles(o.against, o.config)
 	}
-	if now, err = was.under(next, o.how); err != nil {
-		was.close()
-		return nil, nil, err
+	if err != nil {
+		return err
 	}
-	return was, now, nil
+	if o.store != "" && len(inputs) > 0 {
+		f.store = ""
+		for _, c := range []*config{f.given, next} {
+			c.Privacy.KeyFile = cmp.Or(c.Privacy.KeyFile, storeKeyFile(o.store))
+		}
+	}
+	if b.was.replay, err = openReplay(ctx, f, inputs, stdin); err != nil {
+		return err
+	}
+	if running.note != "" {
+		b.note("%s", running.note)
+	} else if running.hash != "" && running.hash != b.was.replay.cfg.hash() {
+		b.note("weir runs with the file as it stands but for what takes a restart; the old side is all of the file")
+	}
+	b.store = b.was.replay.db != nil
+	_, b.waits = b.was.replay.cfg.reloaded(next)
+	if b.now.replay, err = b.was.replay.under(ctx, next, o.how); err != nil {
+		b.was.replay.close()
+		return err
+	}
+	return nil
 }
 
 // under is a replay of the same input with another configuration. It lives as long
 // as p and is not closed.
-func (p *replay) under(cfg *config, how collectConfig) (*replay, error) {
+func (p *replay) under(ctx context.Context, cfg *config, how collectConfig) (*replay, error) {
 	n := &replay{cfg: cfg, keys: p.keys, edition: p.edition, db: p.db, ins: slices.Clone(p.ins), cleanup: func() {}}
 	logins, err := pipeline.NewLoginRules(cfg.Endpoints)
 	if err != nil {
@@ -207,8 +235,10 @@ func (p *replay) under(cfg *config, how collectConfig) (*replay, error) {
 		return nil, err
 	}
 	if p.db != nil {
-		if n.apart, err = apart(p.cfg, cfg, p.keys); err != nil {
-			return nil, err
+		for _, side := range []*replay{p, n} {
+			if side.apart, err = apart(ctx, p.db, side.cfg, p.keys); err != nil {
+				return nil, err
+			}
 		}
 		n.again = pipeline.NewReidentify(p.id, n.id)
 		n.amend = func(b *pipeline.Block) {

@@ -10,6 +10,7 @@ import (
 
 	"weir/console"
 	"weir/pipeline"
+	"weir/storage"
 	"weir/storage/sqlite"
 )
 
@@ -121,8 +122,14 @@ type comparison struct {
 	since, until pipeline.Time
 	changes      []configChange
 	units        []unit
+	sides        both[string]
+	waits        []string // of the changes, what takes a restart of weir
 	verdicts     map[string]string
+	stored       map[string]bool // ids of alerts that the store has
 	notes        []string
+
+	pseudonyms bool   // names stay tokens
+	console    string // where links lead, "" as configured
 }
 
 func (b *comparison) note(format string, a ...any) {
@@ -150,10 +157,67 @@ func (b *comparison) prepare() {
 	if len(lost) > 0 {
 		b.note("stored requests were reduced when they were collected: the change of %s is left out; give the log files to see it", strings.Join(lost, ", "))
 	}
+	if len(b.waits) > 0 && b.store {
+		b.note("applied to a running weir, this takes a restart: %s; the rest is in force at once", strings.Join(b.waits, ", "))
+	}
+	if x := b.now.replay.apart; x != nil && slices.ContainsFunc(x.add, func(s pipeline.Suppression) bool { return s.Match.Detector != "" }) {
+		b.note("a suppression that names detectors judges what it covers by itself: here from the first stored request on, and once it is applied from then on, without a past")
+	}
 	b.units = unitsOf(b.changes, b.store)
 	if len(b.units) == 0 {
 		b.note("nothing that alerts depend on differs between the two configurations")
 	}
+}
+
+// readStore takes what the store knows of the alerts of both sides: verdicts, and which
+// of them people have seen.
+func (b *comparison) readStore(ctx context.Context, p *replay) (err error) {
+	if b.verdicts, err = storedVerdicts(ctx, p.db, &b.was, &b.now); err != nil {
+		return err
+	}
+	whole, err := p.whole(ctx)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		b.note("the store no longer holds its first requests: profiles are cold where it begins, under both configurations, as they are not in the weir that runs")
+	}
+	return b.compareStored(ctx, p.db)
+}
+
+// compareStored notes how the old side differs from what was told at the time.
+func (b *comparison) compareStored(ctx context.Context, db *sqlite.DB) error {
+	f := storage.AlertFilter{Since: b.since, Until: b.until, Limit: 1000}
+	b.stored = map[string]bool{}
+	missing := 0
+	for {
+		page, err := db.Alerts(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			a := &page[i].Alert
+			b.stored[a.ID] = true
+			empty := a.Level == "campaign" && a.MembersTotal == 0
+			if _, same := b.was.told[a.ID]; !same && !empty && a.Window.DetectedAt < b.was.last {
+				missing++
+			}
+			f.BeforeSeq = page[i].Seq
+		}
+		if len(page) < f.Limit || len(b.stored) >= maxTold {
+			break
+		}
+	}
+	unseen := 0
+	for id := range b.was.told {
+		if !b.stored[id] {
+			unseen++
+		}
+	}
+	if missing+unseen > 0 && len(b.stored) < maxTold {
+		b.note("the old configuration, over all that is stored, gives %d alerts that were not told at the time, and not %d that were: weir ran with others then, or with state from before what is stored", unseen, missing)
+	}
+	return nil
 }
 
 // storedVerdicts are the verdicts that people gave to alerts of either side.

@@ -2,13 +2,12 @@ package main
 
 import (
 	"cmp"
-	"fmt"
-	"io"
 	"maps"
+	"net"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"weir/pipeline"
 )
@@ -16,6 +15,7 @@ import (
 // backtestResult is what weir backtest tells: its JSON form.
 type backtestResult struct {
 	Config   both[string]   `json:"config"` // hashes, as alerts carry them
+	Sides    both[string]   `json:"sides"`  // where the configurations are from, in words
 	Changes  []configChange `json:"changes"`
 	Requests int64          `json:"requests"`
 	First    *pipeline.Time `json:"first"` // event time of the input; null without requests
@@ -73,6 +73,7 @@ type backtestAlert struct {
 	Silent    bool               `json:"suppressed"` // kept from sinks
 	Verdict   string             `json:"verdict"`    // of people, "" for none
 	Why       string             `json:"why"`
+	Link      string             `json:"link"` // page of the console, "" where none is known
 
 	Changed []string   `json:"changed,omitempty"` // of a moved one
 	Was     *alertSide `json:"was,omitempty"`
@@ -96,12 +97,55 @@ type episodeChange struct {
 
 func (b *comparison) view(t *told) backtestAlert {
 	a := &t.a
-	open := func(s string) string { return openText(s, b.now.replay.keys) }
+	open := func(s string) string {
+		if b.pseudonyms {
+			return s
+		}
+		return openText(s, b.now.replay.keys)
+	}
 	return backtestAlert{
-		ID: a.ID, Detector: a.Detector, Severity: a.Severity, Tier: a.Tier, Level: a.Level, Title: open(a.Title),
+		Link: b.link(a),
+		ID:   a.ID, Detector: a.Detector, Severity: a.Severity, Tier: a.Tier, Level: a.Level, Title: open(a.Title),
 		Principal: pipeline.Principal{Kind: a.Principal.Kind, Value: open(a.Principal.Value)},
 		Detected:  t.at, Paged: t.paged, Silent: t.silent, Verdict: b.verdicts[a.ID],
 	}
+}
+
+// link is the console's page of an alert, of one that was never told that of who it is
+// about.
+func (b *comparison) link(a *pipeline.Alert) string {
+	base := cmp.Or(strings.TrimSuffix(b.console, "/"), b.was.replay.cfg.consoleURL())
+	switch {
+	case !b.store || base == "":
+		return ""
+	case b.stored[a.ID]:
+		return base + "/alerts/" + a.ID
+	case a.Principal.Value == "" || a.Principal.Kind == pipeline.PrincipalCohort || a.Principal.Kind == pipeline.PrincipalEndpoint:
+		return ""
+	}
+	return base + "/principals/" + a.Principal.Kind.String() + "/" + url.PathEscape(a.Principal.Value)
+}
+
+// consoleURL is where the console is, as far as its configuration tells.
+func (c *config) consoleURL() string {
+	host, port, err := net.SplitHostPort(c.Console.Listen)
+	if err != nil || port == "0" {
+		return ""
+	}
+	scheme, standard := "http", "80"
+	if c.Console.TLS != nil {
+		scheme, standard = "https", "443"
+	}
+	ip, _ := netip.ParseAddr(host)
+	if len(c.Console.Names) > 0 {
+		host = c.Console.Names[0]
+	} else if host == "" || ip.IsUnspecified() {
+		return ""
+	}
+	if port != standard {
+		host = net.JoinHostPort(host, port)
+	}
+	return scheme + "://" + host
 }
 
 // moved is n with what was otherwise, false if nothing was.
@@ -132,6 +176,7 @@ func (b *comparison) moved(o, n *told) (backtestAlert, bool) {
 func (b *comparison) result() *backtestResult {
 	r := &backtestResult{
 		Config:  both[string]{b.was.replay.cfg.hash(), b.now.replay.cfg.hash()},
+		Sides:   b.sides,
 		Changes: b.changes, Requests: b.now.requests, Days: 1,
 		Gained: []backtestAlert{}, Lost: []backtestAlert{}, Moved: []backtestAlert{}, Episodes: []episodeChange{},
 		Shadow: both[map[string]int64]{b.was.shadow, b.now.shadow},
@@ -272,93 +317,4 @@ func (r *backtestResult) cut(n int) {
 	for _, list := range []*[]backtestAlert{&r.Gained, &r.Lost, &r.Moved} {
 		*list = slices.Clip((*list)[:min(n, len(*list))])
 	}
-}
-
-// defaultListed bounds the lists of the text form.
-const defaultListed = 20
-
-// writeText prints r for people.
-func (r *backtestResult) writeText(w io.Writer, list int) error {
-	list = cmp.Or(list, defaultListed)
-	for _, c := range r.Changes {
-		fmt.Fprintf(w, "  %s: %s → %s\n", printable(c.Path), printable(cmp.Or(c.Old, "unset")), printable(cmp.Or(c.New, "unset")))
-	}
-	fmt.Fprintf(w, "%d alerts gained, %d lost, %d moved, %d the same\n", r.GainedTotal, r.LostTotal, r.MovedTotal, r.Same)
-	r.listText(w, "gained", "+", r.Gained, list)
-	r.listText(w, "lost", "-", r.Lost, list)
-	r.listText(w, "moved", "~", r.Moved, list)
-	for _, e := range r.Episodes {
-		fmt.Fprintf(w, "episode %s (%s): %s\n", showText(e.Episode), showText(e.Type), map[string]string{"gained": "detected now", "lost": "missed now"}[e.Change])
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "\n\told\tnew\n")
-	fmt.Fprintf(t, "alerts\t%d\t%d\n", r.Alerts.Old, r.Alerts.New)
-	fmt.Fprintf(t, "alerts a day\t%.1f\t%.1f\n", r.AlertsADay.Old, r.AlertsADay.New)
-	fmt.Fprintf(t, "pages a day\t%.1f\t%.1f\n", r.PagesADay.Old, r.PagesADay.New)
-	if r.Basis != "" {
-		fmt.Fprintf(t, "precision by %s\t%s\t%s\n", r.Basis, showPercent(r.Precision.Old), showPercent(r.Precision.New))
-		fmt.Fprintf(t, "recall by %s\t%s\t%s\n", r.Basis, showPercent(r.Recall.Old), showPercent(r.Recall.New))
-	}
-	fmt.Fprintf(t, "median delay\t%s s\t%s s\n", showFloat(r.Delay.Old, 1), showFloat(r.Delay.New, 1))
-	if n, o := sum(r.Shadow.New), sum(r.Shadow.Old); n+o > 0 {
-		fmt.Fprintf(t, "cases in shadow mode\t%d\t%d\n", o, n)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if r.First != nil {
-		fmt.Fprintf(w, "\n%d requests from %s to %s\n", r.Requests, r.First.Std().Format(time.RFC3339), r.Last.Std().Format(time.RFC3339))
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(w, "note: %s\n", printable(n))
-	}
-	return nil
-}
-
-func sum(m map[string]int64) (n int64) {
-	for _, v := range m {
-		n += v
-	}
-	return n
-}
-
-func (r *backtestResult) listText(w io.Writer, name, mark string, all []backtestAlert, list int) {
-	for i, a := range all {
-		if i == list {
-			fmt.Fprintf(w, "%s and %d more %s; --list N or --output json\n", mark, len(all)-list, name)
-			return
-		}
-		fmt.Fprintf(w, "%s %s  %s %s  %s  %s%s\n", mark, a.ID, strings.ToUpper(a.Severity), a.Detector, a.Detected.Std().Format(time.RFC3339), printable(a.Title),
-			map[bool]string{true: "  (" + a.Verdict + ")"}[a.Verdict != ""])
-		if a.Was != nil {
-			var parts []string
-			for _, c := range a.Changed {
-				switch c {
-				case "severity":
-					parts = append(parts, "severity "+a.Was.Severity+" → "+a.Severity)
-				case "tier":
-					parts = append(parts, "tier "+a.Was.Tier+" → "+a.Tier)
-				case "detector":
-					parts = append(parts, "detector "+a.Was.Detector+" → "+a.Detector)
-				case "time":
-					parts = append(parts, fmt.Sprintf("told %s", signedSeconds(a.Detected.Sub(a.Was.Detected))))
-				case "suppressed":
-					parts = append(parts, map[bool]string{true: "kept from sinks now", false: "sent now"}[a.Silent])
-				case "id":
-					parts = append(parts, "id was "+a.Was.ID)
-				}
-			}
-			if len(parts) > 0 {
-				fmt.Fprintf(w, "    %s\n", strings.Join(parts, ", "))
-			}
-		}
-		fmt.Fprintf(w, "    %s\n", printable(a.Why))
-	}
-}
-
-func signedSeconds(d time.Duration) string {
-	if d < 0 {
-		return (-d).String() + " earlier"
-	}
-	return d.String() + " later"
 }

@@ -1,37 +1,39 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 
 	"weir/pipeline"
 	"weir/storage/sqlite"
 )
 
-// suppressionsApart is how the suppressions of another configuration differ from
-// those in a store's log.
+// suppressionsApart is how the suppressions of a configuration differ from those of
+// configurations that a store's log has.
 type suppressionsApart struct {
 	add  []pipeline.Suppression // from the beginning, as history is read under them
-	drop map[string]bool        // ids
+	keep map[string]bool        // ids of the configuration that the log has; others of configurations go
 }
 
-// apart compares the suppressions of two configurations; what people made
-// meanwhile stays.
-func apart(was, now *config, keys *pipeline.PrivacyKeys) (*suppressionsApart, error) {
-	old, err := was.configured(keys)
+// apart compares the suppressions of a configuration with those in the log; what people
+// made meanwhile stays.
+func apart(ctx context.Context, db *sqlite.DB, cfg *config, keys *pipeline.PrivacyKeys) (*suppressionsApart, error) {
+	list, err := cfg.configured(keys)
 	if err != nil {
 		return nil, err
 	}
-	list, err := now.configured(keys)
+	stored, err := db.SuppressionsFrom(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	x := &suppressionsApart{drop: map[string]bool{}}
-	for _, s := range old {
-		x.drop[s.ID] = true
+	known := map[string]bool{}
+	for i := range stored {
+		known[stored[i].ID] = stored[i].Ended == nil
 	}
+	x := &suppressionsApart{keep: map[string]bool{}}
 	for _, s := range list {
-		if x.drop[s.ID] {
-			delete(x.drop, s.ID)
+		if known[s.ID] {
+			x.keep[s.ID] = true
 		} else {
 			x.add = append(x.add, s)
 		}
@@ -39,8 +41,7 @@ func apart(was, now *config, keys *pipeline.PrivacyKeys) (*suppressionsApart, er
 	return x, nil
 }
 
-// without makes nothing of the records of suppressions that the configuration no
-// longer has.
+// without makes nothing of the records of suppressions that other configurations had.
 func (x *suppressionsApart) without(records []pipeline.Record) []pipeline.Record {
 	for i := range records {
 		c := records[i].Control
@@ -48,9 +49,13 @@ func (x *suppressionsApart) without(records []pipeline.Record) []pipeline.Record
 			continue
 		}
 		var s pipeline.Suppression
-		if json.Unmarshal(c.Payload, &s) == nil && x.drop[s.ID] {
+		if json.Unmarshal(c.Payload, &s) == nil && x.gone(&s) {
 			records[i].Control = &pipeline.Control{Kind: "left out"}
 		}
 	}
 	return records
+}
+
+func (x *suppressionsApart) gone(s *pipeline.Suppression) bool {
+	return s.Source == "config" && !x.keep[s.ID]
 }

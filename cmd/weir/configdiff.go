@@ -198,7 +198,8 @@ func unitPath(path string) string {
 	switch root {
 	case "endpoints", "identity", "context", "collect":
 	case "alerts":
-		if rest := strings.TrimPrefix(path, "alerts."); !strings.HasPrefix(rest, "max_") && !strings.HasPrefix(rest, "suppressions") && !strings.HasPrefix(rest, "maintenance") {
+		rest := strings.TrimPrefix(path, "alerts.")
+		if !slices.ContainsFunc([]string{"max_", "budget", "suppressions", "maintenance"}, func(p string) bool { return strings.HasPrefix(rest, p) }) {
 			return ""
 		}
 	default:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 
 	"weir/alerts"
 	"weir/detectors"
@@ -26,6 +27,10 @@ type detectConfig struct {
 	MaxOpen     int                       `json:"max_open"`
 	MaxResolved int                       `json:"max_resolved"`
 	Budget      alerts.Budget             `json:"budget"`
+
+	// Where the whole of it stands: the file, "" without one, and a hash of its text.
+	File string `json:"file,omitempty"`
+	Text string `json:"text,omitempty"`
 }
 
 func (c *config) detectConfig() detectConfig {
@@ -34,10 +39,19 @@ func (c *config) detectConfig() detectConfig {
 	}
 }
 
-// publishConfig puts what detection reads of c at the end of the log, unless before
-// says the same, and returns it.
-func (s *service) publishConfig(ctx context.Context, c *config, before []byte) ([]byte, error) {
-	body, err := json.Marshal(c.detectConfig())
+// publishConfig puts what detection reads of c, which the file says in text, at the end
+// of the log, unless before says the same, and returns it.
+func (s *service) publishConfig(ctx context.Context, c *config, text, before []byte) ([]byte, error) {
+	d := c.detectConfig()
+	d.Text = hashOfText(string(text))
+	if s.path != "" {
+		path, err := filepath.Abs(s.path)
+		if err != nil {
+			return nil, fmt.Errorf("write the configuration of detection: %w", err)
+		}
+		d.File = path
+	}
+	body, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration of detection: %w", err)
 	}

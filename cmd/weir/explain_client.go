@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,15 +74,6 @@ type hiddenCase struct {
 	detector string
 	score    pipeline.Nats
 	fate     fate
-}
-
-// reason is why a client did not alert. Code is for programs: alerted, shadow, off,
-// excused, proxy, evicted, few, below, nothing, and pending where the input ends
-// too soon.
-type reason struct {
-	code     string
-	detector string
-	text     string
 }
 
 func explainClient(ctx context.Context, out io.Writer, f replayFlags, text string, span [2]string, asJSON bool, inputs []string, stdin io.Reader) error {
@@ -155,11 +147,29 @@ func (p *replay) client(ctx context.Context, who pipeline.Principal, from, to pi
 			c.alerts = append(c.alerts, a)
 		}
 	}
+	if err := c.modesOf(e); err != nil {
+		return nil, err
+	}
 	c.excuse(e.set)
 	c.client, c.known = e.set.Client(c.owner)
 	c.cold = e.set.Edition().Templates.Len() == 0
 	c.sizes = e.set.Stats()
 	return c, nil
+}
+
+// modesOf takes the modes that are in force at the end, as the log has them.
+func (c *clientCase) modesOf(e *engine) error {
+	if e.configBody == nil {
+		return nil
+	}
+	var in detectConfig
+	if err := json.Unmarshal(e.configBody, &in); err != nil {
+		return fmt.Errorf("read the configuration of detection in the log: %w", err)
+	}
+	for i := range c.near {
+		c.near[i].mode = cmp.Or(in.Modes[c.near[i].detector], detectors.ModeOn)
+	}
+	return nil
 }
 
 func (c *clientCase) finding(f *pipeline.Finding, fate fate) {
@@ -244,50 +254,6 @@ func (n *nearest) count(x detectors.Traced) {
 	if x.Late {
 		n.what = "when it became known whose an object is that it had asked for"
 	}
-}
-
-// why decides what kept the client from an alert: what hid a case that was there,
-// then what kept one from being made, then what was missing.
-func (c *clientCase) why() reason {
-	if len(c.alerts) > 0 {
-		return reason{code: "alerted", detector: c.alerts[0].Detector, text: "it did alert"}
-	}
-	for _, h := range c.hidden {
-		if h.fate == fateShadow {
-			return reason{"shadow", h.detector, fmt.Sprintf("detect.%s.mode: shadow. It has a case of %.2f nats, which is kept and never told", h.detector, h.score.Float())}
-		}
-	}
-	for _, h := range c.hidden {
-		if h.fate == fateExcused {
-			return reason{"excused", h.detector, fmt.Sprintf("an endpoint notice: %s reached %.2f nats, most of it where everybody was refused at that time", h.detector, h.score.Float())}
-		}
-	}
-	near := c.sorted()
-	for _, n := range near {
-		switch {
-		case n.best < pipeline.ReviewAt:
-		case n.mode == detectors.ModeOff:
-			return reason{"off", n.detector, fmt.Sprintf("detect.%s.mode: off. It reached %.2f nats, enough for an alert", n.detector, n.best.Float())}
-		case n.mode == detectors.ModeShadow:
-			return reason{"shadow", n.detector, fmt.Sprintf("detect.%s.mode: shadow. It reached %.2f nats, enough for an alert", n.detector, n.best.Float())}
-		case c.client.Withheld != "":
-			return reason{"proxy", n.detector, c.client.Withheld + fmt.Sprintf(" (%s reached %.2f nats)", n.detector, n.best.Float())}
-		case c.sizes.EvictedCases > 0:
-			return reason{"evicted", n.detector, fmt.Sprintf("%s reached %.2f nats, and its case made room for stronger ones: %d were dropped", n.detector, n.best.Float(), c.sizes.EvictedCases)}
-		default:
-			return reason{"pending", n.detector, fmt.Sprintf("%s reached %.2f nats, enough, and the input ends before the minute does in which it is told", n.detector, n.best.Float())}
-		}
-	}
-	switch {
-	case c.seen > 0 && (!c.known || c.client.Requests+1 < c.seen):
-		return reason{"evicted", near[0].detector, fmt.Sprintf("it was dropped from memory to bound it and began anew: %d requests were looked at, %d are remembered", c.seen, c.client.Requests)}
-	case !c.client.Full:
-		return reason{code: "few", text: "it showed too little to be looked at closely: a handful of requests that worked and no login"}
-	case near[0].counted == 0:
-		return reason{code: "nothing", text: "no detector counted anything against it"}
-	}
-	n := near[0]
-	return reason{"below", n.detector, ""}
 }
 
 // sorted is the detectors, the nearest first.

@@ -47,6 +47,13 @@ type explainedReason struct {
 	Code     string `json:"code"`
 	Detector string `json:"detector"`
 	Text     string `json:"text"`
+
+	Line    string   `json:"line"`    // of the configuration, which hides it; "" for none
+	Score   *float64 `json:"score"`   // nats, the most of the detector
+	Missing *float64 `json:"missing"` // of what a review takes
+	More    *int64   `json:"more"`    // so many more would raise it, which was tried
+	Of      string   `json:"of"`      // of what
+	Every   *float64 `json:"every"`   // at its own pace, in seconds
 }
 
 // explainedAlert is an alert that the client has after all; hidden says what keeps
@@ -92,7 +99,7 @@ func (c *clientCase) explained(ctx context.Context, p *replay, why reason) (*cli
 	}
 	x := &clientExplained{
 		Principal: c.who, Requests: max(c.client.Requests, c.seen), LookedAt: c.seen, First: knownTime(c.first), Last: knownTime(c.last), Whole: whole,
-		Why:   explainedReason{why.code, why.detector, printable(why.text)},
+		Why:   explainedReason{why.code, why.detector, printable(why.text), why.line, why.score, why.missing, why.more, printable(why.of), why.every},
 		Notes: c.notes(), ReviewAt: pipeline.ReviewAt.Float(), PageAt: pipeline.PageAt.Float(), Alerts: []explainedAlert{}, Detectors: []explainedNear{},
 	}
 	for i := range c.alerts {

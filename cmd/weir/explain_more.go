@@ -38,14 +38,22 @@ func (p *replay) missing(ctx context.Context, c *clientCase, why *reason) error 
 	}
 	if least == 0 {
 		n := near[0]
+		why.of, why.every = c.moreOf(n.detector, n.what), seconds(n.pace())
 		why.text = fmt.Sprintf("too little: %s came nearest, with %.2f of %.2f nats; more of the same would not raise it, not even %d (%s, one every %s s as before)",
-			n.detector, n.best.Float(), pipeline.ReviewAt.Float(), maxMore, c.moreOf(n.detector, n.what), short(n.pace().Seconds()))
+			n.detector, n.best.Float(), pipeline.ReviewAt.Float(), maxMore, why.of, short(*why.every))
 		return nil
 	}
 	best := near[slices.IndexFunc(near, func(n nearest) bool { return n.detector == why.detector })].best
+	*why = hid("below", why.detector, best, "", "")
+	why.more, why.of, why.every = &least, c.moreOf(of.detector, of.what), seconds(pace)
 	why.text = fmt.Sprintf("too little: %s is nearest, with %.2f of %.2f nats; %d more would raise it (%s, one every %s s as before)",
-		why.detector, best.Float(), pipeline.ReviewAt.Float(), least, c.moreOf(of.detector, of.what), short(pace.Seconds()))
+		why.detector, best.Float(), pipeline.ReviewAt.Float(), least, why.of, short(*why.every))
 	return nil
+}
+
+func seconds(d time.Duration) *float64 {
+	s := d.Seconds()
+	return &s
 }
 
 // pace is the median time between what was counted.

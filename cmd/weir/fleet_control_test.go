@@ -58,9 +58,14 @@ func (f *fleet) bySequence(ctx context.Context, t *testing.T) (list []string, re
 			controls[item.control.Kind]++
 			where = append(where, fmt.Sprintf("%s after %d requests, %d revisions", item.control.Kind, requests, len(list)))
 			out = must[[]pipeline.Alert](t)(e.meet(nil, item.control))
-		case item.block != nil:
-			requests += len(item.block.Requests)
-			e.merge.Push(item.block)
+		case item.block != nil || len(item.silent) > 0:
+			for _, id := range item.silent {
+				e.merge.Silence(id)
+			}
+			if item.block != nil {
+				requests += len(item.block.Requests)
+				e.merge.Push(item.block)
+			}
 			out = e.drain(nil)
 			if now, ok := e.merge.Clock(); ok {
 				out = e.advance(out, now)
@@ -191,6 +196,11 @@ func TestFleetLearnsOnTheWay(t *testing.T) {
 		body, err := f.forced(ctx, controlConfig)
 		return err == nil && body != nil
 	})
+	// Somebody who does not know that another one learns.
+	before := must[*pipeline.Edition](t)(f.editionInForce(ctx))
+	if err := f.learn(ctx, before.Effective.Add(time.Hour), before); err != nil {
+		t.Fatal(err)
+	}
 	restart("correlate/2", "alert/2", "collect")
 	write(0.5)
 	await("the lines are on the bus", func() bool { return f.rows(ctx, t) >= written })
@@ -218,7 +228,7 @@ func TestFleetLearnsOnTheWay(t *testing.T) {
 		}
 		mustBeSame(t, "the fleet", want, got)
 		t.Logf("%d requests, %d revisions; %s", requests, len(got), strings.Join(where, "; "))
-		if controls[controlEdition] != 1 || controls[controlConfig] < 1 || controls[sqlite.SuppressionControl] < 3 || controls[controlSources] < 2 {
+		if controls[controlEdition] != 2 || controls[controlConfig] < 1 || controls[sqlite.SuppressionControl] < 3 || controls[controlSources] < 2 {
 			t.Errorf("the sequence has %v", controls)
 		}
 		return nil

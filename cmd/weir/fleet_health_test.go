@@ -111,7 +111,9 @@ func TestFleetGoesOnWithoutACollector(t *testing.T) {
 	detected := func() float64 { return all.list["rest"].metric("weir_stage_lag_records") }
 	wrote := func(n int) func() bool { return func() bool { return b.n >= n } }
 	ordinary(wrote(300))
-	eventually(t, "the fleet works", all.list["rest"], func() bool { return strings.Contains(all.list["rest"].log.String(), "alerts are made here") && detected() >= 0 })
+	eventually(t, "the fleet works", all.list["rest"], func() bool {
+		return strings.Contains(all.list["rest"].log.String(), "alerts are made here") && detected() >= 0
+	})
 
 	all.list["edge-1"].kill(t)
 	killed := time.Now()

@@ -30,16 +30,14 @@ func newLagRig(t *testing.T) *lagRig {
 // say has a process say how far its slices are.
 func (r *lagRig) say(list ...reached) {
 	r.t.Helper()
-	if err := r.k.take(must[[]byte](r.t)(json.Marshal(toldProgress{r.now, list}))); err != nil {
-		r.t.Fatal(err)
-	}
+	r.k.take(must[[]byte](r.t)(json.Marshal(processBeat{At: list})), r.now)
 }
 
 // pass lets time go by while each stage's log grows by so much at each look.
 func (r *lagRig) pass(d time.Duration, grows map[string]int64, sinks func() []sinkLag, each func()) map[string]lagOf {
 	var lags map[string]lagOf
 	for end := r.now.Add(d); r.now.Before(end); {
-		r.now = r.now.Add(progressEvery)
+		r.now = r.now.Add(beatEvery)
 		for stage, n := range grows {
 			r.ends[stage] += n
 		}
@@ -94,7 +92,7 @@ func TestFleetLag(t *testing.T) {
 	}
 
 	// A slice of correlate dies, and nobody has it.
-	lags = r.pass(m-progressEvery, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
+	lags = r.pass(m-beatEvery, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
 	r.want("less than a minute")
 	lags = r.pass(2*m, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
 	r.want("one slice of two", "correlation template")
@@ -113,7 +111,7 @@ func TestFleetLag(t *testing.T) {
 
 	// ClickHouse is down for a while, and a sink.
 	sink := sinkLag{name: "siem", state: "down", reason: "refused", alerts: 7}
-	r.pass(20*m, grow, func() []sinkLag { sink.age += progressEvery; return []sinkLag{sink} }, keepUp("detect", "template", "alert"))
+	r.pass(20*m, grow, func() []sinkLag { sink.age += beatEvery; return []sinkLag{sink} }, keepUp("detect", "template", "alert"))
 	r.want("the store, twice, and the sink", "storing requests", "storing requests", "sink siem")
 	if f := sink.finding(); !strings.Contains(f.Reason, "7 alert revisions") || !strings.Contains(f.Reason, "refused") {
 		t.Errorf("sink: %s", f.Reason)
@@ -128,8 +126,8 @@ func TestFleetLag(t *testing.T) {
 	r.want("history")
 	r.pass(2*m, nil, nil, func() { r.say(at("detect", 0, done)) })
 	r.want("history that stands still", "detection")
-	r.pass(missedFor+m, nil, nil, nil)
+	r.pass(beatForgotten+m, nil, nil, nil)
 	r.got = nil
 	r.pass(time.Hour, nil, nil, nil)
-	r.want("a role that nobody has for a week")
+	r.want("a role that nobody has for a day")
 }

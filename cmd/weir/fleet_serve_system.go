@@ -170,8 +170,9 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		if err != nil {
 			return err
 		}
-		v.Store.Requests, v.Store.Oldest, v.Store.Newest = sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
+		v.Store.Requests, v.Store.Oldest, v.Store.Newest = &sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
 		const span = 10 * time.Minute
+		v.PerSecond = new(0.0)
 		if sum.Requests == 0 {
 			return nil
 		}
@@ -180,7 +181,7 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		for _, m := range list {
 			n += m.Requests
 		}
-		v.PerSecond = float64(n) / span.Seconds()
+		v.PerSecond = new(float64(n) / span.Seconds())
 		return err
 	})
 	if errors.As(err, &missing) {

@@ -107,7 +107,7 @@ func (r *reloader) reload(ctx context.Context, why string) reloadAnswer {
 	text, err := readSmall(r.path)
 	var waits []string
 	if err == nil {
-		waits, err = r.apply(ctx)
+		waits, err = r.apply(ctx, text)
 	}
 	if ctx.Err() != nil {
 		return reloadAnswer{nil, ctx.Err()}
@@ -136,7 +136,7 @@ func (r *reloader) reload(ctx context.Context, why string) reloadAnswer {
 
 // apply puts a new configuration into force: sinks and routes between two attempts,
 // what detection reads at its place in the log. waits names what takes a restart.
-func (r *reloader) apply(ctx context.Context) (waits []string, err error) {
+func (r *reloader) apply(ctx context.Context, text []byte) (waits []string, err error) {
 	if r.path == "" {
 		return nil, errors.New("weir runs without a configuration file; start it with -c")
 	}
@@ -150,7 +150,7 @@ func (r *reloader) apply(ctx context.Context) (waits []string, err error) {
 		if err := r.s.recordNames(ctx, r.cfg.Alerts.Sinks, now.Alerts.Sinks); err != nil {
 			return err
 		}
-		if body, err = r.s.publishConfig(ctx, now, r.body); err != nil {
+		if body, err = r.s.publishConfig(ctx, now, text, r.body); err != nil {
 			return err
 		}
 		return r.s.publishSuppressions(ctx, now)

@@ -23,7 +23,8 @@ type replayFlags struct {
 	edition string
 	store   string
 
-	asStored bool // under the configuration that the store's log has, where it has one
+	asStored bool    // under the configuration that the store's log has, where it has one
+	given    *config // in place of the file config; may be nil
 }
 
 func (f *replayFlags) add(fs *flag.FlagSet) {
@@ -81,9 +82,12 @@ func openReplay(ctx context.Context, f replayFlags, inputs []string, stdin io.Re
 	case f.store == "" && len(inputs) == 0:
 		return nil, errors.New("no input; give the log files, or --store weir.db")
 	}
-	cfg, err := loadConfig(f.config)
-	if err != nil {
-		return nil, err
+	cfg := f.given
+	var err error
+	if cfg == nil {
+		if cfg, err = loadConfig(f.config); err != nil {
+			return nil, err
+		}
 	}
 	p := &replay{cfg: cfg, asStored: f.asStored, cleanup: func() {}}
 	keyFile := cfg.Privacy.KeyFile
@@ -278,7 +282,7 @@ func (p *replay) lostSuppressions(ctx context.Context, e *engine) error {
 	}
 	list, err := p.db.SuppressionsFrom(ctx, st.Oldest)
 	for i := range list {
-		if s := list[i].Suppression; s.Created < st.Oldest {
+		if s := list[i].Suppression; s.Created < st.Oldest && (p.apart == nil || !p.apart.gone(&s)) {
 			e.suppress(s)
 		}
 	}

@@ -211,7 +211,7 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.publishFacts(ctx, sources, detect.e.factsBody); err != nil {
 		return err
 	}
-	configBody, err := s.publishConfig(ctx, s.cfg, detect.e.configBody)
+	configBody, err := s.publishConfig(ctx, s.cfg, s.text, detect.e.configBody)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -50,6 +53,7 @@ Flags:
   --maintenance      announced: only a success pierces it
   --reason TEXT      why; who reads it later must understand it
   --days N           of preview: how far back (default 7)
+  --output text|json one object a line
 
 Exit: 0 done; 1 failed; 2 usage.
 `
@@ -63,6 +67,7 @@ type suppressCommand struct {
 	labels                               listFlag
 	maintenance                          bool
 	days                                 int
+	output                               string
 	stdout, stderr                       io.Writer
 	ask                                  func(method, path string, body any, into any) error
 }
@@ -80,9 +85,14 @@ func runSuppress(ctx context.Context, args []string, _ io.Reader, stdout, stderr
 	fs.Var(&c.labels, "label", "")
 	fs.BoolVar(&c.maintenance, "maintenance", false, "")
 	fs.IntVar(&c.days, "days", 0, "")
+	fs.StringVar(&c.output, "output", "text", "")
 	rest, code, done := parseFlags(fs, suppressHelp, args, stdout, stderr)
 	if done {
 		return code
+	}
+	if c.output != "text" && c.output != "json" {
+		fmt.Fprintf(stderr, "weir suppress: --output %s: there are text and json\n", c.output)
+		return exitUsage
 	}
 	if len(rest) == 0 || len(rest) != map[string]int{"add": 1, "preview": 1, "list": 1, "end": 2}[rest[0]] {
 		fmt.Fprint(stderr, suppressHelp)
@@ -113,6 +123,31 @@ func (c *suppressCommand) open(ctx context.Context, do func() error) error {
 		c.ask = api.ask
 		return do()
 	})
+}
+
+// asked is ask, whose answer is printed as it is where programs want it: done says so.
+func (c *suppressCommand) asked(method, path string, body, into any) (done bool, err error) {
+	if c.output != "json" {
+		return false, c.ask(method, path, body, into)
+	}
+	var answer json.RawMessage
+	if err := c.ask(method, path, body, &answer); err != nil {
+		return true, err
+	}
+	return true, jsonLinesTo(c.stdout, []json.RawMessage{answer})
+}
+
+// jsonLinesTo writes one object a line.
+func jsonLinesTo(w io.Writer, list []json.RawMessage) error {
+	var out bytes.Buffer
+	for _, line := range list {
+		if err := json.Compact(&out, line); err != nil {
+			return err
+		}
+		out.WriteByte('\n')
+	}
+	_, err := w.Write(out.Bytes())
+	return err
 }
 
 // suppressed is a suppression as the API answers it.
@@ -183,7 +218,7 @@ func (c *suppressCommand) add() error {
 		return err
 	}
 	var s suppressed
-	if err := c.ask(http.MethodPost, "/api/v1/suppressions", body, &s); err != nil {
+	if done, err := c.asked(http.MethodPost, "/api/v1/suppressions", body, &s); done || err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "%s until %s\n", matchText(s.Match), dateOf(s.Expires, ""))
@@ -193,7 +228,7 @@ func (c *suppressCommand) add() error {
 
 func (c *suppressCommand) end(id string) error {
 	var s suppressed
-	if err := c.ask(http.MethodDelete, "/api/v1/suppressions/"+url.PathEscape(id), nil, &s); err != nil {
+	if done, err := c.asked(http.MethodDelete, "/api/v1/suppressions/"+url.PathEscape(id), nil, &s); done || err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "%s ended; it kept %d alerts from sinks\n", printable(s.ID), s.Hidden)
@@ -210,7 +245,7 @@ func (c *suppressCommand) preview() error {
 		Truncated                      bool
 		Sample                         []struct{ ID, Title, Severity string }
 	}
-	if err := c.ask(http.MethodPost, "/api/v1/suppressions/preview", body, &p); err != nil {
+	if done, err := c.asked(http.MethodPost, "/api/v1/suppressions/preview", body, &p); done || err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "in %d days: %d alerts, %d of them high or critical, %d with a success\n", p.Days, p.Alerts, p.Pages, p.Succeeded)
@@ -224,6 +259,11 @@ func (c *suppressCommand) preview() error {
 }
 
 func (c *suppressCommand) list() error {
+	if c.output == "json" {
+		var l struct{ Data []json.RawMessage }
+		err := c.ask(http.MethodGet, "/api/v1/suppressions", nil, &l)
+		return errors.Join(err, jsonLinesTo(c.stdout, l.Data))
+	}
 	var l struct{ Data []suppressed }
 	if err := c.ask(http.MethodGet, "/api/v1/suppressions", nil, &l); err != nil {
 		return err

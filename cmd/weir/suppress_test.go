@@ -386,3 +386,24 @@ type suppressionAnswer struct {
 	ID, State, Author string
 	Hidden            int64
 }
+
+// TestConfiguredSuppressionComesBack: one that is taken out of the configuration ends,
+// and is in force again once it is back.
+func TestConfiguredSuppressionComesBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log := writeFile(t, dir, "access.log", []byte("198.51.100.1 - - [02/Mar/2026:10:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n"))
+	store := fmt.Sprintf("store: {path: %s}\n", filepath.Join(dir, "weir.db"))
+	with := store + "alerts: {suppressions: [{match: {detector: probe.path}, from: 2026-01-01T00:00:00Z, until: " +
+		time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339) + ", reason: a scan that was ordered, author: eva}]}\n"
+	for i, c := range []struct{ config, want string }{{with, "active"}, {store, "ended"}, {with, "active"}} {
+		config := writeFile(t, dir, "weir.yaml", []byte(c.config))
+		d := startDaemon(t, "run", "-c", config, "--listen", "127.0.0.1:0", log)
+		d.waitReady(t)
+		d.stop(t)
+		r := weir(t, "suppress", "list", "-c", config, "--output", "json")
+		if r.code != exitOK || !strings.Contains(string(r.stdout), fmt.Sprintf(`"state":%q`, c.want)) {
+			t.Errorf("%d: exit %d, %s%s, want it %s", i, r.code, r.stdout, r.stderr, c.want)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func (s *service) publishSuppressions(ctx context.Context, c *config) error {
 	}
 	known := map[string]bool{}
 	for i := range have {
-		if have[i].Source == "config" {
+		if have[i].Source == "config" && have[i].Ended == nil { // one that comes back begins anew
 			known[have[i].ID] = true
 		}
 	}

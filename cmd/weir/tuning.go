@@ -371,7 +371,7 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 			return fmt.Errorf("start the backtest: %w", err)
 		}
 	}
-	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--plain-progress"}
+	args := []string{"backtest", "--against", files[0], "-c", files[1], "--store", store, "--output", "json", "--list", strconv.Itoa(apiListed), "--workers", "1", "--pseudonyms", "--plain-progress"}
 	for _, f := range []struct {
 		flag string
 		t    pipeline.Time
@@ -390,6 +390,7 @@ func (j *backtestJob) run(ctx context.Context, dir, old, now, store string, sinc
 	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("read what the backtest said: %w", err)
 	}
+	r.Sides = both[string]{"what weir runs with", "the text on trial"}
 	j.mu.Lock()
 	j.result = &r
 	j.mu.Unlock()

@@ -203,6 +203,20 @@ func (t *tx) appendControl(c pipeline.Control) (int64, error) {
 	return position, err
 }
 
+// LastControl returns the last control record of a kind in the log, which retention
+// keeps; ok is false where there is none.
+func (db *DB) LastControl(ctx context.Context, kind string) (payload []byte, ok bool, err error) {
+	err = db.readers.QueryRowContext(ctx, "SELECT payload FROM request_blocks WHERE max_time = ? AND control = ? ORDER BY position DESC LIMIT 1", int64(pipeline.NoTime), kind).
+		Scan(&payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read control record: %w", db.wrap(err))
+	}
+	return payload, true, nil
+}
+
 // SourceCursor returns what the source needs to resume and the range of it that
 // is stored; ok is false for a source never seen.
 func (db *DB) SourceCursor(ctx context.Context, id uint64) (cursor []byte, cause pipeline.CauseRange, ok bool, err error) {

@@ -1225,10 +1225,25 @@ export interface components {
             whole: boolean;
             /** @description Why it did not alert; unknown: no request of it is stored. */
             why: {
-                /** @enum {unknown} */
-                code: "alerted" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "pending" | "few" | "nothing" | "below" | "unknown";
+                /**
+                 * @description suppressed: its alerts are kept from sinks; information: known, or a crawler; excused: everybody was refused there; pending: the history ends first; below: too little evidence; unlearned: nobody knows whether its logins failed.
+                 * @enum {unknown}
+                 */
+                code: "alerted" | "suppressed" | "information" | "shadow" | "off" | "excused" | "proxy" | "evicted" | "pending" | "few" | "nothing" | "below" | "unlearned" | "unknown";
                 detector: string;
                 text: string;
+                /** @description Of the configuration, which hides it; empty for none. */
+                line?: string;
+                /** @description The most that the detector reached, in nats. */
+                score?: number | null;
+                /** @description Of what a review takes. */
+                missing?: number | null;
+                /** @description So many more would raise it, which was tried. */
+                more?: number | null;
+                /** @description Of what. */
+                of?: string;
+                /** @description Seconds between them, as before. */
+                every?: number | null;
             };
             /** @description What else has to do with it, a sentence each. */
             notes: string[];
@@ -1300,6 +1315,11 @@ export interface components {
                 old?: string;
                 new?: string;
             };
+            /** @description Where the configurations are from. */
+            sides?: {
+                old?: string;
+                new?: string;
+            };
             changes?: components["schemas"]["ConfigChange"][];
             requests?: number;
             /** Format: date-time */
@@ -1368,6 +1388,8 @@ export interface components {
             verdict: string;
             /** @description What in the configuration did it. */
             why: string;
+            /** @description A page of the console as its configuration names it, empty where it does not. */
+            link?: string;
             changed?: components["schemas"]["Strings"];
             /** @description Of a moved one: what was otherwise. */
             was?: {
@@ -2064,7 +2086,7 @@ export interface components {
                 file_bytes: number;
                 max_bytes: number | null;
                 disk_free: number | null;
-                requests: number;
+                requests: number | null;
                 /** Format: date-time */
                 oldest: string | null;
                 /** Format: date-time */
@@ -2107,7 +2129,7 @@ export interface components {
                 lag_rows: number;
                 last_read: components["schemas"]["Time"];
             }[];
-            traffic_per_s: number;
+            traffic_per_s: number | null;
             /** @description The processes of a fleet, as they said last. What they counted is since their start. */
             processes: {
                 instance: string;

@@ -229,9 +229,16 @@ function View({ s }: { s: System }) {
                 <Meter value={s.store.file_bytes} max={s.store.max_bytes} />
               </Fact>
               {s.store.disk_free !== null && <Fact name="Free on the disk">{bytes(s.store.disk_free)}</Fact>}
-              <Fact name="Requests">
-                {integer(s.store.requests)}, <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
-              </Fact>
+              {s.store.requests !== null && (
+                <Fact name="Requests">
+                  {integer(s.store.requests)}
+                  {s.store.requests > 0 && (
+                    <>
+                      , <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
+                    </>
+                  )}
+                </Fact>
+              )}
               <Fact name="Alerts">{integer(s.store.alerts)}</Fact>
             </Facts>
           </Section>

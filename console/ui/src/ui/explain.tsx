@@ -84,6 +84,8 @@ export function Working({ of }: { of: Job }) {
 
 const heads: Record<ExplainedClient["why"]["code"], string> = {
   alerted: "It did alert",
+  suppressed: "It did alert, and a suppression keeps that from everybody",
+  information: "It did alert, as information only",
   shadow: "A detector in shadow mode found it, and tells nobody",
   off: "The detector that would have found it is off",
   excused: "Everybody was refused there at that time",
@@ -93,6 +95,7 @@ const heads: Record<ExplainedClient["why"]["code"], string> = {
   few: "It did too little to be looked at closely",
   nothing: "No detector counted anything against it",
   below: "It came near, and not far enough",
+  unlearned: "Nobody knows whether its logins failed",
   unknown: "weir has no request of it",
 };
 
