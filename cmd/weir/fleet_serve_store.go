@@ -109,10 +109,6 @@ func (s deskStore) EndpointMinutes(ctx context.Context, of pipeline.Endpoint, si
 	})
 }
 
-func (deskStore) ShadowCases(context.Context, console.ShadowFilter) ([]console.ShadowCase, error) {
-	return nil, &console.MissingError{Text: "a fleet counts the findings of detectors in shadow mode (weir_shadow_findings_total of weir alert) and keeps none"}
-}
-
 // deskTuning shows and compares configurations. In a fleet, several processes have
 // them: they are not tried or applied from here.
 type deskTuning struct{ *tuning }
