@@ -84,6 +84,7 @@ func openDesk(f *fleet) (*desk, error) {
 	d.names.of.Store(f.edition)
 	d.adapt = d.console
 	d.tuning = newTuning(context.Background(), &d.service)
+	f.reloaded.Store(d.tuning)
 	var err error
 	if d.pepper, err = console.LoadOrCreatePepper(cfg.pepperFile()); err != nil {
 		return nil, err
@@ -272,7 +273,7 @@ func (d *desk) console(o *console.Options) {
 	o.Blindspots = func() ([]byte, error) {
 		return nil, &console.MissingError{Text: "a fleet does not work out what cannot be detected: weir analyze and weir run do, of the same logs"}
 	}
-	o.Tuning = deskTuning{d.tuning}
+	o.Tuning = deskTuning{d.tuning, d}
 }
 
 // waits says what is missing until the console is ready.
