@@ -251,3 +251,12 @@ func (t deskTuning) agrees(ctx context.Context, was *config, w wish) error {
 func (deskTuning) StartBacktest(string, pipeline.Time, pipeline.Time) (string, error) {
 	return "", refusedConfig(errors.New("not in a fleet: use weir backtest -c NEW.yaml --against OLD.yaml FILE with a log"))
 }
+
+// StartExplain implements console.Tuning: lines are explained here, what takes the
+// requests is not.
+func (t deskTuning) StartExplain(q console.ExplainRequest) (string, error) {
+	if q.Line == "" {
+		return "", refusedConfig(errors.New("not in a fleet, whose requests are not in one file: use weir explain with a log"))
+	}
+	return t.tuning.StartExplain(q)
+}

@@ -120,6 +120,10 @@ func TestDeskApplies(t *testing.T) {
 	refused(apply(text+"alerts: {sinks: {disk: {file: {path: /tmp/alerts}}}}\n", ""), http.StatusUnprocessableEntity, "alerts.sinks: in a fleet")
 	refused(apply("detect: {probe.path: {mode: off}}\n", "sha256:other"), http.StatusConflict, "meanwhile")
 	refused(apply("detect: {probe.path: {mode: of}}\n", ""), http.StatusUnprocessableEntity, "probe.path")
+	_, err = tuning.StartExplain(console.ExplainRequest{Client: "ip:203.0.113.7"})
+	refused(err, http.StatusUnprocessableEntity, "weir explain")
+	_, err = tuning.StartBacktest(text, 0, 0)
+	refused(err, http.StatusUnprocessableEntity, "weir backtest")
 	if err := os.WriteFile(path, []byte("# by hand\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +132,7 @@ func TestDeskApplies(t *testing.T) {
 
 // TestConsoleAppliesToTheFleet: what is applied in the console is in force for all, and
 // stays so when processes start with their old files, until somebody changes one. What a
-// detector in shadow mode finds is in the console.
+// detector in shadow mode finds is in the console, and what cannot be detected.
 func TestConsoleAppliesToTheFleet(t *testing.T) {
 	t.Parallel()
 	broker := startKafka(t)
@@ -156,6 +160,13 @@ func TestConsoleAppliesToTheFleet(t *testing.T) {
 		var page struct{ Data []struct{ Detector string } }
 		if at.must(ctx, http.MethodGet, "/api/v1/shadow?detector=probe.path", "", &page); len(page.Data) == 0 {
 			return fmt.Errorf("none\n%s", fleet.logs())
+		}
+		return nil
+	})
+	again(ctx, t, "what cannot be detected", func() error {
+		var report blindReport
+		if status, text := at.ask(ctx, http.MethodGet, "/api/v1/blindspots", "", &report); status != http.StatusOK || report.Requests == 0 || len(report.Data) == 0 {
+			return fmt.Errorf("%d %s", status, text)
 		}
 		return nil
 	})

@@ -80,9 +80,11 @@ func (f *fleet) beat(ctx context.Context, list []role) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	lags := newLagBook()
+	var blind blindTeller
 	for ctx.Err() == nil {
 		f.measure(ctx, lags)
 		tell(ctx, false)
+		f.tellBlind(ctx, p, &blind)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -121,7 +121,7 @@ func (d *desk) run(ctx context.Context) error {
 			}
 		})
 	}
-	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix, suppressionPrefix, verdictPrefix, startPrefix, shadowPrefix, forcePrefix+controlEdition+"/")
+	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix, suppressionPrefix, verdictPrefix, startPrefix, shadowPrefix, blindKey, forcePrefix+controlEdition+"/")
 	d.marks.changed = d.marked
 	known := make(chan struct{})
 	work(func(ctx context.Context) error { return d.marks.follow(ctx, known) })
@@ -270,9 +270,7 @@ func (d *desk) console(o *console.Options) {
 	o.Through = d.through
 	o.System, o.Deliveries = d.system, d.deliveries
 	o.Limits, o.Detectors = nil, d.f.detectorInfos
-	o.Blindspots = func() ([]byte, error) {
-		return nil, &console.MissingError{Text: "a fleet does not work out what cannot be detected: weir analyze and weir run do, of the same logs"}
-	}
+	o.Blindspots = d.blindspots
 	o.Tuning = deskTuning{d.tuning, d}
 }
 
