@@ -92,7 +92,7 @@ func TestFleetLag(t *testing.T) {
 	}
 
 	// A slice of correlate dies, and nobody has it.
-	lags = r.pass(m-beatEvery, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
+	r.pass(m-beatEvery, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
 	r.want("less than a minute")
 	lags = r.pass(2*m, grow, nil, func() { keepUp("detect", "alert", "store")(); r.say(at("template", 0, r.ends["template"])) })
 	r.want("one slice of two", "correlation template")

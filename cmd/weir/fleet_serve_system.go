@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -164,7 +165,6 @@ func statesOf(m map[string]int64) []console.SystemState {
 
 // systemRequests adds what ClickHouse holds, where there is one.
 func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
-	var missing *console.MissingError
 	err := d.read(ctx, func(db *clickhouse.DB) error {
 		sum, err := db.Summary(ctx)
 		if err != nil {
@@ -184,7 +184,7 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		v.PerSecond = new(float64(n) / span.Seconds())
 		return err
 	})
-	if errors.As(err, &missing) {
+	if _, ok := errors.AsType[*console.MissingError](err); ok {
 		return nil // the rest is known
 	}
 	return err
@@ -279,9 +279,7 @@ func (b *deadBook) of(sink string) map[int64]kafka.DeadLetter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	found := map[int64]kafka.DeadLetter{}
-	for seq, l := range b.sinks[sink] {
-		found[seq] = l
-	}
+	maps.Copy(found, b.sinks[sink])
 	return found
 }
 

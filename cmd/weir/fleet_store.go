@@ -51,7 +51,9 @@ func (m *storeMetrics) all() []prometheus.Collector {
 
 // runStore stores the partitions that are dealt to this process.
 func runStore(ctx context.Context, f *fleet) error {
+	f.status.do("ClickHouse")
 	db, err := f.openClickHouse(ctx)
+	f.status.do("")
 	if err != nil {
 		return err
 	}
