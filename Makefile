@@ -56,7 +56,7 @@ race: ## test with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a JDK 17, and once the network), OpenTelemetry
-	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -pause 60s -refuse 120s -busylines 600000 -recoverclients 100000 -timeout 60m -count 1 -v
+	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|Serve|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -pause 60s -refuse 120s -busylines 600000 -recoverclients 100000 -timeout 60m -count 1 -v
 	$(GO) test ./cmd/weir -run FleetGives -fleetseeds 12 -fleetclients 60 -count 1 -v
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v

@@ -13,6 +13,7 @@ import (
 
 // TextOptions say how an alert is written for people.
 type TextOptions struct {
+	Stored  bool // the alert is in a store, where weir suppress finds it
 	Color   bool
 	Verbose bool // adds nats, id and campaign
 	Width   int  // columns; 0 means no bound
@@ -47,7 +48,7 @@ func Text(w io.Writer, a *pipeline.Alert, o TextOptions) error {
 		p.add("benign", "if it is "+strings.Join(a.BenignIf[:min(len(a.BenignIf), 3)], ", or "), 8)
 	}
 	if !strings.HasPrefix(a.Detector, "health.") {
-		p.add("silence", silence(a), 0)
+		p.add("silence", silence(a, o.Stored), 0)
 	}
 	if o.Verbose {
 		p.add("detail", detail(a), 9)
@@ -401,12 +402,20 @@ func big(n uint64) string {
 	return thousands(int64(n))
 }
 
-// silence says what hides a, else the line of configuration that stops alerts like it.
-func silence(a *pipeline.Alert) string {
+// silence says what hides a, else the least that keeps alerts like it from people: a
+// suppression of whom it is about, and only of what is nobody in particular the mode.
+func silence(a *pipeline.Alert, stored bool) string {
 	if hidden := Hidden(a); hidden != "" {
 		return hidden
 	}
-	return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
+	if stored {
+		return "weir suppress add --alert " + printable(a.ID) + " --reason WHY"
+	}
+	switch a.Principal.Kind {
+	case pipeline.PrincipalNone, pipeline.PrincipalCohort, pipeline.PrincipalEndpoint:
+		return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
+	}
+	return "in weir.yaml, alerts.suppressions with match: {detector: " + printable(a.Detector) + ", principal: " + strconv.Quote(a.Principal.Kind.String()+":"+printable(a.Principal.Value)) + "}"
 }
 
 // detail is what only some want to see.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -240,7 +241,7 @@ func (c *console) alertRequests(r *http.Request) (any, error) {
 	if until != 0 {
 		f.Until = min(f.Until, until)
 	}
-	marked := map[string]bool{}
+	marked := map[string]bool{} // by what examples call it: the last part of its source, and the line
 	for _, e := range a.Exemplars {
 		marked[e.Source] = true
 	}
@@ -250,7 +251,7 @@ func (c *console) alertRequests(r *http.Request) (any, error) {
 		f.Principal = p
 		err := c.Store.Requests(r.Context(), f, func(r *pipeline.Request, source string) bool {
 			v := viewOf(r, source).kept()
-			row := evidenceRow{v, marked[v.Source], c.atEndpoint(&v, &a.Endpoint)}
+			row := evidenceRow{v, marked[v.Source[strings.LastIndexByte(v.Source, '/')+1:]], c.atEndpoint(&v, &a.Endpoint)}
 			rows = append(rows, row)
 			return true
 		})

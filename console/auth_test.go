@@ -259,6 +259,67 @@ func TestRoutesAndRoles(t *testing.T) {
 	}
 }
 
+// TestEveryChangeIsAudited: each operation of the OpenAPI document that is no reading
+// leaves an entry in the audit, with who did it, but for those that change nothing.
+func TestEveryChangeIsAudited(t *testing.T) {
+	reads := map[string]string{
+		"POST /api/v1/session/first":        "of a link that is not out: TestFirst",
+		"POST /api/v1/suppressions/preview": "says what would be hidden",
+		"POST /api/v1/config/diff":          "compares",
+		"POST /api/v1/explanations":         "explains what is stored",
+		"DELETE /api/v1/explanations/{id}":  "nobody waits for it any more",
+		"DELETE /api/v1/session":            "of nobody, without a session: TestSessionEnds",
+		"DELETE /api/v1/sessions/{id}":      "of nobody, without a session: TestSessionEnds",
+		"POST /api/v1/session/password":     "of a token, which has none: TestSessionEnds",
+	}
+	s := &fakeStore{}
+	s.put("a1")
+	s.users = []User{{Name: "bob", Kind: KindLocal, Roles: []string{"viewer"}}}
+	s.suppressions = []Suppression{{Suppression: pipeline.Suppression{ID: "a1", Expires: pipeline.MaxTime}}}
+	o := options(s)
+	h := newHandler(o)
+	good := s.give(o, "admin", Admin)
+	s.give(o, "other", Viewer)
+	other := s.tokens[slices.IndexFunc(s.tokens, func(k Token) bool { return k.Name == "other" })].ID
+	d := readDocumentAs(t, h, good)
+	changes := 0
+	for path := range d.at("paths") {
+		for method := range d.at("paths", path) {
+			name := strings.ToUpper(method) + " " + path
+			if method == "get" {
+				continue
+			}
+			before := len(s.entries())
+			id := "a1"
+			if strings.HasPrefix(path, "/api/v1/tokens/") {
+				id = other
+			}
+			token := good
+			if d.at("paths", path, method)["security"] != nil {
+				token = ""
+			}
+			w := askAs(h, token, strings.ToUpper(method), strings.NewReplacer("{id}", id, "{name}", "bob").Replace(path)+goodQueries()[name], goodBodies()[name])
+			left := s.entries()[before:]
+			if why := reads[name]; why != "" {
+				delete(reads, name)
+				continue
+			}
+			changes++
+			if len(left) == 0 {
+				t.Errorf("%s: %d, and nothing of it is in the audit: %s", name, w.Code, w.Body)
+			}
+			for _, e := range left {
+				if e.Action == "" || e.Outcome == "" || e.Time == 0 || token != "" && e.Who.Name != "admin" {
+					t.Errorf("%s leaves %+v", name, e)
+				}
+			}
+		}
+	}
+	if changes < 13 || len(reads) > 0 {
+		t.Errorf("%d changes; not asked: %v", changes, reads)
+	}
+}
+
 // reseal is a token of the same id with another secret.
 func reseal(text string) string {
 	other, _ := NewToken()

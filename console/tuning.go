@@ -222,9 +222,16 @@ func (c *console) showBacktest(w http.ResponseWriter, r *http.Request, _ *caller
 	return nil
 }
 
-func (c *console) cancelBacktest(w http.ResponseWriter, r *http.Request, _ *caller) error {
+func (c *console) cancelBacktest(w http.ResponseWriter, r *http.Request, who *caller) error {
 	if err := newQuery(r.URL.RawQuery).err(); err != nil {
 		return err
+	}
+	if _, known := c.Tuning.Backtest(r.PathValue("id")); known {
+		e := c.entry(w, r, who, "backtest.cancel", &AuditTarget{Kind: "backtest", IDs: []string{r.PathValue("id")}}, "")
+		e.Outcome = "success"
+		if err := c.record(r.Context(), e); err != nil {
+			return err
+		}
 	}
 	if !c.Tuning.CancelBacktest(r.PathValue("id")) {
 		return &problem{Status: http.StatusNotFound, Detail: "no backtest has this id, or it was long ago"}

@@ -31,7 +31,8 @@ func awaitServed(ctx context.Context, out io.Writer, list []*process, m *measure
 		}
 		var rows [][]byte
 		cursor := ""
-		for len(rows) < len(m.want) {
+		var got []string
+		for len(got) < len(m.want) {
 			var page struct {
 				Data []json.RawMessage
 				Next string `json:"next_cursor"`
@@ -46,19 +47,18 @@ func awaitServed(ctx context.Context, out io.Writer, list []*process, m *measure
 					rows = append(rows, row)
 				}
 				cursor = page.Next
+				if got, err = plain(rows); err != nil {
+					return err
+				}
 				continue
 			}
 			select {
 			case <-time.After(500 * time.Millisecond):
 			case <-ctx.Done():
-				return fmt.Errorf("the console has %d of %d revisions: %w: %w\n%s", len(rows), len(m.want), ctx.Err(), err, p.log)
+				return fmt.Errorf("the console has %d of %d revisions: %w: %w\n%s", len(got), len(m.want), ctx.Err(), err, p.log)
 			}
 		}
-		got, err := plain(rows)
-		if err == nil {
-			err = same(m.want, got)
-		}
-		if err != nil {
+		if err := same(m.want, got); err != nil {
 			return fmt.Errorf("the console's feed: %w", err)
 		}
 		fmt.Fprintf(out, "the console's feed has the same %d revisions\n", len(got))

@@ -32,22 +32,30 @@ func awaitStored(ctx context.Context, out io.Writer, m *measured) error {
 		if err != nil {
 			return err
 		}
-		rows, err := db.AlertsAfter(ctx, 0, len(m.want)+1)
+		rows, err := db.AlertsAfter(ctx, 0, 1<<20)
 		if err != nil {
 			return err
 		}
-		if n >= total && len(rows) >= len(m.want) {
-			return compareStored(ctx, out, m, db, rows)
+		var list [][]byte
+		for i := range rows {
+			list = append(list, rows[i].Body)
+		}
+		stored, err := plain(list)
+		if err != nil {
+			return err
+		}
+		if n >= total && len(stored) >= len(m.want) {
+			return compareStored(ctx, out, m, db, stored)
 		}
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
-			return fmt.Errorf("ClickHouse has %d of %d requests and %d of %d revisions: %w", n, total, len(rows), len(m.want), ctx.Err())
+			return fmt.Errorf("ClickHouse has %d of %d requests and %d of %d revisions: %w", n, total, len(stored), len(m.want), ctx.Err())
 		}
 	}
 }
 
-func compareStored(ctx context.Context, out io.Writer, m *measured, db *clickhouse.DB, rows []storage.StoredAlert) error {
+func compareStored(ctx context.Context, out io.Writer, m *measured, db *clickhouse.DB, stored []string) error {
 	got := map[uint64]sums.Client{}
 	var buf []byte
 	var n int64
@@ -71,14 +79,6 @@ func compareStored(ctx context.Context, out io.Writer, m *measured, db *clickhou
 	}
 	if differ > 0 || len(got) != len(m.sums) {
 		return fmt.Errorf("of %d clients in the log and %d in ClickHouse %d differ: %w", len(m.sums), len(got), differ, err)
-	}
-	var list [][]byte
-	for i := range rows {
-		list = append(list, rows[i].Body)
-	}
-	stored, err := plain(list)
-	if err != nil {
-		return err
 	}
 	if err := same(m.want, stored); err != nil {
 		return fmt.Errorf("in ClickHouse: %w", err)

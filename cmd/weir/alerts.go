@@ -396,7 +396,7 @@ func (c *alertsCommand) show(id string) error {
 		_, err := fmt.Fprintf(c.stdout, "%s\n", line)
 		return err
 	}
-	if err := alerts.Text(c.stdout, a, alerts.TextOptions{Verbose: true, Color: isTerminal(c.stdout)}); err != nil {
+	if err := alerts.Text(c.stdout, a, alerts.TextOptions{Stored: true, Verbose: true, Color: isTerminal(c.stdout)}); err != nil {
 		return err
 	}
 	if hidden := alerts.Hidden(a); hidden != "" {

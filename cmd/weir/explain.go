@@ -402,7 +402,7 @@ func explainAlert(ctx context.Context, out io.Writer, f replayFlags, id string, 
 		return p.explainAlertJSON(ctx, out, al, events)
 	}
 	shown := p.shown(*al)
-	if err := alerts.Text(out, &shown, alerts.TextOptions{}); err != nil {
+	if err := alerts.Text(out, &shown, alerts.TextOptions{Stored: f.store != ""}); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\nWhy: %s reached %.2f nats; review takes %.2f, a page %.2f.\n", al.Detector, al.Score.Nats, al.Score.ReviewAt, al.Score.PageAt)

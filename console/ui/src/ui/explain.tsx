@@ -122,7 +122,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
   return (
     <div className="explained">
       <h3 className="verdict">{heads[c.why.code]}</h3>
-      {c.why.code !== "alerted" && text && <p>{text.endsWith(".") ? text : text + "."}</p>}
+      {c.why.code !== "alerted" && c.why.code !== "unknown" && text && <p>{text.endsWith(".") ? text : text + "."}</p>}
       {c.why.detector && c.why.code !== "alerted" && (
         <p className="muted">
           Detector <Link to={`/detectors?name=${encodeURIComponent(c.why.detector)}`}>{c.why.detector}</Link>
@@ -201,7 +201,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
           </table>
         </div>
       )}
-      {counted.length < c.detectors.length && (
+      {c.looked_at > 0 && counted.length < c.detectors.length && (
         <Button className="link" onPress={() => setAll(!all)} aria-expanded={all}>
           {all ? "Only those that counted something" : `All ${integer(c.detectors.length)} detectors`}
         </Button>
