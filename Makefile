@@ -56,11 +56,12 @@ race: ## test with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## test with real servers and SDKs: Kafka, ClickHouse, OpenSearch (need a JDK 17, and once the network), OpenTelemetry
-	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -pause 60s -refuse 120s -busylines 600000 -timeout 60m -count 1 -v
+	WEIR_E2E=1 $(GO) test ./cmd/weir -run 'Kafka|Bus|Collect|Fleet|Store|Serve|OpenSearch|EveryFormat|SinksAcrossKills' -kills 12 -pause 60s -refuse 120s -busylines 600000 -recoverclients 100000 -timeout 60m -count 1 -v
 	$(GO) test ./cmd/weir -run FleetGives -fleetseeds 12 -fleetclients 60 -count 1 -v
 	$(GO) test ./alerts -run 'Mishaps|ThroughKills' -alerts 10000 -count 1 -v
 	$(GO) test ./cmd/weir -run FloodIsDelivered -flood 100000 -count 1 -v
 	cd bench/otlp && $(GO) test -count 1 ./...
+	cd bench/deploy && $(GO) test -count 1 ./...
 	$(MAKE) --no-print-directory fleet
 
 fleet: build ## a fleet on three brokers and ClickHouse: its alerts are analyze's, and each request is stored once
@@ -100,8 +101,11 @@ pushload: build ## push 50,000 lines/s for a minute, kill weir 5 times, look for
 	bin/pushload -weir bin/weir
 
 pgo: load ## record the profile that builds are optimized by
-	@set -e; for i in 1 2 3 4 5 6; do bin/weir analyze --quiet --cpuprofile bin/cpu$$i.pprof bin/load.log >/dev/null; done
-	$(GO) tool pprof -proto bin/cpu?.pprof > cmd/weir/default.pgo
+	bin/gen -json -lines $(LINES) -clients 50000 -o bin/load.json
+	$(GO) build -pgo=off -buildvcs=false -o bin/weir-plain ./cmd/weir
+	@set -e; rm -f bin/cpu*.pprof; for i in 1 2 3 4 5 6; do for log in log log json; do \
+		bin/weir-plain analyze --quiet --cpuprofile bin/cpu$$(ls bin | grep -c pprof).pprof bin/load.$$log >/dev/null; done; done
+	$(GO) tool pprof -proto bin/cpu*.pprof > cmd/weir/default.pgo
 
 eval: build ## measure detection on simulated traffic into docs/detection.md
 	bin/weir eval --out docs/detection.md

@@ -75,6 +75,7 @@ const (
 type lineParser struct {
 	kind  lineKind
 	clock clock
+	plain bool // no line at hand holds a backslash
 }
 
 func newLineParser(kind lineKind, opt ParseOptions) *lineParser {
@@ -84,8 +85,10 @@ func newLineParser(kind lineKind, opt ParseOptions) *lineParser {
 // Parse implements Parser.
 func (p *lineParser) Parse(f *Fields, line []byte) error { return parseLine(p, f, line) }
 
+func (p *lineParser) setPlain(plain bool) { p.plain = plain }
+
 func (p *lineParser) parse(f *Fields, line []byte) Reject {
-	escaped := bytes.IndexByte(line, '\\') >= 0
+	escaped := !p.plain && bytes.IndexByte(line, '\\') >= 0
 	quote, r := p.head(f, line, escaped)
 	if r != "" {
 		return r

@@ -144,7 +144,8 @@ type layoutParser struct {
 	clock clock
 	at    []span // where each value of this line is
 	stamp stamp
-	deep  int // the value furthest to the right that did not fit
+	deep  int  // the value furthest to the right that did not fit
+	plain bool // no line at hand holds a backslash
 }
 
 type span struct{ from, to int }
@@ -221,6 +222,8 @@ func (l *layout) clientPrefix(line []byte) []byte {
 // Parse implements Parser.
 func (p *layoutParser) Parse(f *Fields, line []byte) error { return parseLine(p, f, line) }
 
+func (p *layoutParser) setPlain(plain bool) { p.plain = plain }
+
 func (p *layoutParser) parse(f *Fields, line []byte) Reject {
 	if !p.match(line) {
 		switch {
@@ -231,7 +234,7 @@ func (p *layoutParser) parse(f *Fields, line []byte) Reject {
 		}
 		return RejectFormat
 	}
-	escaped := !p.raw && bytes.IndexByte(line, '\\') >= 0
+	escaped := !p.raw && !p.plain && bytes.IndexByte(line, '\\') >= 0
 	for _, i := range p.order {
 		v := line[p.at[i].from:p.at[i].to]
 		s := p.ops[i].slot

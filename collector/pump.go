@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -224,12 +225,18 @@ func (p *pump) release(b *pipeline.Block) {
 type worker struct {
 	p        *pump
 	parser   Parser
+	plain    setPlainer // the parser, if it wants to know; nil
 	identify Identify
 	f        Fields
 }
 
+// setPlainer is a parser of lines that stand alone. It looks for escapes unless
+// it is told that none of the lines to come has any.
+type setPlainer interface{ setPlain(bool) }
+
 func (p *pump) newWorker() *worker {
 	w := &worker{p: p, parser: p.format.New()}
+	w.plain, _ = w.parser.(setPlainer)
 	if p.identify != nil {
 		w.identify = p.identify()
 	}
@@ -248,6 +255,9 @@ func (w *worker) parse(c *chunk) {
 			_ = w.parser.Parse(&w.f, line) // counted where it was read
 			return true
 		})
+	}
+	if w.plain != nil {
+		w.plain.setPlain(bytes.IndexByte(c.data, '\\') < 0)
 	}
 	first, from, number, start := 0, c.offset, c.line, c.line
 	pc := c.piece()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"weir/pipeline"
 )
@@ -206,10 +207,17 @@ func (c *console) related(r *http.Request) (any, error) {
 }
 
 // evidenceRow is a request of an alert's principal; evidence marks those that the
-// alert shows as examples.
+// alert shows as examples, at_endpoint those at the alert's endpoint.
 type evidenceRow struct {
 	Request
-	Evidence bool `json:"evidence"`
+	Evidence   bool `json:"evidence"`
+	AtEndpoint bool `json:"at_endpoint"`
+}
+
+// atEndpoint reports whether v is at the endpoint that an alert is about.
+func (c *console) atEndpoint(v *Request, e *pipeline.Endpoint) bool {
+	return e.Template != "" && (e.Method == "" || e.Method == v.Method) && (e.Host == "" || e.Host == v.Host) &&
+		(v.Path == e.Template || c.Template != nil && c.Template(v.Host, v.Path) == e.Template)
 }
 
 // alertRequests answers the requests of an alert's principal in its window, newest
@@ -233,20 +241,17 @@ func (c *console) alertRequests(r *http.Request) (any, error) {
 	if until != 0 {
 		f.Until = min(f.Until, until)
 	}
-	marked := map[string]bool{}
+	marked := map[string]bool{} // by what examples call it: the last part of its source, and the line
 	for _, e := range a.Exemplars {
 		marked[e.Source] = true
 	}
 	rows := []evidenceRow{}
-	n := 0
+	n, there := 0, 0
 	for _, p := range principalsOf(a) {
 		f.Principal = p
 		err := c.Store.Requests(r.Context(), f, func(r *pipeline.Request, source string) bool {
 			v := viewOf(r, source).kept()
-			row := evidenceRow{v, marked[v.Source]}
-			if row.Evidence {
-				n++
-			}
+			row := evidenceRow{v, marked[v.Source[strings.LastIndexByte(v.Source, '/')+1:]], c.atEndpoint(&v, &a.Endpoint)}
 			rows = append(rows, row)
 			return true
 		})
@@ -265,9 +270,17 @@ func (c *console) alertRequests(r *http.Request) (any, error) {
 	})
 	more := len(rows) > limit
 	rows = rows[:min(len(rows), limit)]
+	for i := range rows {
+		if rows[i].Evidence {
+			n++
+		}
+		if rows[i].AtEndpoint {
+			there++
+		}
+	}
 	return map[string]any{
 		"data": rows, "more": more, "since": f.Since, "until": f.Until,
-		"evidence": map[string]any{"marked": n, "basis": "exemplars"},
+		"evidence": map[string]any{"marked": n, "basis": "exemplars", "at_endpoint": there},
 	}, nil
 }
 

@@ -465,7 +465,7 @@ func (c *console) api(f func(r *http.Request) ([]byte, error)) handler {
 			refuse(w, p)
 		case errors.As(err, &missing):
 			if missing.Soon {
-				retryAfter(w, 5*time.Second)
+				retryAfter(w, 30*time.Second)
 			}
 			refuse(w, missing.problem())
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):

@@ -280,7 +280,7 @@ type System struct {
 	Rejects   []SystemRejects `json:"rejects"`
 	Sinks     []SystemSink    `json:"sinks"`
 	Readers   []readerView    `json:"readers"`
-	PerSecond float64         `json:"traffic_per_s"` // over the last ten minutes with requests
+	PerSecond *float64        `json:"traffic_per_s"` // over the last ten minutes with requests
 	// Processes are those of a fleet, none where there is one alone.
 	Processes []SystemProcess `json:"processes"`
 }
@@ -296,7 +296,7 @@ type SystemProcess struct {
 	Started  pipeline.Time `json:"started"`
 	Seen     pipeline.Time `json:"seen"`
 	Slices   []SystemState `json:"slices"` // how many it has of what is shared
-	Lag      []SystemState `json:"lag"`    // records of a topic that wait for it
+	Lag      []SystemState `json:"lag"`    // records that wait for a stage of it
 }
 
 // SystemEdition is the edition in force.
@@ -311,10 +311,10 @@ type SystemDetect struct {
 	Through     *pipeline.Time `json:"through"`
 	LagRecords  int64          `json:"lag_records"`
 	LagSeconds  float64        `json:"lag_s"`
-	Position    int64          `json:"position"`
-	Late        int64          `json:"late"`
-	Skewed      int64          `json:"skewed"`
-	Duplicates  int64          `json:"duplicates"`
+	Position    *int64         `json:"position"` // null in a fleet, as the next three
+	Late        *int64         `json:"late"`
+	Skewed      *int64         `json:"skewed"`
+	Duplicates  *int64         `json:"duplicates"`
 	Differences int64          `json:"replay_differences"`
 }
 
@@ -331,7 +331,7 @@ type SystemStore struct {
 	FileBytes    int64          `json:"file_bytes"`
 	MaxBytes     *int64         `json:"max_bytes"`
 	DiskFree     *int64         `json:"disk_free"`
-	Requests     int64          `json:"requests"`
+	Requests     *int64         `json:"requests"` // null where there is no store of them
 	Oldest       *pipeline.Time `json:"oldest"`
 	Newest       *pipeline.Time `json:"newest"`
 	Alerts       int64          `json:"alerts"`

@@ -16,7 +16,7 @@ type observer struct {
 	cold   bool           // no host has templates
 	truth  []learnedTruth // of login endpoints, beyond what the baselines hold
 	path   []byte         // scratch
-	paths  []pathFacts    // direct mapped
+	paths  []pathFacts    // two places for each, see recall
 	agents []agentFacts
 }
 
@@ -68,10 +68,10 @@ func (v *observer) observe(o *pipeline.Observation, r *pipeline.Request) *Endpoi
 		r.Seal()
 	}
 	path := r.Path
-	f := &v.paths[r.PathKey&(pathCache-1)]
-	if known := f.key == r.PathKey && f.path != 0; !known || !f.ranked {
+	f := v.recall(r.PathKey)
+	if f == nil || !f.ranked {
 		path, v.path = pipeline.EndpointPath(v.path, r)
-		if !known {
+		if f == nil {
 			f = v.facts(r.PathKey, r.Host, path)
 		}
 	}
@@ -202,6 +202,9 @@ func (v *observer) rank(f *pathFacts, path string) pipeline.Nats {
 
 // factsOf returns what the endpoint of r means.
 func (v *observer) factsOf(r *pipeline.Request) *pathFacts {
+	if f := v.recall(r.PathKey); f != nil {
+		return f
+	}
 	path := r.Path
 	if r.Operation != "" {
 		path, v.path = pipeline.EndpointPath(v.path, r)
@@ -209,12 +212,28 @@ func (v *observer) factsOf(r *pipeline.Request) *pathFacts {
 	return v.facts(r.PathKey, r.Host, path)
 }
 
-// facts returns what the path with this key means.
+// firstPlace is where the facts about the path with this key are, or else behind.
+func firstPlace(key uint64) uint64 { return key & (pathCache - 2) }
+
+// recall returns what is remembered of the path with this key, nil if nothing is.
+func (v *observer) recall(key uint64) *pathFacts {
+	at := firstPlace(key)
+	for i := at; i <= at+1; i++ {
+		if f := &v.paths[i]; f.key == key && f.path != 0 {
+			return f
+		}
+	}
+	return nil
+}
+
+// facts returns what the path with this key means. The latest is remembered in the
+// first place, the one before it in the second.
 func (v *observer) facts(key uint64, host, path string) *pathFacts {
-	f := &v.paths[key&(pathCache-1)]
-	if f.key == key && f.path != 0 {
+	if f := v.recall(key); f != nil {
 		return f
 	}
+	f := &v.paths[firstPlace(key)]
+	v.paths[firstPlace(key)+1] = *f
 	var m pipeline.Match
 	v.t.Match(host, path, &m)
 	*f = pathFacts{key: key, template: m.Template, path: m.Path, object: m.Object, number: m.Number}

@@ -159,6 +159,14 @@ func place(b []stub, owner uint64) (at int, found bool) {
 	return -1, false
 }
 
+// approach reads the way to what warm reads.
+func (s *shard) approach(owner uint64) uint64 {
+	if s == nil || s.buckets == nil {
+		return 0
+	}
+	return s.bucket(owner)[owner>>16%stubWays].owner
+}
+
 // warm reads what a visit of owner will need, so that the cache misses of
 // several visits overlap; the sum only keeps the reads from being optimized
 // away. It changes nothing.
@@ -172,7 +180,8 @@ func (s *shard) warm(owner uint64) (sum uint64) {
 		return 0
 	}
 	p := s.profile(b[at].full - 1)
-	return p.Owner + uint64(p.rateAt) + uint64(p.probe.onset) + uint64(p.crawl.bytes) + p.seen.block[0][0][0] + p.seen.block[1][0][0]
+	return p.Owner + uint64(p.rateAt) + uint64(p.probe.onset) + uint64(p.crawl.bytes) + p.seen.block[0][0][0] + p.seen.block[1][0][0] +
+		uint64(p.tried.at) + uint64(p.flood.onset)
 }
 
 // bucket returns the slots where owner may be. The top 12 bits of a hash chose

@@ -37,7 +37,8 @@ func (w *worker) take(batch []pipeline.Ordered) {
 		sum := w.warm
 		for _, v := range mine {
 			r := batch[v.i].Request
-			sum += w.v.paths[r.PathKey&(pathCache-1)].key + uint64(r.Status) + uint64(len(r.Referer))
+			sum += w.v.paths[firstPlace(r.PathKey)].key + uint64(r.Status) + uint64(len(r.Referer))
+			sum += w.set.shards[pipeline.Shard(v.owner)].approach(v.owner)
 		}
 		for _, v := range mine {
 			sum += w.set.shards[pipeline.Shard(v.owner)].warm(v.owner)

@@ -14,7 +14,8 @@ func TestPlaceOrder(t *testing.T) {
 	r := request(59e6, 1<<48)
 	s := r.Signal(0)
 	want := []Place{
-		{}, Place{}.Control(0, 0), Place{}.Control(0, 1).Control(2, 2),
+		{},
+		Place{}.Control(0, 0), Place{}.Control(0, 1).Control(2, 2),
 		request(-5, 0),
 		request(0, 7),
 		r,

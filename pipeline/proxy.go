@@ -113,7 +113,10 @@ func (w *ProxyWatch) Observe(req *Request) {
 	if claims {
 		s.Claimed++
 	}
-	owner := req.Address.Owner()
+	owner := req.Owner
+	if req.Kind != PrincipalIP {
+		owner = req.Address.Owner()
+	}
 	family, bot := w.family(req)
 	served := req.Status >= 200 && req.Status < 400 && req.Flags&FlagLogin == 0
 

@@ -16,6 +16,7 @@ type Plan struct {
 	Seed                                uint64
 	Start                               time.Time
 	Span                                time.Duration
+	JSON                                bool // objects instead of combined lines
 }
 
 func (p Plan) validate() error {
@@ -177,8 +178,14 @@ func (g *generator) think() int64 { return int64(9e6 * math.Exp(g.rnd.NormFloat6
 // WriteLog writes the plan's lines to w in order of time.
 func (g *generator) WriteLog(w io.Writer) error {
 	buf := make([]byte, 0, 1<<20+4096)
+	var line []byte
 	for g.lines < g.plan.Lines {
-		buf = g.appendNext(buf)
+		if g.plan.JSON {
+			line = g.appendNext(line[:0])
+			buf = appendJSON(buf, line)
+		} else {
+			buf = g.appendNext(buf)
+		}
 		if len(buf) >= 1<<20 {
 			if _, err := w.Write(buf); err != nil {
 				return fmt.Errorf("write log: %w", err)

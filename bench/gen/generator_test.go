@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -65,6 +66,35 @@ func TestLinesAndDistinctAddresses(t *testing.T) {
 	f(2000, 2000, "-lines", "2000", "-clients", "600", "-distinct-addresses", "2000")
 	f(60_000, 30_000, "-lines", "60000", "-clients", "600", "-distinct-addresses", "30000")
 	f(300_000, 200_000, "-lines", "300000", "-clients", "600", "-distinct-addresses", "200000")
+}
+
+func TestJSONSaysTheSame(t *testing.T) {
+	flags := []string{"-lines", "3000", "-clients", "100", "-attackers", "4", "-span", "2h"}
+	plain := strings.Split(string(testPlan(t, flags...)), "\n")
+	objects := strings.Split(string(testPlan(t, append(flags, "-json")...)), "\n")
+	if len(plain) != len(objects) || len(plain) < 3000 {
+		t.Fatalf("%d and %d lines", len(plain), len(objects))
+	}
+	for i, object := range objects[:len(objects)-1] {
+		var o struct {
+			Address string `json:"remote_addr"`
+			Time    string `json:"time_local"`
+			Method  string `json:"request_method"`
+			Target  string `json:"request_uri"`
+			Proto   string `json:"server_protocol"`
+			Status  int    `json:"status"`
+			Bytes   int    `json:"body_bytes_sent"`
+			Referer string `json:"http_referer"`
+			Agent   string `json:"http_user_agent"`
+		}
+		if err := json.Unmarshal([]byte(object), &o); err != nil {
+			t.Fatalf("line %d: %v: %s", i+1, err, object)
+		}
+		line := fmt.Sprintf(`%s - - [%s] "%s %s %s" %d %d "%s" "%s"`, o.Address, o.Time, o.Method, o.Target, o.Proto, o.Status, o.Bytes, o.Referer, o.Agent)
+		if line != plain[i] {
+			t.Fatalf("line %d:\n%s\n%s", i+1, plain[i], line)
+		}
+	}
 }
 
 func TestAddressesAreDistinct(t *testing.T) {

@@ -1,4 +1,4 @@
-// Gen writes a made-up access log in nginx's combined format, the same for the
+// Gen writes a made-up access log in nginx's combined format, or as JSON, the same for the
 // same flags on every machine: visitors with their pages and assets, and a few
 // attackers. It can write the ground truth beside it.
 //
@@ -37,6 +37,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&p.Attackers, "attackers", 4, "attackers: a scanner, a login loop, a crawler, an id walk, and again")
 	fs.Uint64Var(&p.Seed, "seed", 1, "seed")
 	fs.DurationVar(&p.Span, "span", 24*time.Hour, "event time from first to last line, roughly")
+	fs.BoolVar(&p.JSON, "json", false, "write JSON objects instead of combined lines")
 	start := fs.String("start", "2026-03-02T06:00:00Z", "time of the first line")
 	out := fs.String("o", "", "file to write (.gz compresses); standard output when empty")
 	labels := fs.String("labels", "", "write the ground truth to this file")

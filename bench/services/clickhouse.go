@@ -82,7 +82,9 @@ func fetchClickHouse(cache, library string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	pack := exec.Command(npm, "pack", "--silent", clickHousePackage+"@"+clickHouseVersion)
+	ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
+	defer cancel()
+	pack := exec.CommandContext(ctx, npm, "pack", "--silent", clickHousePackage+"@"+clickHouseVersion)
 	pack.Dir = work
 	if out, err := pack.CombinedOutput(); err != nil {
 		return fmt.Errorf("fetch %s: %w: %w\n%s", clickHousePackage, ErrAbsent, err, out)
@@ -196,6 +198,26 @@ func (c *ClickHouse) answers(client *http.Client) bool {
 		return false
 	}
 	return conn.Close() == nil && res.StatusCode == http.StatusOK
+}
+
+// Running reports whether the server has not ended, be it by itself: the engine is a
+// library in a program of ours, and on a machine that is overloaded it gives up now and then.
+func (c *ClickHouse) Running() bool {
+	select {
+	case <-c.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Log is the end of what the server said.
+func (c *ClickHouse) Log() string {
+	text, err := os.ReadFile(filepath.Join(c.dir, "clickhouse.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-16<<10):])
 }
 
 // Pid is the server's process.

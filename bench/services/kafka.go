@@ -1,6 +1,7 @@
 package services
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -195,7 +196,9 @@ func fetchJars(dir string, jars []jar) error {
 	if err := os.WriteFile(file, []byte(pom.String()), 0o600); err != nil {
 		return err
 	}
-	cmd := exec.Command(mvn, "-B", "-q", "-f", file, "dependency:copy-dependencies", "-DexcludeTransitive=true", "-DoutputDirectory="+work)
+	ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, mvn, "-B", "-q", "-f", file, "dependency:copy-dependencies", "-DexcludeTransitive=true", "-DoutputDirectory="+work)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fetch jars: %w: %w\n%s", ErrAbsent, err, out)
 	}

@@ -11,11 +11,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // ErrAbsent is wrapped by errors about something that this machine does not
 // have, and without which a service cannot run: tests skip.
 var ErrAbsent = errors.New("not on this machine")
+
+// fetchWithin is how long fetching may take: where the network swallows what is sent,
+// tests have to go on.
+const fetchWithin = 4 * time.Minute
 
 // cacheDir is where fetched files are kept.
 func cacheDir(name string) (string, error) {

@@ -17,7 +17,7 @@ func TestBacktestAgainstWhatRuns(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	data := text(trafficLog(1))
-	log, edition, store := writeFile(t, dir, "whole.log", data), filepath.Join(dir, "e.json"), filepath.Join(dir, "weir.db")
+	log, edition := writeFile(t, dir, "whole.log", data), filepath.Join(dir, "e.json")
 	analyzed(t, "--edition-out", edition, log)
 	const nocrawl = "detect: {scrape.crawl: {mode: off}}\n"
 	key := "privacy: {key_file: " + filepath.Join(dir, "weir.key") + "}\n"
@@ -26,7 +26,7 @@ func TestBacktestAgainstWhatRuns(t *testing.T) {
 	f := newFeed(t, filepath.Join(dir, "access.log"), data, 1)
 	for f.write(t, 1) {
 	}
-	store = follow(t, []*feed{f}, 0, "-c", old, "--edition", edition)
+	store := follow(t, []*feed{f}, 0, "-c", old, "--edition", edition)
 	same := func(what string, r, want *backtestResult) {
 		t.Helper()
 		ids := func(list []backtestAlert) (ids []string) {

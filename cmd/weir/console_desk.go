@@ -181,11 +181,23 @@ func (s *service) deliveries(ctx context.Context, a *console.Found) ([]console.D
 		case seq >= a.Seq:
 			d.State = "delivered"
 		default:
-			d.State = "waiting"
+			d.State, d.Reason = "waiting", s.sinkTrouble(name)
 		}
 		list = append(list, d)
 	}
 	return list, nil
+}
+
+// sinkTrouble says why a sink takes nothing at the moment, "" when it does.
+func (s *service) sinkTrouble(name string) string {
+	if d := s.deliverer.Load(); d != nil {
+		for _, st := range d.Status() {
+			if st.Name == name && st.State != "ok" && st.Reason != "" {
+				return "the sink is " + st.State + ": " + st.Reason
+			}
+		}
+	}
+	return ""
 }
 
 func optionalTime(t pipeline.Time) *pipeline.Time {

@@ -125,14 +125,14 @@ func (s *service) system(ctx context.Context) (v console.System, err error) {
 	v = console.System{
 		Version: version, Config: s.current().hash(), Started: timeOf(st.startedAt()), Sources: []console.SystemSource{}, Rejects: []console.SystemRejects{}, Sinks: []console.SystemSink{}, Processes: []console.SystemProcess{},
 		Detect: console.SystemDetect{
-			Through: optionalTime(pipeline.Time(st.eventTime.Load())), LagRecords: max(0, stats.Last-st.detected.Load()), LagSeconds: st.lagSeconds(), Position: st.detected.Load(),
-			Late: st.late.Load(), Skewed: st.skewed.Load(), Duplicates: st.copies.Load(), Differences: stats.ReplayDifferences,
+			Through: optionalTime(pipeline.Time(st.eventTime.Load())), LagRecords: max(0, stats.Last-st.detected.Load()), LagSeconds: st.lagSeconds(), Position: new(st.detected.Load()),
+			Late: new(st.late.Load()), Skewed: new(st.skewed.Load()), Duplicates: new(st.copies.Load()), Differences: stats.ReplayDifferences,
 		},
 		State: []console.SystemState{
 			{Name: "principals", Value: st.principals.Load()}, {Name: "profiles", Value: st.profiles.Load()}, {Name: "case_files", Value: st.cases.Load()}, {Name: "evictions", Value: st.evictions.Load()},
 		},
 		Store: console.SystemStore{
-			Path: s.cfg.Store.Path, Bytes: stats.Bytes, FileBytes: stats.FileBytes, Requests: stats.Requests, Oldest: optionalTime(stats.Oldest), Newest: optionalTime(stats.Newest),
+			Path: s.cfg.Store.Path, Bytes: stats.Bytes, FileBytes: stats.FileBytes, Requests: new(stats.Requests), Oldest: optionalTime(stats.Oldest), Newest: optionalTime(stats.Newest),
 			Alerts: stats.Alerts, Shed: stats.Shed, ReserveArmed: stats.ReserveArmed,
 		},
 	}
@@ -169,6 +169,7 @@ func (s *service) system(ctx context.Context) (v console.System, err error) {
 
 // systemTraffic says how much came in the last ten minutes of event time.
 func (s *service) systemTraffic(ctx context.Context, v *console.System, newest pipeline.Time) error {
+	v.PerSecond = new(0.0)
 	if newest == pipeline.NoTime || newest <= 0 {
 		return nil
 	}
@@ -178,7 +179,7 @@ func (s *service) systemTraffic(ctx context.Context, v *console.System, newest p
 	for _, m := range list {
 		n += m.Requests
 	}
-	v.PerSecond = float64(n) / span.Seconds()
+	v.PerSecond = new(float64(n) / span.Seconds())
 	return err
 }
 

@@ -119,16 +119,7 @@ func (f *fleet) shape() fleetShape { return fleetShape{f.cfg.Bus.Partitions} }
 // tail calls g with the records of a partition from an offset on until ctx ends or
 // g fails.
 func (f *fleet) tail(ctx context.Context, topic string, partition int, from int64, g func(kafka.Record) error) error {
-	return f.tailOf(ctx, topic, partition, from, false, g)
-}
-
-// tailCompacted is tail for a compacted topic of one partition.
-func (f *fleet) tailCompacted(ctx context.Context, topic string, from int64, g func(kafka.Record) error) error {
-	return f.tailOf(ctx, topic, 0, from, true, g)
-}
-
-func (f *fleet) tailOf(ctx context.Context, topic string, partition int, from int64, compacted bool, g func(kafka.Record) error) error {
-	t, err := f.bus.NewTail(ctx, topic, partition, from, compacted)
+	t, err := f.bus.NewTail(ctx, topic, partition, from, false)
 	if err != nil {
 		return err
 	}
@@ -225,10 +216,6 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	names := make([]string, len(list))
-	for i, r := range list {
-		names[i] = r.name
-	}
 	// It sends what the roles say until all of them have ended.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -242,7 +229,6 @@ func (f *fleet) run(ctx context.Context, list []role) error {
 	})
 	running.Go(func() { f.beat(failed, list) })
 	running.Go(func() { f.reloads.run(failed, judges) })
-	running.Go(func() { f.keepProgress(failed, f.instance+"/"+strings.Join(names, ",")) })
 	for _, r := range list {
 		running.Go(func() {
 			if err := r.run(failed, f); err != nil {

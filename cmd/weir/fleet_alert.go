@@ -85,6 +85,7 @@ func (u *alertUnit) open(ctx context.Context) error {
 	if err := u.silent.restore(head.Watch); err != nil {
 		return fmt.Errorf("read the state of alert: %w", err)
 	}
+	u.f.progress.reach(stageAlert, 0, u.next)
 	u.end = u.epoch + 1
 	u.there = map[string]xxh3.Uint128{}
 	if u.store, err = openFeedStore(ctx, u.f.bus, u.f.topics); err != nil {
@@ -132,6 +133,7 @@ func readFeed(ctx context.Context, bus *kafka.Bus, topic string, from, to int64,
 
 // close implements roleSlice.
 func (u *alertUnit) close() {
+	u.f.progress.leave(stageAlert, 0)
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -169,6 +171,11 @@ func (u *alertUnit) run(ctx context.Context) error {
 			fail(fmt.Errorf("watch the collectors: %w", err))
 		}
 	})
+	watcher.Go(func() {
+		if err := newLagKeeper(u.f).run(running, u.sinkLags); err != nil {
+			fail(fmt.Errorf("watch who is behind: %w", err))
+		}
+	})
 	defer watcher.Wait()
 	defer fail(nil)
 	for running.Err() == nil {
@@ -193,6 +200,17 @@ func (u *alertUnit) run(ctx context.Context) error {
 		return context.Cause(running)
 	}
 	return nil
+}
+
+// sinkLags is how far the sinks are behind.
+func (u *alertUnit) sinkLags() (list []sinkLag) {
+	if u.sinks == nil {
+		return nil
+	}
+	for _, s := range u.sinks.Status() {
+		list = append(list, sinkLag{name: s.Name, state: s.State, reason: s.Reason, alerts: s.Lag, age: s.Age})
+	}
+	return list
 }
 
 // read takes findings until ctx ends, or some have to be read again.
@@ -223,12 +241,14 @@ func (u *alertUnit) read(ctx context.Context) error {
 				return err
 			}
 			u.next = item.offset + 1
+			u.f.progress.reach(stageAlert, 0, u.next)
 			u.f.eventTime(u.member.last)
 			if position, again := u.member.in.Rewind(); again {
 				u.next = position
 				return nil
 			}
 		case <-tick.C:
+			u.f.eventTime(u.member.last)
 			if err := u.checkpoint(work); err != nil {
 				return err
 			}

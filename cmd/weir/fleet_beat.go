@@ -16,8 +16,8 @@ import (
 	"weir/pipeline/kafka"
 )
 
-// The processes of a fleet say how they are, for the console: a record each among
-// the marks. Nothing else depends on it.
+// The processes of a fleet say how they are: a record each among the marks. The
+// console shows it, and the process that makes alerts sees who is behind.
 
 const (
 	processPrefix = "process/"
@@ -37,7 +37,8 @@ type processBeat struct {
 	Config      string              `json:"config"`
 	Started     time.Time           `json:"started"`
 	Slices      map[string]int64    `json:"slices,omitempty"`  // that it has, by group
-	Lag         map[string]int64    `json:"lag,omitempty"`     // records that wait, by topic
+	Lag         map[string]int64    `json:"lag,omitempty"`     // records that wait, by stage
+	At          []reached           `json:"at,omitempty"`      // how far its slices are
 	Through     *pipeline.Time      `json:"through,omitempty"` // event time of the alerts that it made
 	Requests    int64               `json:"requests"`          // since its start, as the rest
 	Rejects     map[string]int64    `json:"rejects,omitempty"`
@@ -78,7 +79,9 @@ func (f *fleet) beat(ctx context.Context, list []role) {
 	}
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
+	lags := newLagBook()
 	for ctx.Err() == nil {
+		f.measure(ctx, lags)
 		tell(ctx, false)
 		select {
 		case <-tick.C:
@@ -94,8 +97,8 @@ func (f *fleet) beat(ctx context.Context, list []role) {
 func (f *fleet) beatNow(roles []string) processBeat {
 	b := processBeat{
 		Instance: f.instance, PID: os.Getpid(), Roles: roles, Version: version, Config: f.current().hash(), Started: f.status.startedAt().UTC(),
-		Slices: f.sums("weir_bus_slices", "group", f.cfg.Bus.Prefix), Lag: f.sums("weir_bus_lag_records", "topic", f.cfg.Bus.Prefix),
-		Rejects: f.sums("weir_rejects_total", "reason", ""), Differences: f.status.differences.Load(),
+		Slices: f.sums("weir_bus_slices", "group", f.cfg.Bus.Prefix), Lag: f.sums("weir_stage_lag_records", "stage", ""),
+		At: f.progress.list(), Rejects: f.sums("weir_rejects_total", "reason", ""), Differences: f.status.differences.Load(),
 	}
 	if t := f.status.eventTime.Load(); t != 0 {
 		b.Through = new(pipeline.Time(t))

@@ -61,13 +61,16 @@ func (u *crossUnit) open(ctx context.Context) error {
 	}
 	if head, chunks, ok := u.state.Checkpoint(); ok {
 		u.next, err = u.member.restore(head, chunks)
-		return err
+	} else {
+		err = u.member.begin(u.f.start)
 	}
-	return u.member.begin(u.f.start)
+	u.f.progress.reach(u.of.Stage.String(), slice, u.next)
+	return err
 }
 
 // close implements roleSlice.
 func (u *crossUnit) close() {
+	u.f.progress.leave(u.of.Stage.String(), int(u.of.Slice))
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -142,6 +145,7 @@ func (u *crossUnit) read(ctx context.Context) error {
 				return err
 			}
 			u.next = item.offset + 1
+			u.f.progress.reach(u.of.Stage.String(), int(u.of.Slice), u.next)
 			if position, again := u.member.in.Rewind(); again {
 				u.next = position
 				return nil

@@ -289,9 +289,9 @@ func (f *fleet) deliverer(s *feedStore) (*alerts.Deliverer, error) {
 	})
 }
 
-// eventTime notes how far the alerts are, for heartbeats and metrics.
+// eventTime notes how far this process is, for heartbeats and metrics.
 func (f *fleet) eventTime(t pipeline.Time) {
-	if t != pipeline.NoTime {
+	if t != pipeline.NoTime && int64(t) > f.status.eventTime.Load() {
 		f.status.eventTime.Store(int64(t))
 	}
 	f.status.beat.Store(time.Now().UnixMicro())

@@ -29,6 +29,7 @@ type detectRole struct {
 	at     sequencePosition
 	saved  time.Time
 	log    *zap.Logger
+	blind  *blindLive // of the member that has the first slice; nil of others
 }
 
 // sliceHead is the head of a checkpoint of one slice.
@@ -75,6 +76,7 @@ func (d *detectRole) letGo() {
 	for i, s := range d.states {
 		s.Close()
 		delete(d.states, i)
+		d.f.progress.leave(stageDetect, i)
 	}
 }
 
@@ -89,6 +91,7 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		if !slices.Contains(owned, i) {
 			d.states[i].Close()
 			delete(d.states, i)
+			d.f.progress.leave(stageDetect, i)
 			d.member.removeSlice(i)
 		}
 	}
@@ -107,6 +110,8 @@ func (d *detectRole) own(ctx context.Context, deal kafka.Deal) error {
 		}
 		d.log.Info("slices are restored", zap.Ints("slices", owned), zap.Int64("position", d.at.Offset), zap.Duration("took", time.Since(begun)))
 	}
+	d.reached()
+	d.watchBlind()
 	if err := d.take(ctx); err != nil {
 		d.letGo()
 		return stopped(ctx, err)
@@ -282,6 +287,9 @@ func (d *detectRole) take(ctx context.Context) error {
 			if _, err := d.f.sender.add(work, d.member.flush(), false); err != nil {
 				return err
 			}
+			if err := d.tellStatus(); err != nil {
+				return err
+			}
 			if time.Since(d.saved) >= fleetCheckpoint {
 				if err := d.checkpoint(work); err != nil {
 					return err
@@ -301,9 +309,46 @@ func (d *detectRole) take(ctx context.Context) error {
 	return nil
 }
 
+// reached notes how far the slices are.
+func (d *detectRole) reached() {
+	for i := range d.states {
+		d.f.progress.reach(stageDetect, i, d.at.Offset)
+	}
+}
+
+// watchBlind has the member with the first slice, of which there is one, work out
+// what the log hides: each sees all of it.
+func (d *detectRole) watchBlind() {
+	if d.states[0] == nil {
+		d.blind, d.member.onBatch = nil, nil
+		d.f.metrics.blind.Reset()
+		return
+	}
+	if d.blind == nil || d.blind.set != d.member.set {
+		d.blind = newBlindLive(d.member.set, d.member.smallestShare, d.f.metrics.blind)
+		d.member.onBatch = d.blind.observe
+		d.f.blind.Store(d.blind)
+	}
+}
+
+// tellStatus tells metrics how the member does.
+func (d *detectRole) tellStatus() error {
+	st, m := &d.f.status, d.member
+	st.detected.Store(d.at.Offset)
+	d.f.eventTime(m.last)
+	late, skewed := m.merge.Late()
+	st.late.Store(late)
+	st.skewed.Store(skewed)
+	if d.blind == nil {
+		return nil
+	}
+	return d.blind.publish(time.Now())
+}
+
 // item takes the next record of the sequence.
 func (d *detectRole) item(item *readItem) error {
 	d.at.Offset = item.offset
+	d.reached()
 	if item.source != 0 {
 		d.at.Gate.Sources[item.source] = new(item.gate)
 	}
@@ -360,6 +405,14 @@ func (d *detectRole) checkpoint(ctx context.Context) error {
 	d.saved = time.Now()
 	if err != nil || !m.idle() {
 		return err
+	}
+	sizes, st := m.set.Stats(), &d.f.status
+	st.principals.Store(sizes.Principals)
+	st.profiles.Store(sizes.Profiles)
+	st.cases.Store(sizes.Cases)
+	st.evictions.Store(sizes.EvictedStubs + sizes.EvictedProfiles + sizes.EvictedCases)
+	if m.dedupe != nil {
+		st.copies.Store(m.dedupe.Copies())
 	}
 	common, err := m.common(d.codec, d.at.Offset)
 	if err != nil {

@@ -28,6 +28,7 @@ func (f *fleet) relearn(ctx context.Context, view *atomic.Pointer[detectView]) {
 	tick := time.NewTicker(learnLook)
 	defer tick.Stop()
 	var tried time.Time
+	var before *pipeline.Edition // as far as this process knows
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,11 +39,12 @@ func (f *fleet) relearn(ctx context.Context, view *atomic.Pointer[detectView]) {
 		if v == nil || !v.first || v.requests < learnFirst || time.Since(tried) < learnAgain {
 			continue
 		}
-		before, err := f.editionInForce(ctx)
-		if err == nil {
-			if before != nil && v.newest.Sub(before.Effective) < learnEvery {
-				continue
-			}
+		due := func() bool { return before == nil || v.newest.Sub(before.Effective) >= learnEvery }
+		if !due() {
+			continue
+		}
+		var err error
+		if before, err = f.editionInForce(ctx); err == nil && due() {
 			tried = time.Now()
 			err = f.learn(ctx, v.newest, before)
 			debug.FreeOSMemory() // a fit takes hundreds of MB, once a day

@@ -16,13 +16,11 @@ import (
 	"weir/pipeline/kafka"
 )
 
-// Every process says in the topic of marks how far its slices are, a record every few
-// seconds. The one that makes alerts compares that with where the logs end, and so
-// knows who is behind, also of slices that nobody has.
+// Every process says with its beat how far its slices are. The one that makes alerts
+// compares that with where the logs end, and so knows who is behind, also of slices
+// that nobody has.
 
 const (
-	progressEvery  = 5 * time.Second
-	progressPrefix = "progress/"
 	// sinkLagTooLong is how long a sink may be behind before that is told: routes may
 	// hold alerts back, and a sink is tried again less and less often.
 	sinkLagTooLong = 15 * time.Minute
@@ -36,6 +34,7 @@ type sliceName struct {
 
 // The stages beside those of pipeline.
 const (
+	stageDetect      = "detect"
 	stageAlert       = "alert"
 	stageStore       = "store"
 	stageStoreAlerts = "store-alerts"
@@ -94,12 +93,6 @@ func (b *progressBook) list() (list []reached) {
 type reached struct {
 	sliceName
 	At int64 `json:"at"`
-}
-
-// toldProgress is what a process says.
-type toldProgress struct {
-	Time   time.Time `json:"time"`
-	Slices []reached `json:"slices"`
 }
 
 // lagOf is how far a stage is behind: its slowest slice.
@@ -167,7 +160,10 @@ func (f *fleet) ends(ctx context.Context, at map[sliceName]int64) (func(sliceNam
 			list = append(list, p)
 		}
 	}
-	within, cancel := context.WithTimeout(ctx, progressEvery)
+	if len(list) == 0 {
+		return func(sliceName) (int64, bool) { return 0, false }, nil
+	}
+	within, cancel := context.WithTimeout(ctx, beatEvery)
 	defer cancel()
 	ends, err := f.bus.Ends(within, list)
 	return func(n sliceName) (int64, bool) {
@@ -176,45 +172,23 @@ func (f *fleet) ends(ctx context.Context, at map[sliceName]int64) (func(sliceNam
 	}, err
 }
 
-// keepProgress says how far this process is until ctx ends; name is the process's
-// among others.
-func (f *fleet) keepProgress(ctx context.Context, name string) {
-	p := f.bus.NewProducer(f.topics.marks, 0, true)
-	defer p.Close()
-	tick := time.NewTicker(progressEvery)
-	defer tick.Stop()
-	lags := newLagBook()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		list := f.progress.list()
-		if len(list) == 0 {
-			f.health.stageRecords.Reset()
-			f.health.stageSeconds.Reset()
-			continue
-		}
-		at := map[sliceName]int64{}
-		for _, r := range list {
-			at[r.sliceName] = r.At
-		}
-		if end, err := f.ends(ctx, at); err == nil {
-			f.health.stageRecords.Reset()
-			f.health.stageSeconds.Reset()
-			for stage, lag := range lags.look(time.Now(), at, end) {
-				f.health.stageRecords.WithLabelValues(stage).Set(float64(lag.records))
-				f.health.stageSeconds.WithLabelValues(stage).Set(lag.oldest.Seconds())
-			}
-		}
-		value, err := json.Marshal(toldProgress{time.Now().UTC(), list})
-		if err == nil {
-			_, err = p.Append(ctx, []kafka.Record{{Key: []byte(progressPrefix + name), Value: value, Epoch: kafka.NoEpoch}})
-		}
-		if err != nil && ctx.Err() == nil {
-			f.log.Warn("cannot say how far this process is", zap.Error(err))
-		}
+// measure works out how far this process's slices are behind.
+func (f *fleet) measure(ctx context.Context, lags *lagBook) {
+	at := map[sliceName]int64{}
+	for _, r := range f.progress.list() {
+		at[r.sliceName] = r.At
+	}
+	end, err := f.ends(ctx, at)
+	if err != nil {
+		return // it is said elsewhere
+	}
+	f.health.stageRecords.Reset()
+	f.health.stageSeconds.Reset()
+	byStage := lags.look(time.Now(), at, end)
+	f.status.appended.Store(f.status.detected.Load() + byStage[stageDetect].records)
+	for stage, lag := range byStage {
+		f.health.stageRecords.WithLabelValues(stage).Set(float64(lag.records))
+		f.health.stageSeconds.WithLabelValues(stage).Set(lag.oldest.Seconds())
 	}
 }
 
@@ -230,33 +204,32 @@ type lagKeeper struct {
 }
 
 func newLagKeeper(f *fleet) *lagKeeper {
-	return &lagKeeper{f: f, started: time.Now(), monitor: monitor{told: map[string]time.Time{}}, at: map[sliceName]int64{}, heard: map[sliceName]time.Time{}}
+	return &lagKeeper{f: f, started: f.status.startedAt(), monitor: monitor{told: map[string]time.Time{}}, at: map[sliceName]int64{}, heard: map[sliceName]time.Time{}}
 }
 
-// take takes what a process says.
-func (k *lagKeeper) take(value []byte) error {
-	var told toldProgress
-	if err := json.Unmarshal(value, &told); err != nil {
-		return err
+// take takes what a process says, at some time.
+func (k *lagKeeper) take(value []byte, at time.Time) {
+	var told processBeat
+	if json.Unmarshal(value, &told) != nil {
+		return // the console shows that nothing is known of it
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, r := range told.Slices {
+	for _, r := range told.At {
 		k.at[r.sliceName] = max(k.at[r.sliceName], r.At)
-		if told.Time.After(k.heard[r.sliceName]) {
-			k.heard[r.sliceName] = told.Time
+		if at.After(k.heard[r.sliceName]) {
+			k.heard[r.sliceName] = at
 		}
 	}
-	return nil
 }
 
-// known are the slices that somebody had in the last days.
+// known are the slices that somebody had in the last day.
 func (k *lagKeeper) known(now time.Time) map[sliceName]int64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	list := map[sliceName]int64{}
 	for n, at := range k.at {
-		if now.Sub(k.heard[n]) < missedFor {
+		if now.Sub(k.heard[n]) < beatForgotten {
 			list[n] = at
 		}
 	}
@@ -266,31 +239,24 @@ func (k *lagKeeper) known(now time.Time) map[sliceName]int64 {
 // run watches until ctx ends; sinks tells how those do, nil without any.
 func (k *lagKeeper) run(ctx context.Context, sinks func() []sinkLag) error {
 	f := k.f
-	_, behind, err := f.bus.Bounds(ctx, f.topics.marks, 0)
-	if err != nil {
-		return err
-	}
-	if err := readCompacted(ctx, f.bus, f.topics.marks, progressPrefix, func(_ string, value []byte) error { return k.take(value) }); err != nil {
-		return err
-	}
+	book := newMarksBook(f.bus, f.topics.marks, processPrefix)
+	book.changed = func(_ string, m markedValue) { k.take(m.value, m.time) }
 	following, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var reader sync.WaitGroup
-	reader.Go(func() {
-		stop(f.tailCompacted(following, f.topics.marks, behind, func(r kafka.Record) error {
-			if strings.HasPrefix(string(r.Key), progressPrefix) && r.Value != nil {
-				return k.take(r.Value)
-			}
-			return nil
-		}))
-	})
+	known := make(chan struct{})
+	reader.Go(func() { stop(book.follow(following, known)) })
 	defer reader.Wait()
 	defer stop(nil)
-	tick := time.NewTicker(progressEvery)
+	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	defer f.health.fleetRecords.Reset()
 	defer f.health.fleetSeconds.Reset()
 	lags := newLagBook()
+	select {
+	case <-known:
+	case <-following.Done():
+	}
 	for {
 		select {
 		case <-following.Done():
@@ -345,7 +311,7 @@ type laggingStage struct{ name, who, title, waits, cost, fix string }
 
 func stagesInOrder() []laggingStage {
 	list := []laggingStage{{
-		"detect", "detection", "Detection", "detection", "Alerts come that much later.",
+		stageDetect, "detection", "Detection", "detection", "Alerts come that much later.",
 		"Does every detect process run, does it keep up? Add some, up to bus.partitions, or faster cores; or switch off detectors that are not needed",
 	}}
 	for _, s := range crossStages() {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -110,7 +111,7 @@ func (d *desk) systemProcesses(v *console.System) {
 	for i := range list {
 		b := &list[i]
 		age := time.Since(times[i])
-		if age > beatForgotten {
+		if age > beatForgotten || replaced(list, b, times[i]) {
 			continue
 		}
 		p := console.SystemProcess{
@@ -127,7 +128,7 @@ func (d *desk) systemProcesses(v *console.System) {
 		v.Processes = append(v.Processes, p)
 		if p.State == "running" && slices.Contains(b.Roles, "detect") {
 			// Each of them reads all of the sequence: the one that is furthest behind counts.
-			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag["sequence"])
+			v.Detect.LagRecords = max(v.Detect.LagRecords, b.Lag[pipeline.StageDetect.String()])
 		}
 		v.Detect.Differences += b.Differences
 		for _, s := range b.Sources {
@@ -145,6 +146,14 @@ func (d *desk) systemProcesses(v *console.System) {
 	})
 }
 
+// replaced reports whether a process of the same instance with the roles of b was
+// started after b spoke last. Starts are kept in whole seconds.
+func replaced(list []processBeat, b *processBeat, last time.Time) bool {
+	return slices.ContainsFunc(list, func(o processBeat) bool {
+		return o.Instance == b.Instance && slices.Equal(o.Roles, b.Roles) && o.PID != b.PID && o.Started.After(last.Add(-2*time.Second))
+	})
+}
+
 func statesOf(m map[string]int64) []console.SystemState {
 	list := []console.SystemState{}
 	for name, n := range m {
@@ -156,14 +165,14 @@ func statesOf(m map[string]int64) []console.SystemState {
 
 // systemRequests adds what ClickHouse holds, where there is one.
 func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
-	var missing *console.MissingError
 	err := d.read(ctx, func(db *clickhouse.DB) error {
 		sum, err := db.Summary(ctx)
 		if err != nil {
 			return err
 		}
-		v.Store.Requests, v.Store.Oldest, v.Store.Newest = sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
+		v.Store.Requests, v.Store.Oldest, v.Store.Newest = &sum.Requests, optionalTime(sum.Oldest), optionalTime(sum.Newest)
 		const span = 10 * time.Minute
+		v.PerSecond = new(0.0)
 		if sum.Requests == 0 {
 			return nil
 		}
@@ -172,10 +181,10 @@ func (d *desk) systemRequests(ctx context.Context, v *console.System) error {
 		for _, m := range list {
 			n += m.Requests
 		}
-		v.PerSecond = float64(n) / span.Seconds()
+		v.PerSecond = new(float64(n) / span.Seconds())
 		return err
 	})
-	if errors.As(err, &missing) {
+	if _, ok := errors.AsType[*console.MissingError](err); ok {
 		return nil // the rest is known
 	}
 	return err
@@ -270,9 +279,7 @@ func (b *deadBook) of(sink string) map[int64]kafka.DeadLetter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	found := map[int64]kafka.DeadLetter{}
-	for seq, l := range b.sinks[sink] {
-		found[seq] = l
-	}
+	maps.Copy(found, b.sinks[sink])
 	return found
 }
 

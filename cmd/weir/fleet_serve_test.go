@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"weir/alerts"
+	"weir/bench/services"
 	"weir/pipeline"
 	"weir/pipeline/kafka"
 	"weir/storage"
@@ -330,7 +331,7 @@ func TestServeAcrossKills(t *testing.T) {
 	broker := startKafka(t)
 	server := startClickHouse(t)
 	c := busConfigOf(broker)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	log := text(disordered(trafficLog(*killSeed), *killSeed))
 	ref := referenceFor(t, map[string][]byte{"access.log": log})
@@ -339,7 +340,7 @@ func TestServeAcrossKills(t *testing.T) {
 	f := newFeed(t, filepath.Join(dir, "access.log"), log, *killSeed)
 	f.append(t, 1+bytes.IndexByte(log, '\n'))
 	hook := newReceiver(t)
-	sections := fmt.Sprintf("collect: [{file: %q}]\nstore: {path: %q, retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default}}\nconsole: {listen: '127.0.0.1:0'}\nalerts: {sinks: {siem: {webhook: {url: %q, secret_file: %q}}}}",
+	sections := fmt.Sprintf("collect: [{file: %q}]\nstore: {path: %q, retention: 36500d, alert_retention: 36500d, clickhouse: {addresses: [%q], user: default, rollup_retention: 36500d}}\nconsole: {listen: '127.0.0.1:0'}\nalerts: {sinks: {siem: {webhook: {url: %q, secret_file: %q}}}}",
 		f.path, filepath.Join(dir, "desk.db"), server.Address(), hook.URL+"/hook", writeFile(t, dir, "secret", []byte(hookSecret+"\n")))
 	config := fleetConfig(t, dir, c, sections)
 	var out bytes.Buffer
@@ -396,7 +397,7 @@ func TestServeAcrossKills(t *testing.T) {
 	bus := openBus(t, c)
 	tryServedBytes(ctx, t, bus, &c, reader.rows)
 	tryTriageAndKill(ctx, t, fleet, at)
-	tryServedRequests(ctx, t, fleet, at, &c, ref.alerts)
+	tryServedRequests(ctx, t, fleet, at, &c, ref.alerts, server)
 	trySuppressed(ctx, t, bus, &c, at)
 	trySystem(ctx, t, fleet, at, hook)
 	tryOtherDesk(ctx, t, fleet, at, dir, sections, c, reader)
@@ -469,7 +470,7 @@ func tryTriageAndKill(ctx context.Context, t *testing.T, fleet *fleetProcesses, 
 }
 
 // tryServedRequests: an alert's requests, and the charts, are what the log has.
-func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses, at *consoleOf, c *busConfig, list []string) {
+func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses, at *consoleOf, c *busConfig, list []string, server *services.ClickHouse) {
 	t.Helper()
 	sums := fleet.sumsOf(ctx, c)
 	total := 0
@@ -477,6 +478,12 @@ func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses,
 		total += s.Requests
 	}
 	again(ctx, t, "all requests are in ClickHouse", func() error {
+		if !server.Running() {
+			t.Log("ClickHouse ended by itself, and is started again")
+			if err := server.Start(); err != nil {
+				return err
+			}
+		}
 		var v struct {
 			Series struct{ Requests []int64 }
 		}
@@ -486,7 +493,7 @@ func tryServedRequests(ctx context.Context, t *testing.T, fleet *fleetProcesses,
 			n += x
 		}
 		if n != int64(total) {
-			return fmt.Errorf("%d of %d", n, total)
+			return fmt.Errorf("%d of %d\n%s", n, total, fleet.list["store"].log)
 		}
 		return nil
 	})

@@ -219,6 +219,27 @@ func (w *collectorWatch) missed(m *missing, now time.Time) bool {
 	return !w.Stopped[m.collector] && len(m.sources) > 0 && now.Sub(m.heard) < missedFor
 }
 
+// expected are the collectors that should say something, and when each did last.
+func (w *collectorWatch) expected(now time.Time) map[string]time.Time {
+	heard := map[string]time.Time{}
+	for _, s := range w.Sources {
+		if s.Ended || s.Gone || w.Stopped[s.Collector] || now.Sub(s.Heard) >= missedFor {
+			continue
+		}
+		if s.Heard.After(heard[s.Collector]) {
+			heard[s.Collector] = s.Heard
+		}
+	}
+	return heard
+}
+
+// forget lets go of sources that nobody waits for and that nobody misses any more.
+func (w *collectorWatch) forget(now time.Time) {
+	maps.DeleteFunc(w.Sources, func(_ uint64, s *heardSource) bool {
+		return (s.Silent || s.Ended) && now.Sub(s.Heard) > missedFor
+	})
+}
+
 // finding is what is told of it; limit is how long a collector may be silent.
 func (m *missing) finding(now time.Time, limit time.Duration) pipeline.Finding {
 	quiet := max(m.quiet, now.Sub(m.heard))
@@ -324,6 +345,7 @@ func (k *silenceKeeper) run(ctx context.Context) error {
 	})
 	defer reader.Wait()
 	defer stop(nil)
+	defer k.f.health.heard.Reset()
 	tick := time.NewTicker(silenceLook)
 	defer tick.Stop()
 	for {
@@ -364,13 +386,10 @@ func (k *silenceKeeper) look(ctx context.Context) error {
 			findings = k.monitor.tell(findings, now, m.finding(now, k.limit))
 		}
 	}
-	heard := map[string]time.Time{}
-	for _, s := range k.watch.Sources {
-		if s.Heard.After(heard[s.Collector]) {
-			heard[s.Collector] = s.Heard
-		}
-	}
+	k.watch.forget(now)
+	heard := k.watch.expected(now)
 	k.mu.Unlock()
+	k.f.health.heard.Reset()
 	for name, at := range heard {
 		k.f.health.heard.WithLabelValues(name).Set(float64(at.UnixMilli()) / 1e3)
 	}

@@ -142,7 +142,15 @@ func TestCollectorWatch(t *testing.T) {
 	r.look("nobody is blamed for what this process did not see", "")
 	pass(time.Minute)
 	r.look("after that", "shop [s2 s3] 1 news, all")
+	expected := func(what string, want int) {
+		t.Helper()
+		if got := r.w.expected(r.now); len(got) != want {
+			t.Errorf("%s: %v, want %d", what, got, want)
+		}
+	}
+	expected("a collector that should speak", 1)
 	r.control(controlStopped, nil)
+	expected("stopped", 0)
 	r.look("stopped", "shop [s2 s3] 1 news, all, not missed")
 	facts.Sources = facts.Sources[:2]
 	e2c := r.claim(2)
@@ -151,7 +159,15 @@ func TestCollectorWatch(t *testing.T) {
 	r.look("started without the third", "shop [s2] 1 news, all")
 	r.entry(2, e2c, 20, 30, 0)
 	pass(missedFor + time.Minute)
-	r.look("for ever", "shop [s2] 1 news, all, not missed")
+	list = r.look("for ever", "shop [s2] 1 news, all, not missed")
+	expected("for ever", 0)
+	if r.w.forget(r.now); r.w.Sources[2] == nil || r.w.Sources[3] != nil {
+		t.Error("it forgets one that is waited for, or keeps one that is not")
+	}
+	r.control(controlSilent, list[0].news)
+	if r.w.forget(r.now); len(r.w.Sources) != 0 {
+		t.Errorf("%d sources are kept", len(r.w.Sources))
+	}
 }
 
 // TestMissingFinding: what is told names the collector, its sources and what to do.

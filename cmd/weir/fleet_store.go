@@ -51,7 +51,9 @@ func (m *storeMetrics) all() []prometheus.Collector {
 
 // runStore stores the partitions that are dealt to this process.
 func runStore(ctx context.Context, f *fleet) error {
+	f.status.do("ClickHouse")
 	db, err := f.openClickHouse(ctx)
+	f.status.do("")
 	if err != nil {
 		return err
 	}
@@ -142,7 +144,13 @@ type requestStore struct {
 	requests  *clickhouse.Requests
 	state     *kafka.State
 	at        sequencePosition // a boundary: everything before it is stored
+	edition   []byte           // in force there, encoded; nil as the fleet began
+	kept      bool             // it is in the state
+	templates *pipeline.Templates
 }
+
+// chunkStoreEdition is the chunk with the edition.
+const chunkStoreEdition uint32 = 1
 
 // requestBatch is what the next insert carries.
 type requestBatch struct {
@@ -153,7 +161,7 @@ type requestBatch struct {
 }
 
 // take adds what a record of the sequence before offset to comes to, and reports
-// whether b ends with it.
+// whether b ends with it: another edition names endpoints otherwise.
 func (b *requestBatch) take(item *sequenceItem, to int64) (ends bool) {
 	if item.block != nil && len(item.block.Requests) > 0 {
 		if b.rows == 0 {
@@ -161,7 +169,8 @@ func (b *requestBatch) take(item *sequenceItem, to int64) (ends bool) {
 		}
 		b.blocks, b.rows, b.to = append(b.blocks, item.block), b.rows+len(item.block.Requests), to
 	}
-	return b.rows >= storeRows || b.rows > 0 && item.time.Sub(b.first) >= storeSpan
+	renamed := item.control != nil && item.control.Kind == controlEdition
+	return b.rows >= storeRows || b.rows > 0 && (renamed || item.time.Sub(b.first) >= storeSpan)
 }
 
 func newRequestStore(f *fleet, db *clickhouse.DB, m *storeMetrics, partition int) *requestStore {
@@ -173,19 +182,60 @@ func (u *requestStore) open(ctx context.Context) (err error) {
 	if u.state, err = u.f.bus.OpenState(ctx, u.f.topics.state, u.partition, "store/"+strconv.Itoa(u.partition), u.f.instance); err != nil {
 		return err
 	}
-	if head, _, ok := u.state.Checkpoint(); ok {
+	if head, chunk, ok := u.state.Checkpoint(); ok {
 		if err := json.Unmarshal(head, &u.at); err != nil {
 			return fmt.Errorf("read the state of store: %w", err)
 		}
+		if u.edition, err = chunk(chunkStoreEdition); err != nil {
+			return fmt.Errorf("read the state of store: %w", err)
+		}
+	}
+	if err := u.name(ctx); err != nil {
+		return err
 	}
 	if u.at.Gate.Sources == nil {
 		u.at.Gate = *newSequenceGate()
 	}
+	u.f.progress.reach(stageStore, u.partition, u.at.Offset)
 	return nil
+}
+
+// name has endpoints named by the edition in force.
+func (u *requestStore) name(ctx context.Context) error {
+	body := u.edition
+	if body == nil {
+		start, err := u.f.beginning(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if u.templates = u.f.edition.Templates; start == nil {
+			return nil // nothing was judged yet
+		}
+		body = start.Edition
+	}
+	edition, err := pipeline.DecodeEdition(body)
+	if err == nil {
+		u.templates = edition.Templates
+	}
+	return err
+}
+
+// rename takes a control: from here on another edition may name endpoints.
+func (u *requestStore) rename(ctx context.Context, c *controlEntry) error {
+	if c == nil || c.Kind != controlEdition {
+		return nil
+	}
+	var sent sentEdition
+	if err := json.Unmarshal(c.Payload, &sent); err != nil {
+		return fmt.Errorf("read the edition: %w", err)
+	}
+	u.edition, u.kept = sent.Edition, false
+	return u.name(ctx)
 }
 
 // close implements roleSlice.
 func (u *requestStore) close() {
+	u.f.progress.leave(stageStore, u.partition)
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -218,16 +268,25 @@ func (u *requestStore) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		u.f.progress.reach(stageStore, u.partition, r.offset)
 		if b.take(&item, r.offset) {
 			tick.Stop()
 			if err := u.insert(ctx, &b); err != nil {
 				return err
 			}
 			u.at, b = r.position(), requestBatch{blocks: b.blocks[:0]}
+			if err := u.rename(ctx, item.control); err != nil {
+				return err
+			}
 			if err := u.keep(ctx); err != nil {
 				return err
 			}
-		} else if b.rows > 0 && !waiting {
+			continue
+		}
+		if err := u.rename(ctx, item.control); err != nil {
+			return err
+		}
+		if b.rows > 0 && !waiting {
 			tick.Reset(storeSpan + time.Second)
 		}
 	}
@@ -236,7 +295,7 @@ func (u *requestStore) run(ctx context.Context) error {
 // insert stores a batch, however long ClickHouse takes nothing: meanwhile nothing
 // is read.
 func (u *requestStore) insert(ctx context.Context, b *requestBatch) error {
-	templates := u.f.edition.Templates
+	templates := u.templates
 	template := func(dst []byte, r *pipeline.Request) []byte { return templates.AppendText(dst, r.Host, r.Path) }
 	err := u.f.insist(ctx, "an insert into ClickHouse", u.metrics.failures, func() error {
 		return u.requests.Insert(ctx, clickhouse.Batch{Partition: u.partition, From: b.from, To: b.to, Blocks: b.blocks}, template)
@@ -256,7 +315,14 @@ func (u *requestStore) keep(ctx context.Context) error {
 		return err
 	}
 	u.state.Begin()
-	return u.state.Finish(ctx, head)
+	if u.edition != nil && (!u.kept || u.state.Whole()) {
+		u.state.Put(chunkStoreEdition, u.edition)
+	}
+	if err := u.state.Finish(ctx, head); err != nil {
+		return err
+	}
+	u.kept = true
+	return nil
 }
 
 // alertStore stores the topic of alerts.
@@ -298,6 +364,7 @@ func (u *alertStore) open(ctx context.Context) (err error) {
 
 // close implements roleSlice.
 func (u *alertStore) close() {
+	u.f.progress.leave(stageStoreAlerts, 0)
 	if u.state != nil {
 		u.state.Close()
 	}
@@ -356,6 +423,7 @@ func (u *alertStore) store(ctx context.Context, list []kafka.Record) error {
 	}
 	u.metrics.alerts.Add(float64(len(rows)))
 	u.at.Next, u.at.Last = list[len(list)-1].Offset+1, u.at.Last[max(0, len(u.at.Last)-keepLast):]
+	u.f.progress.reach(stageStoreAlerts, 0, u.at.Next)
 	head, err := json.Marshal(u.at)
 	if err != nil {
 		return err

@@ -244,7 +244,7 @@ func TestGuideNamesEveryMemberOfAnAlert(t *testing.T) {
 // TestDetectorsHaveSections: each detector has one, whole, and no other has.
 func TestDetectorsHaveSections(t *testing.T) {
 	page := readPage(t, "docs/detectors.md")
-	want := append(detectors.Names(), "health.identity", "health.endpoint", "health.logins")
+	want := append(detectors.Names(), "health.identity", "health.collector_silent", "health.endpoint", "health.logins")
 	var got []string
 	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(page, -1) {
 		got = append(got, m[1])

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,9 +108,7 @@ func TestPack(t *testing.T) {
 		if digest(plain) != config.RootFS.DiffIDs[i] || saved[0].Layers[i] != l.path() {
 			t.Errorf("layer %d is %s, its configuration has %s and docker's list %s", i, digest(plain), config.RootFS.DiffIDs[i], saved[0].Layers[i])
 		}
-		for name, f := range unpack(t, plain) {
-			inside[name] = f
-		}
+		maps.Copy(inside, unpack(t, plain))
 	}
 	if saved[0].Config != manifest.Config.path() || saved[0].RepoTags[0] != "weir:v1" {
 		t.Errorf("docker's list: %+v", saved)

@@ -82,7 +82,8 @@ func (b *Bus) NewTail(ctx context.Context, topic string, partition int, from int
 		t.skip(first)
 	}
 	t.taken.Store(t.next)
-	t.stalled = time.AfterFunc(stallAfter, t.lookBehind)
+	t.stalled = time.AfterFunc(time.Hour, t.lookBehind)
+	t.stalled.Reset(stallAfter) // once it is there for lookBehind
 	return t, t.reader.SetOffset(t.next)
 }
 

@@ -127,7 +127,7 @@ func transient(err error) bool {
 		return true
 	}
 	switch e.Code {
-	case codeTooManyParts, codeMemory, codeTooManyQueries, codeTimeout, codeNotEnoughSpace, codeReadOnly, codeSocket:
+	case codeTooManyParts, codeMemory, codeTooManyQueries, codeTimeout, codeNotEnoughSpace, codeReadOnly, codeSocket, codeAborted:
 		return true
 	}
 	return false
@@ -139,6 +139,7 @@ const (
 	codeReadOnly       = 164
 	codeTooManyQueries = 202
 	codeSocket         = 210
+	codeAborted        = 236 // it is shutting down
 	codeMemory         = 241
 	codeNotEnoughSpace = 243
 	codeTooManyParts   = 252

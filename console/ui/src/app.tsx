@@ -160,6 +160,16 @@ function Frame() {
   );
 }
 
+/** Shell stands where a page will be. */
+function Shell() {
+  return (
+    <main id="main">
+      <h1 className="sr-only">weir</h1>
+      <Loading what="weir" />
+    </main>
+  );
+}
+
 export function App() {
   const path = usePath();
   const session = useSession();
@@ -171,14 +181,14 @@ export function App() {
   }, [path, out, asks, session.data]);
   let page;
   if (session.error && !session.data) page = <Failure error={session.error} what="weir cannot be reached" retry={() => void session.refetch()} />;
-  else if (!session.data) page = <Loading what="weir" />;
+  else if (!session.data) page = <Shell />;
   else if (asks)
     page = (
-      <Suspense fallback={<Loading />}>
+      <Suspense fallback={<Shell />}>
         <SignIn />
       </Suspense>
     );
-  else if (out) page = <Loading />;
+  else if (out) page = <Shell />;
   else page = <Frame />;
   return (
     <>

@@ -1,8 +1,8 @@
 // The same shift by keyboard alone.
 import { assert, eventually, open, shots } from "./browser.mjs";
-import { api, password, toast } from "./shift.mjs";
+import { api, password, tabTo, toast } from "./shift.mjs";
 
-export async function keyboard(browser, server) {
+export async function keyboard(browser, server, { many }) {
   const { page, context, complaints } = await open(browser);
   const press = async (...keys) => {
     for (const k of keys) await page.keyboard.press(k);
@@ -17,6 +17,14 @@ export async function keyboard(browser, server) {
   await press("Enter");
   await page.waitForURL("**/alerts");
   await page.locator(".rows .row").nth(3).waitFor();
+  // A filter's menu.
+  await tabTo(page, /^\|Severity/);
+  await press("Enter", "ArrowDown", "ArrowDown", "Space", "Escape");
+  await eventually(() => new URL(page.url()).searchParams.get("severity") === "medium", "the filter is in the address");
+  await eventually(async () => (await page.locator(".rows .row .c-sev").allTextContents()).every((t) => t === "medium"), "it filters");
+  await tabTo(page, /Clear filters/);
+  await press("Enter");
+  await eventually(() => new URL(page.url()).search === "", "no filter is left");
   // Search, from the keyboard and back.
   await press("/");
   await type("password guessing");
@@ -49,8 +57,13 @@ export async function keyboard(browser, server) {
   await page.locator(".triage-bar .tag", { hasText: "keys" }).waitFor();
   await press("s");
   await page.locator(".preview", { hasText: "would have hidden" }).waitFor();
-  await press("Escape");
-  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await tabTo(page, /TEXTAREA$/);
+  await type("looked at by keyboard");
+  await tabTo(page, /^\|Suppress\|/);
+  await press("Enter");
+  await toast(page, "Suppressed for 1 day").waitFor();
+  await press("u");
+  await toast(page, "has ended").waitFor();
   await press("c");
   await page.getByRole("dialog").waitFor();
   await press("2", "Enter");
@@ -70,6 +83,46 @@ export async function keyboard(browser, server) {
   await toast(page, "3 alerts closed as duplicate").waitFor();
   await press("u");
   await toast(page, "3 alerts taken back").waitFor();
+  // Close all that match, hundreds of them.
+  await press("g", "a");
+  await eventually(() => new URL(page.url()).search === "", "the list without filters");
+  await page.locator(".rows .row").nth(3).waitFor();
+  await eventually(async () => Number((await page.locator(".count").textContent()).replace(/\D/g, "")) >= many, "the count is there");
+  const count = Number((await page.locator(".count").textContent()).replace(/\D/g, ""));
+  await press("*");
+  await page.getByText("that match").waitFor();
+  await press("c");
+  await page.getByRole("dialog").waitFor();
+  await press("7", "Enter");
+  await toast(page, `${count.toLocaleString("en")} alerts closed as test`).waitFor({ timeout: 30_000 });
+  await press("u");
+  await toast(page, `${count.toLocaleString("en")} alerts taken back`).waitFor({ timeout: 30_000 });
+  // A campaign.
+  await press("g", "c");
+  await page.waitForURL("**/campaigns");
+  await page.locator(".group.campaign a").first().waitFor();
+  await page.locator("#main").focus();
+  await tabTo(page, /\|A$/);
+  await press("Enter");
+  await page.waitForURL("**/campaigns/*");
+  await page.locator(".gantt li").first().waitFor();
+  // A change of the configuration: written, tried, applied.
+  await press("g", "t");
+  await page.waitForURL("**/tuning");
+  await tabTo(page, /TEXTAREA$/);
+  await press("Control+End");
+  const before = (await api(page, "/api/v1/config")).yaml;
+  await type(/^detect:/m.test(before) ? "  inject.probe: {mode: shadow}\n" : "\ndetect:\n  inject.probe: {mode: shadow}\n");
+  await page.locator(".values", { hasText: "detect.inject.probe.mode" }).waitFor();
+  await tabTo(page, /Try on what is stored/, "Shift+Tab");
+  await press("Enter");
+  await page.getByText("What would change").waitFor({ timeout: 120_000 });
+  await tabTo(page, /^\|Apply …/);
+  await press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await press("Enter"); // Apply has the focus
+  await toast(page, "Applied").waitFor();
+  assert((await api(page, "/api/v1/config")).yaml.includes("inject.probe: {mode: shadow}"), "the change is in force");
   // Pages by two keys, and a switch that turns single keys off.
   await press("g", "c");
   await page.waitForURL("**/campaigns");

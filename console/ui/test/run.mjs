@@ -1,12 +1,14 @@
 // Works a shift in the console against a real weir on made-up traffic:
-// node test/run.mjs [shift|keyboard|shots|scroll]...; all without a name.
+// node test/run.mjs [shift|keyboard|shots|scroll|filter]...; all without a name.
 // MANY=1000 says how many alerts the desk has beside what is found, ROWS=100000
-// how many the list that is scrolled; SHOTS where screenshots go.
+// how many the list that is scrolled and filtered; STORE is one that has them
+// already (go run ./bench/manyalerts), SHOTS where screenshots go.
 import { execFileSync } from "node:child_process";
 import { launch, shots } from "./browser.mjs";
+import { filter } from "./filter.mjs";
 import { keyboard } from "./keyboard.mjs";
 import { scroll } from "./scroll.mjs";
-import { serve, traffic } from "./serve.mjs";
+import { serve, serveStore, traffic } from "./serve.mjs";
 import { password, shift } from "./shift.mjs";
 import { takeShots } from "./shots.mjs";
 
@@ -37,19 +39,20 @@ async function step(name, f) {
   }
 }
 
-const log = traffic();
+const log = process.env.STORE ? "" : traffic();
 if (["shift", "keyboard", "shots"].some(wants)) {
   const server = await serve({ logs: [log], fill: more(many, "medium,low") });
   if (!wants("shift")) server.user("ada", password, "admin");
   if (wants("shift")) await step("shift", () => shift(browser, server, { many: Math.min(500, many / 4) }));
-  if (wants("keyboard")) await step("keyboard", () => keyboard(browser, server));
+  if (wants("keyboard")) await step("keyboard", () => keyboard(browser, server, { many: Math.min(500, many / 2) }));
   if (wants("shots")) await step("shots", () => takeShots(browser, server.base, "ada", password));
   await server.stop();
 }
-if (wants("scroll")) {
-  const server = await serve({ logs: [log], fill: more(rows) });
+if (["scroll", "filter"].some(wants)) {
+  const server = process.env.STORE ? await serveStore(process.env.STORE, "ada", password, "admin") : await serve({ logs: [log], fill: more(rows) });
   server.user("ada", password, "admin");
-  await step("scroll", () => scroll(browser, server, { least: rows }));
+  if (wants("scroll")) await step("scroll", () => scroll(browser, server, { least: rows }));
+  if (wants("filter")) await step("filter", () => filter(browser, server, { least: rows }));
   await server.stop();
 }
 await browser.close();

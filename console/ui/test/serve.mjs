@@ -18,6 +18,7 @@ export function traffic() {
 
 async function start(args, dir, take) {
   const child = spawn(weir, args, { cwd: dir, stdio: ["ignore", "pipe", "pipe"] });
+  process.on("exit", () => child.kill()); // also when a test throws
   const base = await new Promise((done, fail) => {
     let printed = "";
     const timer = setTimeout(() => fail(new Error("weir did not start:\n" + printed)), 120_000);
@@ -40,7 +41,7 @@ async function start(args, dir, take) {
       child.on("exit", done);
       child.kill("SIGTERM");
     });
-  return { base, stop };
+  return { base, pid: child.pid, stop };
 }
 
 /** settled waits until alerts stop coming. */
@@ -56,6 +57,29 @@ async function settled(base) {
     await new Promise((r) => setTimeout(r, 1000));
   }
   throw new Error("weir found nothing");
+}
+
+/** serveStore runs weir on a store that is there, with no log to read. */
+export async function serveStore(store, name, password, role) {
+  const dir = mkdtempSync(join(tmpdir(), "weir-ui-"));
+  const config = join(dir, "weir.yaml");
+  writeFileSync(config, `collect:\n  - file: ${join(dir, "nothing.log")}\n    format: combined\n`);
+  writeFileSync(join(dir, "nothing.log"), "");
+  try {
+    execFileSync(weir, ["user", "add", "--store", store, name, "--role", role], { cwd: dir, input: password + "\n", stdio: ["pipe", "ignore", "pipe"] });
+  } catch (e) {
+    if (!/there is a user/.test(String(e.stderr))) throw new Error(String(e.stderr), { cause: e });
+  }
+  const running = await start(["run", "-c", config, "--store", store, "--listen", "127.0.0.1:0"], dir, () => undefined);
+  return {
+    base: running.base,
+    pid: running.pid,
+    user: () => undefined,
+    stop: async () => {
+      await running.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
 }
 
 /** serve resolves once weir has looked through logs; fill may add to its store before it serves. */
@@ -76,6 +100,7 @@ export async function serve({ logs, fill = null }) {
   }
   return {
     base: running.base,
+    pid: running.pid,
     printed: () => printed,
     user: (name, password, role) => execFileSync(weir, ["user", "add", "--store", store, name, "--role", role], { cwd: dir, input: password + "\n" }),
     stop: async () => {

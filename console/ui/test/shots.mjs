@@ -13,6 +13,11 @@ export async function pagesOf(page, base) {
     ["campaigns", "/campaigns"],
     ["endpoints", "/endpoints"],
     ["detectors", "/detectors?name=enum.object"],
+    ["shadow", "/shadow"],
+    ["explain", "/explain"],
+    ["nothing-found", "/alerts?q=nothing+of+this+kind"],
+    ["tokens", "/tokens?state=all"],
+    ["no-page", "/no-such-page"],
     ["suppressions", "/suppressions?state=all"],
     ["tuning", "/tuning"],
     ["system", "/system"],
@@ -23,6 +28,7 @@ export async function pagesOf(page, base) {
     list.push(["alert", `/alerts/${high.id}`], ["principal", `/principals/${high.principal.kind}/${encodeURIComponent(high.principal.value)}`]);
     if (high.endpoint.template) list.push(["endpoint", `/endpoints/one?${new URLSearchParams(high.endpoint)}`]);
   }
+  if (high) list.push(["explained", `/explain?client=${encodeURIComponent(`${high.principal.kind}:${high.principal.value}`)}`, ".explained"]);
   if (campaigns[0]) list.push(["campaign", `/campaigns/${campaigns[0].id}`]);
   return list;
 }
@@ -40,10 +46,15 @@ export async function takeShots(browser, base, user, password) {
   for (const [width, height] of [[1440, 900], [390, 844]]) {
     for (const colorScheme of ["light", "dark"]) {
       const { page, context, complaints } = await open(browser, { viewport: { width, height }, colorScheme });
+      await page.goto(base + "/sign-in");
+      await page.getByLabel("User").waitFor();
+      await page.screenshot({ path: `${shots}/sign-in-${width}-${colorScheme}.png` });
+      await audit(page, `sign-in ${width} ${colorScheme}`).catch((e) => failures.push(e.message));
       await signIn(page, base, user, password);
-      for (const [name, path] of await pagesOf(page, base)) {
+      for (const [name, path, there] of await pagesOf(page, base)) {
         await page.goto(base + path);
         await page.waitForLoadState("networkidle", { timeout: 1500 }).catch(() => undefined);
+        if (there) await page.locator(there).waitFor({ timeout: 60_000 });
         await page.waitForTimeout(350);
         await page.screenshot({ path: `${shots}/${name}-${width}-${colorScheme}.png` });
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

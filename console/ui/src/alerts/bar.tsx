@@ -115,7 +115,7 @@ export function FilterBar() {
     timer.current = setTimeout(() => {
       setSeen(value.trim());
       setQuery({ q: value.trim() || null }, { replace: true });
-    }, 250);
+    }, 100);
   };
   const chips = shownAsChips.filter((name) => q.get(name));
   const filtered = [...q.keys()].some((k) => k !== "group" && k !== "sort");

@@ -5,7 +5,7 @@ import { useState } from "react";
 import { Button } from "react-aria-components";
 import { ask, isMissing } from "../api/client";
 import type { Group, Row, RowPage } from "../api/types";
-import { plural } from "../lib/format";
+import { plural, shortTokens } from "../lib/format";
 import { Link } from "../lib/router";
 import { Failure, Loading, SeverityMark, statusText, Time, TriageMark } from "../ui/bits";
 import { Icon } from "../ui/icons";
@@ -19,7 +19,9 @@ export function AlertLines({ rows }: { rows: Row[] }) {
       {rows.map((r) => (
         <li key={r.id}>
           <SeverityMark of={r.severity} />
-          <Link to={`/alerts/${r.id}`}>{r.title}</Link>
+          <Link to={`/alerts/${r.id}`} title={r.title}>
+            {shortTokens(r.title)}
+          </Link>
           <span className={successClass(r) || "muted"}>{successText(r)}</span>
           <span className="muted">
             <Time at={r.last} relative />
@@ -59,7 +61,7 @@ function OneGroup({ group, by, base, search }: { group: Group; by: string; base:
         <SeverityMark of={group.severity} />
         <span className="group-name">
           {filter ? <Link to={`/alerts?${q}`}>{name}</Link> : name}
-          <span className="second">{group.latest?.title}</span>
+          <span className="second">{shortTokens(group.latest?.title ?? "")}</span>
         </span>
         <span className="num">{plural(group.count, "alert")}</span>
         <span className="num muted wide-only">{group.new} new</span>

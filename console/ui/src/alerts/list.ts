@@ -7,8 +7,9 @@ import { useLive } from "../api/live";
 import type { AnyTriage, Row, RowPage } from "../api/types";
 import { apiQuery } from "./filters";
 
-// The first page is there soon; those behind it come in larger pieces.
-const firstPage = 200;
+// The first page is a screen and a half, to be there soon; those behind it come in
+// larger pieces.
+const firstPage = 60;
 const laterPages = 500;
 
 export interface Shown {

@@ -98,3 +98,13 @@ export function AccountName({ token }: { token: string }) {
     </span>
   );
 }
+
+/** Named is a text of weir with the accounts in it as they are known here: tokens, or names that were opened. */
+export function Named({ text }: { text: string }) {
+  if (!text.includes("u_")) return <>{text}</>;
+  return (
+    <>
+      {text.split(/(u_[A-Za-z0-9_-]{20,})/).map((part, i) => (i % 2 ? <AccountName key={i} token={part} /> : part))}
+    </>
+  );
+}

@@ -1,7 +1,7 @@
 // One line of the list.
 import { memo } from "react";
 import type { Row } from "../api/types";
-import { duration, integer, plural, principalText } from "../lib/format";
+import { duration, integer, plural, principalText, shortTokens } from "../lib/format";
 import { Link } from "../lib/router";
 import { SeverityMark, Time, TriageMark } from "../ui/bits";
 
@@ -65,7 +65,7 @@ export const ListRow = memo(function ListRow({ row, index, top, height, cursor, 
       </div>
       <div role="gridcell" className="c-main">
         <Link to={`/alerts/${row.id}`} tabIndex={-1} className="title" title={row.title}>
-          {row.title}
+          {shortTokens(row.title)}
         </Link>
         <div className="second" title={row.reason}>
           {row.suppressed && <span className="flag">suppressed</span>}
@@ -75,7 +75,7 @@ export const ListRow = memo(function ListRow({ row, index, top, height, cursor, 
               {t}
             </span>
           ))}
-          {row.reason}
+          {shortTokens(row.reason)}
         </div>
       </div>
       <div role="gridcell" className="c-who mono" title={principalText(row.principal)}>

@@ -1811,14 +1811,18 @@ export interface components {
                 source: string;
                 /** @description The alert shows it as an example. */
                 evidence: boolean;
+                /** @description It is at the endpoint that the alert is about. */
+                at_endpoint: boolean;
             }[];
             more: boolean;
             since: components["schemas"]["Time"];
             until: components["schemas"]["Time"];
+            /** @description How many of data are marked. */
             evidence: {
                 marked: number;
                 /** @enum {string} */
                 basis: "exemplars";
+                at_endpoint: number;
             };
         };
         DeliveryList: {
@@ -2066,10 +2070,10 @@ export interface components {
                 through: string | null;
                 lag_records: number;
                 lag_s: number;
-                position: number;
-                late: number;
-                skewed: number;
-                duplicates: number;
+                position: number | null;
+                late: number | null;
+                skewed: number | null;
+                duplicates: number | null;
                 replay_differences: number;
             };
             state: {
@@ -2082,7 +2086,7 @@ export interface components {
                 file_bytes: number;
                 max_bytes: number | null;
                 disk_free: number | null;
-                requests: number;
+                requests: number | null;
                 /** Format: date-time */
                 oldest: string | null;
                 /** Format: date-time */
@@ -2125,7 +2129,7 @@ export interface components {
                 lag_rows: number;
                 last_read: components["schemas"]["Time"];
             }[];
-            traffic_per_s: number;
+            traffic_per_s: number | null;
             /** @description The processes of a fleet, as they said last. What they counted is since their start. */
             processes: {
                 instance: string;

@@ -102,3 +102,4 @@ export type Explained = S["Explained"];
 export type ExplainedClient = S["ExplainedClient"];
 export type ShadowCase = Omit<S["ShadowCase"], "exemplars"> & { exemplars: Alert["exemplars"] };
 export type ApiToken = S["ApiToken"];
+export type AlertRequest = S["AlertRequests"]["data"][number];

@@ -74,3 +74,6 @@ export function principalText(p: { kind: string; value: string }): string {
 
 /** shortToken shows enough of a long token to tell two apart. */
 export const shortToken = (s: string) => (s.length > 24 ? s.slice(0, 14) + "…" + s.slice(-6) : s);
+
+/** shortTokens is a text with the accounts' tokens in it cut short. */
+export const shortTokens = (s: string) => (s.includes("u_") ? s.replace(/u_[A-Za-z0-9_-]{20,}/g, shortToken) : s);

@@ -22,3 +22,22 @@ const oat: Record<string, string> = {
 };
 
 export const classText = (id: string) => attack[id] ?? owasp[id] ?? oat[id] ?? "";
+
+const actions: Record<string, string> = {
+  "alert.triage": "changed an alert", "alerts.export": "exported alerts", "alerts.bulk": "changed alerts", "names.reveal": "opened account names", "sink.names": "gave a sink clear names",
+  "session.create": "signed in", "session.end": "signed out", "user.create": "made a user", "user.change": "changed a user", "user.password": "changed a password", "user.rehash": "a password was hashed anew",
+  "token.create": "made a token", "token.revoke": "revoked a token", "suppression.create": "suppressed alerts", "suppression.end": "ended a suppression", "config.apply": "applied a configuration",
+  "backtest.start": "tried a configuration", "audit.read": "read the audit", "service.start": "weir started", "service.stop": "weir stopped", access: "was refused",
+};
+/** actionText says what an entry of the audit is about. */
+export const actionText = (action: string) => actions[action] ?? action.replaceAll(/[._]/g, " ");
+
+/** agentText is a browser's name and system, as far as a user agent tells; else the agent itself. */
+export function agentText(agent: string): string {
+  const browser = /(Edg|OPR|Firefox|HeadlessChrome|Chrome|Version)\/(\d+)/.exec(agent);
+  if (!agent.startsWith("Mozilla/") || !browser) return agent || "no user agent";
+  const names: Record<string, string> = { Edg: "Edge", OPR: "Opera", Version: "Safari", HeadlessChrome: "Chrome without a window" };
+  const edge = /(Edg|OPR)\/(\d+)/.exec(agent) ?? browser;
+  const system = /Windows|Android|iPhone|iPad|Mac OS X|CrOS|Linux/.exec(agent)?.[0];
+  return `${names[edge[1] ?? ""] ?? edge[1]} ${edge[2]}${system ? ` on ${system.replace("Mac OS X", "macOS").replace("CrOS", "ChromeOS")}` : ""}`;
+}

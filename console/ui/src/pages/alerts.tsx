@@ -130,7 +130,8 @@ function List({ search }: { search: string }) {
   const items = v.getVirtualItems();
   const lastShown = items.at(-1)?.index ?? 0;
   useEffect(() => {
-    if (shown.more && !shown.loading && !shown.error && lastShown > shown.rows.length - 120) void list.load();
+    // The next page is asked for in time, and none that nobody scrolls to.
+    if (shown.more && !shown.loading && !shown.error && lastShown > shown.rows.length - Math.min(120, shown.rows.length / 3)) void list.load();
   }, [list, shown, lastShown]);
 
   const move = (by: number, extend = false) => {
@@ -174,10 +175,15 @@ function List({ search }: { search: string }) {
     s: () => current && suppressFrom(current.id),
     u: () => undoLast(),
     r: refresh,
+    "*": () => selection.all(),
     Escape: () => selection.clear(),
   });
   // These are no character keys: they work in the grid whatever is preferred.
   const onKey = (e: React.KeyboardEvent) => {
+    if ((e.ctrlKey || e.metaKey) && e.key === "a" && e.target === box.current) {
+      e.preventDefault();
+      selection.all();
+    }
     if (e.ctrlKey || e.metaKey || e.altKey) return;
     const page = Math.max(1, Math.floor((box.current?.clientHeight ?? height) / height) - 1);
     const moves: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -1e9, End: 1e9 };
@@ -191,7 +197,7 @@ function List({ search }: { search: string }) {
   const busy = shown.loading && shown.rows.length === 0;
   return (
     <>
-      <div className="list-head">
+      <div className="list-head" data-search={search} aria-busy={shown.loading}>
         {shown.waiting > 0 ? (
           <Button className="waiting" onPress={refresh}>
             {shown.waiting >= 200 ? "200 or more" : shown.waiting} new or changed: show

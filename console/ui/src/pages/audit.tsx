@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { Button } from "react-aria-components";
 import { ask } from "../api/client";
 import type { AuditEntry } from "../api/types";
-import { word } from "../lib/format";
+import { actionText } from "../lib/names";
 import { Link } from "../lib/router";
 import { Failure, Loading, Section, Time } from "../ui/bits";
 import { Page } from "../ui/page";
@@ -50,7 +50,7 @@ export default function AuditPage() {
   }, [hasNextPage, isFetching, error, fetchNextPage]);
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = (q.data?.pages.flatMap((p) => p.data) ?? [])
-    .filter((r) => words.length === 0 || words.every((w) => JSON.stringify(r.entry).toLowerCase().includes(w)))
+    .filter((r) => words.length === 0 || words.every((w) => `${JSON.stringify(r.entry)} ${actionText(r.entry.action)}`.toLowerCase().includes(w)))
     .slice(-500)
     .toReversed();
   return (
@@ -69,7 +69,7 @@ export default function AuditPage() {
       {q.error && <Failure error={q.error} what="The audit cannot be shown" retry={() => void q.refetch()} />}
       {!q.data && !q.error && <Loading />}
       {q.data && (
-        <Section title={`The latest ${rows.length}`}>
+        <Section title={rows.length === 1 ? "One entry" : `The latest ${rows.length} entries`}>
           <div className="table-box" tabIndex={0} role="region" aria-label="Audit, as a table">
             <table>
               <thead>
@@ -92,7 +92,7 @@ export default function AuditPage() {
                       <div className="second">{e.who.roles.join(", ")}</div>
                     </td>
                     <td>
-                      {word(e.action)} {e.outcome !== "success" && <span className="bad">{e.outcome}</span>}
+                      <span title={e.action}>{actionText(e.action)}</span> {e.outcome !== "success" && <span className="bad">{e.outcome}</span>}
                       {e.reason && <div className="break">“{e.reason}”</div>}
                       <Change e={e} />
                     </td>

@@ -27,7 +27,7 @@ const columns: Column<DetectorRow>[] = [
       </Button>
     ),
   },
-  { id: "title", head: "Finds", wide: true, value: (d) => d.title },
+  { id: "title", head: "Finds", wide: true, value: (d) => d.title || (d.name.startsWith("health.") ? "How weir itself is" : "") },
   { id: "mode", head: "Mode", value: (d) => d.mode, cell: (d) => <span className={`mode mode-${d.mode}`}>{d.mode}</span> },
   { id: "alerts", head: "Alerts", num: true, value: (d) => d.alerts, cell: (d) => <Link to={`/alerts?detector=${d.name}&triage=any`}>{integer(d.alerts)}</Link> },
   { id: "open", head: "Open", num: true, wide: true, value: (d) => d.open, cell: (d) => integer(d.open) },

@@ -39,7 +39,7 @@ function All() {
     ["endpoints", query.since, query.until, search.get("q")],
     "/api/v1/endpoints",
     { since: query.since, until: query.until, q: search.get("q"), limit: 1000 },
-    { keep: true },
+    { keep: true, says: true },
   );
   return (
     <Page title="Endpoints" lead="What is asked for, as weir groups it." aside={<PeriodPicker />}>
@@ -119,7 +119,7 @@ function One() {
   const s = new URLSearchParams(useSearch());
   const { query } = usePeriod();
   const ask = { method: s.get("method"), host: s.get("host"), template: s.get("template") };
-  const q = usePart<EndpointPage>(["endpoint", ask, query], "/api/v1/endpoints/one", { ...ask, ...query }, { keep: true });
+  const q = usePart<EndpointPage>(["endpoint", ask, query], "/api/v1/endpoints/one", { ...ask, ...query }, { keep: true, says: true });
   return (
     <Page
       title={

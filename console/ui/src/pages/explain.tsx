@@ -34,7 +34,7 @@ function Answered({ wanted }: { wanted: Wanted }) {
   const c = x.answer?.client;
   return (
     <Section
-      title={"client" in wanted ? `Why did ${wanted.client} not fire?` : "alert" in wanted ? "Which requests carry the alert" : "How the line is read"}
+      title={"client" in wanted ? "Why did it not fire?" : "alert" in wanted ? "Which requests carry the alert" : "How the line is read"}
       aside={"alert" in wanted ? <Link to={`/alerts/${wanted.alert}`}>To the alert</Link> : c ? <PrincipalLink of={c.principal} /> : undefined}
     >
       <Working of={x} />

@@ -96,7 +96,7 @@ export default function PrincipalPage() {
   const value = decodeURIComponent(rest.join("/"));
   const { query } = usePeriod();
   const may = useMay("requests");
-  const q = usePart<Principal>(["principal", kind, value, query], `/api/v1/principals/${kind}/${encodeURIComponent(value)}`, query, { keep: true });
+  const q = usePart<Principal>(["principal", kind, value, query], `/api/v1/principals/${kind}/${encodeURIComponent(value)}`, query, { keep: true, says: true });
   const latest = usePart<{ data: ApiRequest[] }>(["principal-requests", kind, value, query.since, query.until], "/api/v1/requests", { principal: `${kind}:${value}`, since: query.since, until: query.until, limit: 100 }, { enabled: may });
   return (
     <Page

@@ -2,7 +2,8 @@
 import { useState, type FormEvent } from "react";
 import { usePart } from "../api/part";
 import type { DetectorRow, ShadowCase } from "../api/types";
-import { decimal, duration, plural, word } from "../lib/format";
+import { decimal, duration, plural } from "../lib/format";
+import { amount, signalText } from "../lib/signals";
 import { Link, navigate, setQuery, useSearch } from "../lib/router";
 import { PrincipalLink, Section, Time } from "../ui/bits";
 import { Nearness } from "../ui/explain";
@@ -41,7 +42,7 @@ function Case({ c }: { c: ShadowCase }) {
         </p>
         <Nearness nats={c.score} review={review} page={page} label={`${decimal(c.score)} nats of evidence; review begins at ${review}, a page at ${page}`} />
         <p className="second">
-          {decimal(c.score)} nats of evidence (review {review}, page {page}): {c.signals.map((s) => `${word(s.name)} ${decimal(s.observed)} observed, ${decimal(s.expected)} expected`).join("; ")}
+          {decimal(c.score)} nats of evidence (review {review}, page {page}): {c.signals.map((s) => `${signalText(s.name)}: ${amount(s.name, s.observed)}, ${amount(s.name, s.expected)} expected`).join("; ")}
         </p>
         {c.exemplars.length > 0 && <RequestTable rows={c.exemplars.map((x) => ({ ...x, user_agent: x.agent }))} label={`Examples of ${c.title}`} />}
       </details>
@@ -59,7 +60,7 @@ export default function ShadowPage() {
     ["shadow", detector, search.get("principal"), query.since, query.until],
     "/api/v1/shadow",
     { detector, principal: search.get("principal"), since: query.since, until: query.until, limit: 200 },
-    { keep: true, every: 60_000 },
+    { keep: true, every: 60_000, says: true },
   );
   const inShadow = detectors.data?.data.filter((d) => d.mode === "shadow") ?? [];
   const submit = (e: FormEvent) => {

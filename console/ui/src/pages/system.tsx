@@ -15,7 +15,12 @@ function Health({ s }: { s: System }) {
   if (lost > 0) said.push(`${plural(lost, "record")} were lost before weir`);
   if (s.store.shed > 0) said.push(`${plural(s.store.shed, "stored request")} were given up for lack of space`);
   if (dead > 0) said.push(`${plural(dead, "alert")} could not be delivered and ${dead === 1 ? "waits" : "wait"} to be sent again`);
+  for (const p of s.processes) {
+    if (p.state === "gone") said.push(`${p.roles.join(", ")} of ${p.instance} says nothing any more`);
+  }
   if (s.detect.replay_differences > 0) said.push(`${plural(s.detect.replay_differences, "difference")} after a replay: a fault of weir`);
+  for (const x of s.sinks) if (x.state && x.state !== "ok") said.push(`sink ${x.name} is ${x.state}${x.reason ? `: ${x.reason}` : ""}`);
+  for (const x of s.rejects) if (x.count > 0 && s.sources.some((y) => y.rejected > y.lines / 20)) said.push(`${plural(x.count, "line")} rejected: ${word(x.reason)}`);
   if (said.length === 0) return <p className="health good">All is well: weir reads, detects and delivers.</p>;
   return (
     <div className="health notice" role="alert">
@@ -124,9 +129,9 @@ function View({ s }: { s: System }) {
               <Fact name="Behind by">
                 {s.detect.lag_records === 0 ? "nothing waits" : `${s.detect.lag_s === null ? "" : duration(s.detect.lag_s) + ", "}${plural(s.detect.lag_records, "record")}`}
               </Fact>
-              <Fact name="Late">{integer(s.detect.late)}</Fact>
-              <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>
-              <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>
+              {s.detect.late !== null && <Fact name="Late">{integer(s.detect.late)}</Fact>}
+              {s.detect.skewed !== null && <Fact name="Skewed clocks">{integer(s.detect.skewed)}</Fact>}
+              {s.detect.duplicates !== null && <Fact name="Repeated">{integer(s.detect.duplicates)}</Fact>}
               <Fact name="Edition">
                 {s.edition ? (
                   <>
@@ -178,7 +183,8 @@ function View({ s }: { s: System }) {
               {s.sinks.map((x) => (
                 <li key={x.name}>
                   <strong>{x.name}</strong> <span className="muted">{x.kind}</span>{" "}
-                  {x.behind > 0 ? <span className="bad">{integer(x.behind)} behind</span> : <span className="good">up to date</span>}
+                  {x.state && x.state !== "ok" ? <span className="bad">{x.state}</span> : null} {x.behind > 0 ? <span className={x.state === "ok" ? "" : "bad"}>{plural(x.behind, "row")} of the feed behind</span> : <span className="good">up to date</span>}
+                  {x.reason && x.state !== "ok" && <div className="second break">{x.reason}</div>}
                   {(x.retries > 0 || x.dead_letters > 0) && (
                     <div className="second">
                       {plural(x.retries, "retry", "retries")}, {plural(x.dead_letters, "dead letter")}
@@ -223,9 +229,16 @@ function View({ s }: { s: System }) {
                 <Meter value={s.store.file_bytes} max={s.store.max_bytes} />
               </Fact>
               {s.store.disk_free !== null && <Fact name="Free on the disk">{bytes(s.store.disk_free)}</Fact>}
-              <Fact name="Requests">
-                {integer(s.store.requests)}, <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
-              </Fact>
+              {s.store.requests !== null && (
+                <Fact name="Requests">
+                  {integer(s.store.requests)}
+                  {s.store.requests > 0 && (
+                    <>
+                      , <Time at={s.store.oldest} /> to <Time at={s.store.newest} />
+                    </>
+                  )}
+                </Fact>
+              )}
               <Fact name="Alerts">{integer(s.store.alerts)}</Fact>
             </Facts>
           </Section>

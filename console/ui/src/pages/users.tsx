@@ -5,6 +5,7 @@ import { Button, Checkbox, CheckboxGroup, Input, Label, Text, TextField } from "
 import { ask } from "../api/client";
 import { usePart } from "../api/part";
 import { useMay, useSession } from "../api/session";
+import { agentText } from "../lib/names";
 import { toast, toastProblem } from "../lib/toast";
 import { Section, Time } from "../ui/bits";
 import { showDialog } from "../ui/dialogs";
@@ -200,7 +201,7 @@ export default function UsersPage() {
                     {u.roles.join(", ")}; seen <Time at={u.seen} relative />
                   </div>
                 </div>
-                <span className="num muted">{u.sessions} open</span>
+                <span className="num muted">{u.sessions === 1 ? "1 session" : `${u.sessions} sessions`}</span>
                 {admin && (
                   <Button className="button small" aria-label={`Change ${u.name}`} onPress={() => showDialog(u.name, (close) => <UserForm close={close} user={u} />)}>
                     Change …
@@ -221,7 +222,7 @@ export default function UsersPage() {
                   <div>
                     <strong>{s.user}</strong> <span className="mono">{s.address}</span> {s.current && <span className="flag">this one</span>}
                     <div className="second break">
-                      {s.agent}; seen <Time at={s.seen} relative />, since <Time at={s.created} />
+                      <span title={s.agent}>{agentText(s.agent)}</span>; seen <Time at={s.seen} relative />, since <Time at={s.created} />
                     </div>
                   </div>
                   <span />

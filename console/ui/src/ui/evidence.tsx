@@ -1,7 +1,8 @@
 // The evidence of an alert: what was seen against what is ordinary, and how the
 // parts add up.
 import type { Alert } from "../api/types";
-import { dayOf, decimal, integer, odds, word } from "../lib/format";
+import { dayOf, integer, odds } from "../lib/format";
+import { amount, signalText } from "../lib/signals";
 
 type Signal = Alert["signals"][number];
 
@@ -16,7 +17,7 @@ function Versus({ s }: { s: Signal }) {
   const top = Math.max(s.observed, s.expected, 1e-9);
   const w = (v: number) => Math.max(0.6, (v / top) * 100);
   return (
-    <svg className="versus" viewBox="0 0 100 14" preserveAspectRatio="none" role="img" aria-label={`observed ${decimal(s.observed)}, expected ${decimal(s.expected)}`}>
+    <svg className="versus" viewBox="0 0 100 14" preserveAspectRatio="none" role="img" aria-label={`observed ${amount(s.name, s.observed)}, expected ${amount(s.name, s.expected)}`}>
       <rect className="observed" x="0" y="1" width={w(s.observed)} height="6" />
       <rect className="expected" x="0" y="9" width={w(s.expected)} height="4" />
     </svg>
@@ -72,7 +73,7 @@ export function Evidence({ alert }: { alert: Alert }) {
               <span className="key observed" /> observed, <span className="key expected" /> expected
             </th>
             <th scope="col" className="num">
-              Nats
+              Adds (nats)
             </th>
           </tr>
         </thead>
@@ -80,11 +81,11 @@ export function Evidence({ alert }: { alert: Alert }) {
           {alert.signals.map((s, i) => (
             <tr key={s.name}>
               <th scope="row">
-                <span className={`key part-${i % 6}`} aria-hidden="true" /> {word(s.name)}
+                <span className={`key part-${i % 6}`} aria-hidden="true" /> <span title={s.name}>{signalText(s.name)}</span>
                 <span className="second">{baselineText(s.baseline)}</span>
               </th>
-              <td className="num strong">{decimal(s.observed)}</td>
-              <td className="num">{decimal(s.expected)}</td>
+              <td className="num strong">{amount(s.name, s.observed)}</td>
+              <td className="num">{amount(s.name, s.expected)}</td>
               <td className="wide-only chart">
                 <Versus s={s} />
               </td>
@@ -97,6 +98,13 @@ export function Evidence({ alert }: { alert: Alert }) {
         </tbody>
       </table>
       <Sum alert={alert} />
+      <details className="muted">
+        <summary>What a nat is</summary>
+        <p>
+          Evidence is counted in nats: each says that this is 2.7 times likelier from an attacker than from a harmless client, and those of independent signals add up. At {alert.score.review_at.toFixed(1)} somebody should look some time, at{" "}
+          {alert.score.page_at.toFixed(1)} somebody is woken.
+        </p>
+      </details>
     </>
   );
 }

@@ -7,6 +7,7 @@ import { ask, Problem } from "../api/client";
 import type { Explained, ExplainedClient, Explanation } from "../api/types";
 import { decimal, duration, integer, plural, word } from "../lib/format";
 import { Link } from "../lib/router";
+import { amount, signalText } from "../lib/signals";
 import { toastProblem } from "../lib/toast";
 import { Failure, Section, SeverityMark, Time } from "./bits";
 
@@ -121,7 +122,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
   return (
     <div className="explained">
       <h3 className="verdict">{heads[c.why.code]}</h3>
-      {c.why.code !== "alerted" && text && <p>{text.endsWith(".") ? text : text + "."}</p>}
+      {c.why.code !== "alerted" && c.why.code !== "unknown" && text && <p>{text.endsWith(".") ? text : text + "."}</p>}
       {c.why.detector && c.why.code !== "alerted" && (
         <p className="muted">
           Detector <Link to={`/detectors?name=${encodeURIComponent(c.why.detector)}`}>{c.why.detector}</Link>
@@ -185,7 +186,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
                     <Nearness nats={d.nats} most={most} review={c.review_at} page={c.page_at} label={`${decimal(d.nats)} nats of evidence; review begins at ${decimal(c.review_at)}, a page at ${decimal(c.page_at)}`} />
                     {d.signals.length > 0 && (
                       <span className="second">
-                        at the end: {d.signals.map((s) => `${word(s.name)} ${decimal(s.observed)} (${decimal(s.expected)} expected)`).join(", ")}
+                        at the end: {d.signals.map((s) => `${signalText(s.name)}: ${amount(s.name, s.observed)}, ${amount(s.name, s.expected)} expected`).join("; ")}
                       </span>
                     )}
                   </td>
@@ -200,7 +201,7 @@ export function ClientView({ c }: { c: ExplainedClient }) {
           </table>
         </div>
       )}
-      {counted.length < c.detectors.length && (
+      {c.looked_at > 0 && counted.length < c.detectors.length && (
         <Button className="link" onPress={() => setAll(!all)} aria-expanded={all}>
           {all ? "Only those that counted something" : `All ${integer(c.detectors.length)} detectors`}
         </Button>

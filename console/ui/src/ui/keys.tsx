@@ -3,7 +3,7 @@ import { Button, Switch } from "react-aria-components";
 import { setPrefs, usePrefs } from "../lib/prefs";
 
 const lists: [string, [string, string][]][] = [
-  ["List", [["j, k", "down, up"], ["Shift+j, Shift+k", "select on the way"], ["o, Enter", "open"], ["x, Space", "select"], ["Esc", "select nothing"], ["r", "show what is new"], ["/", "search"]]],
+  ["List", [["j, k", "down, up"], ["Shift+j, Shift+k", "select on the way"], ["o, Enter", "open"], ["x, Space", "select"], ["*, Ctrl+A", "select all that match"], ["Esc", "select nothing"], ["r", "show what is new"], ["/", "search"]]],
   ["Alert, and what is selected", [["a", "assign to me"], ["i", "in progress"], ["c", "close with a verdict, then 1 to 7"], ["m", "comment"], ["t", "tags"], ["s", "suppress"], ["u", "take the last action back"], ["j, k", "next, previous alert"], ["Esc", "back to the list"]]],
 ];
 

@@ -12,10 +12,12 @@ export interface Bars {
   names: string[]; // of the layers, the lowest first
   layers: number[][];
   mark?: { from: number; to: number }; // seconds: the alert's window
+  marks?: number[]; // seconds: requests that carry evidence
 }
 
 const colours: Record<string, string> = { answered: "--chart-ok", "2xx": "--chart-ok", "3xx": "--chart-other", "4xx": "--chart-client", errors: "--chart-client", "5xx": "--chart-server", other: "--chart-none" };
 
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "2-digit" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 
 function css(name: string): string {
@@ -40,6 +42,8 @@ function draw(box: HTMLElement, bars: Bars): uPlot {
   const muted = colour("--muted", box);
   const grid = colour("--line", box);
   const mark = colour("--chart-mark", box);
+  const point = colour("--critical", box);
+  const long = n * bars.step > 36 * 3600;
   const paths = uPlot.paths.bars?.({ size: [0.9, 40], align: 1 });
   const axis = { stroke: muted, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "11px system-ui" };
   return new uPlot(
@@ -49,7 +53,7 @@ function draw(box: HTMLElement, bars: Bars): uPlot {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: true, range: [bars.start, bars.start + Math.max(n, 1) * bars.step] }, y: { range: (_u, _min, max) => [0, Math.max(1, max * 1.05)] } },
-      axes: [{ ...axis, values: (_u, vs) => vs.map((v) => hour.format(v * 1000)) }, { ...axis, size: 54, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? integer(v) : "")) }],
+      axes: [{ ...axis, values: (_u, vs) => vs.map((v) => (long ? day : hour).format(v * 1000)), space: long ? 64 : 50 }, { ...axis, size: 54, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? integer(v) : "")) }],
       series: [
         {},
         ...order.map((i) => ({
@@ -61,6 +65,20 @@ function draw(box: HTMLElement, bars: Bars): uPlot {
         })),
       ],
       hooks: {
+        draw: [
+          (u) => {
+            const size = 4 * devicePixelRatio;
+            u.ctx.fillStyle = point;
+            for (const t of new Set(bars.marks?.map((t) => Math.round(u.valToPos(t, "x", true))))) {
+              if (t < u.bbox.left || t > u.bbox.left + u.bbox.width) continue;
+              u.ctx.beginPath();
+              u.ctx.moveTo(t, u.bbox.top + size * 2);
+              u.ctx.lineTo(t - size, u.bbox.top);
+              u.ctx.lineTo(t + size, u.bbox.top);
+              u.ctx.fill();
+            }
+          },
+        ],
         drawClear: [
           (u) => {
             if (!bars.mark) return;
@@ -109,6 +127,11 @@ export default function Timeline({ bars, label }: { bars: Bars; label: string })
                 <span className={`key chart-${n}`} aria-hidden="true" /> {n} <strong>{integer(total[i] ?? 0)}</strong>
               </span>
             ),
+        )}
+        {bars.marks && bars.marks.length > 0 && (
+          <span className="muted">
+            <span className="key point" aria-hidden="true" /> evidence
+          </span>
         )}
         {bars.mark && (
           <span className="muted">
