@@ -18,9 +18,7 @@ const defaultListed = 20
 func (r *backtestResult) writeText(w io.Writer, list int) error {
 	list = cmp.Or(list, defaultListed)
 	fmt.Fprintf(w, "old  %s\nnew  %s\n", printable(r.Sides.Old), printable(r.Sides.New))
-	for _, c := range r.Changes {
-		fmt.Fprintf(w, "  %s: %s → %s\n", printable(c.Path), printable(cmp.Or(c.Old, "unset")), printable(cmp.Or(c.New, "unset")))
-	}
+	writeChanges(w, r.Changes)
 	fmt.Fprintf(w, "%d alerts gained, %d lost, %d moved, %d the same\n", r.GainedTotal, r.LostTotal, r.MovedTotal, r.Same)
 	r.weighText(w)
 	r.listText(w, "gained", "+", r.Gained, list)
@@ -155,4 +153,10 @@ func signedSeconds(d time.Duration) string {
 		return (-d).String() + " earlier"
 	}
 	return d.String() + " later"
+}
+
+func writeChanges(w io.Writer, list []configChange) {
+	for _, c := range list {
+		fmt.Fprintf(w, "  %s: %s → %s\n", printable(c.Path), printable(cmp.Or(c.Old, "unset")), printable(cmp.Or(c.New, "unset")))
+	}
 }

@@ -115,6 +115,9 @@ func TestFleetGoesOnWithoutACollector(t *testing.T) {
 		return strings.Contains(all.list["rest"].log.String(), "alerts are made here") && detected() >= 0
 	})
 
+	// In the middle of its traffic: one that was idle said so, and nobody waits for it.
+	busy := time.Now()
+	ordinary(func() bool { return time.Since(busy) > 2*time.Second })
 	all.list["edge-1"].kill(t)
 	killed := time.Now()
 	ordinary(func() bool { return time.Since(killed) > 1500*time.Millisecond }) // stamps are of seconds

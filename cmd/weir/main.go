@@ -40,6 +40,7 @@ func commands() []command {
 		{"evaluate", "score alerts against labelled episodes", runEvaluate},
 		{"eval", "measure detection on simulated traffic and write a report", runEval},
 		{"simulate", "make traffic with ground truth: harmless clients and attacks", runSimulate},
+		{"config", "show, try and apply the configuration of a weir that runs", runConfig},
 		{"suppress", "keep alerts from waking people, for a while and for a reason", runSuppress},
 		{"alerts", "search and triage alerts: filters, assignment, verdicts, in bulk", runAlerts},
 		{"requests", "search the stored requests", runRequests},

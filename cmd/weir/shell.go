@@ -172,7 +172,7 @@ func (c *shellClient) try(method, path, revision string, body []byte, into any) 
 			return time.Duration(s) * time.Second, nil
 		}
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		var p struct{ Detail string }
 		if json.Unmarshal(answer, &p) != nil || p.Detail == "" {
 			p.Detail = resp.Status

@@ -321,7 +321,7 @@ async function views(page, base) {
   await page.goto(base + "/alerts");
   await page.getByRole("link", { name: "Worst first" }).click();
   await eventually(() => page.url().endsWith("/alerts?severity=critical&sort=score"), "the view is in the address");
-  const count = Number((await page.locator(".count").textContent()).replace(/\D/g, ""));
+  const count = await eventually(async () => Number((await page.locator(".count").textContent()).replace(/\D/g, "")), "the list is counted");
   await page.getByRole("button", { name: "Export" }).click();
   await audit(page, "export");
   const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Export" }).click()]);
