@@ -18,6 +18,7 @@ import (
 const (
 	limitsWindow   = 24 * time.Hour // of event time
 	limitsRequests = 2_000_000
+	limitsAlerts   = 20_000 // the newest: a few seconds' work
 	limitsEvery    = time.Hour
 	limitsLook     = 20 * time.Second // for the first time
 )
@@ -96,7 +97,7 @@ func (s *service) readLimits(ctx context.Context) (ok bool, err error) {
 			}
 		}
 	}
-	alerted, err := s.alertedClients(ctx, since)
+	alerted, err := s.alertedClients(ctx, since, st.Newest)
 	if err != nil {
 		return false, err
 	}
@@ -111,10 +112,10 @@ func (s *service) readLimits(ctx context.Context) (ok bool, err error) {
 	return true, nil
 }
 
-// alertedClients are the owner hashes of clients that an alert since then is
-// about: what they ask for is not what clients ask for. Others behind the
+// alertedClients are the owner hashes of clients that an alert between the two is
+// about, of limitsAlerts the newest: what they ask for is not what clients ask for. Others behind the
 // addresses of a credential have nothing to do with it.
-func (s *service) alertedClients(ctx context.Context, since pipeline.Time) (map[uint64]bool, error) {
+func (s *service) alertedClients(ctx context.Context, since, until pipeline.Time) (map[uint64]bool, error) {
 	clients := map[uint64]bool{}
 	add := func(p pipeline.Principal) {
 		if p.Kind == pipeline.PrincipalIP {
@@ -125,8 +126,8 @@ func (s *service) alertedClients(ctx context.Context, since pipeline.Time) (map[
 		}
 		clients[p.Hash()] = true
 	}
-	f := storage.AlertFilter{Since: since, Severity: []string{"low", "medium", "high", "critical"}, Limit: 1000}
-	for {
+	f := storage.AlertFilter{Since: since, Until: until, Severity: []string{"low", "medium", "high", "critical"}, Limit: 1000}
+	for read := 0; ; {
 		list, err := s.db.Alerts(ctx, f)
 		if err != nil {
 			return nil, err
@@ -142,7 +143,7 @@ func (s *service) alertedClients(ctx context.Context, since pipeline.Time) (map[
 				add(m)
 			}
 		}
-		if len(list) < f.Limit {
+		if read += len(list); len(list) < f.Limit || read >= limitsAlerts {
 			return clients, nil
 		}
 	}

@@ -18,11 +18,12 @@ type findLimits struct {
 	count  int64 // alerts counted; above that a total is not exact
 	probe  int64 // newest alerts looked at before anything else
 	words  int64 // newest alerts with all words that the other conditions look at
+	alone  int64 // newest alerts with all words where nothing else is asked; not below count
 	groups int64 // alerts that groups are made of, where facets do not say enough
 }
 
 func defaultFindLimits() findLimits {
-	return findLimits{count: 10_000, probe: 20_000, words: 30_000, groups: 25_000}
+	return findLimits{count: 10_000, probe: 20_000, words: 20_000, alone: 10_000, groups: 25_000}
 }
 
 // facetRow is what alerts have in common that differ in nothing with few values.
@@ -41,6 +42,7 @@ type finder struct {
 	where  []string
 	args   []any
 	words  []string      // that are looked for in the text
+	alone  bool          // the words are all that is asked
 	driver bool          // where selects few alerts by an index
 	stored int64         // alerts in all facets
 	first  bool          // by where windows begin
@@ -58,9 +60,12 @@ func (db *DB) FindAlerts(ctx context.Context, q storage.AlertQuery) (list storag
 		return list, err
 	}
 	var places []storage.AlertPlace
-	if q.Sort == "severity" {
+	switch {
+	case q.Sort == "severity" && f.driver: // once for all, as that takes the time
+		places, err = f.fewBySeverity(ctx)
+	case q.Sort == "severity":
 		places, err = f.bySeverity(ctx)
-	} else {
+	default:
 		places, err = f.page(ctx, f.facets, q.After, q.Limit)
 	}
 	if err != nil {
@@ -125,7 +130,7 @@ func (f *finder) add(cond string, args ...any) {
 
 // conditions writes what the facets do not say.
 func (f *finder) conditions() {
-	q := f.q
+	q, wordsAt := f.q, 0
 	for _, c := range []struct{ column, value string }{{"principal", principalKey(q)}, {"campaign", q.Campaign}} {
 		if c.value != "" {
 			f.driver = true
@@ -158,6 +163,7 @@ func (f *finder) conditions() {
 	if f.words = words; len(words) > 0 {
 		f.driver = true
 		f.add("l.n IN (SELECT rowid FROM alert_text WHERE alert_text MATCH ? ORDER BY rowid DESC LIMIT ?)", matchOf(words), f.db.limits.words)
+		wordsAt = len(f.args) - 1
 	}
 	if q.Since != 0 {
 		f.add("l.time >= ?", int64(q.Since))
@@ -170,6 +176,9 @@ func (f *finder) conditions() {
 	}
 	if q.BeforeSeq != 0 {
 		f.add("l.seq < ?", q.BeforeSeq)
+	}
+	if f.alone = len(words) > 0 && len(f.where) == 1 && f.all && len(q.Tags) == 0; f.alone {
+		f.args[wordsAt] = f.db.limits.alone
 	}
 }
 
@@ -382,6 +391,19 @@ func (f *finder) bySeverity(ctx context.Context) (list []storage.AlertPlace, err
 	return list, nil
 }
 
+// fewBySeverity is bySeverity for conditions that select few alerts.
+func (f *finder) fewBySeverity(ctx context.Context) ([]storage.AlertPlace, error) {
+	conds, args := f.conds(false)
+	in, inArgs := f.inFacets(f.facets)
+	args = append(args, inArgs...)
+	behind := ""
+	if after := f.q.After; after != nil {
+		behind, args = "(s.severity, l.seq) < (?, ?)", append(args, after.Rank, after.Seq)
+	}
+	return f.places(ctx, fmt.Sprintf("SELECT s.severity, l.seq FROM alert_list l CROSS JOIN alert_facets s ON s.id = l.facet%s ORDER BY 1 DESC, 2 DESC LIMIT %d",
+		where(append(conds, in, behind)...), f.q.Limit), args...)
+}
+
 // count tells how many alerts the query selects, without its page.
 func (f *finder) count(ctx context.Context) (n int64, exact bool, err error) {
 	if len(f.where) == 0 && len(f.q.Tags) == 0 {
@@ -390,9 +412,13 @@ func (f *finder) count(ctx context.Context) (n int64, exact bool, err error) {
 		}
 		return n, true, nil
 	}
+	most := f.db.limits.count
+	if f.alone { // the text's index says it, without a look at the alerts
+		n, err = f.hits(ctx, f.db.limits.alone)
+		return min(n, most), n < f.db.limits.alone && n <= most, err
+	}
 	in, inArgs := f.inFacets(f.facets)
 	conds, args := f.conds(false)
-	most := f.db.limits.count
 	from := f.source(ctx, false)
 	if f.fewFacets(ctx, f.facets) {
 		from, in, args, inArgs = "json_each(?) j CROSS JOIN alert_list l INDEXED BY alert_list_facet", "l.facet = j.value", append([]any{idsOf(f.facets)}, args...), nil
@@ -412,11 +438,17 @@ func (f *finder) allWords(ctx context.Context) (bool, error) {
 	if len(f.words) == 0 {
 		return true, nil
 	}
-	var n int64
-	if err := f.db.readers.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM alert_text WHERE alert_text MATCH ? LIMIT ?)", matchOf(f.words), f.db.limits.words).Scan(&n); err != nil {
-		return false, fmt.Errorf("count alerts: %w", f.db.wrap(err))
+	n, err := f.hits(ctx, f.db.limits.words)
+	return n < f.db.limits.words, err
+}
+
+// hits counts the alerts with all words, up to most.
+func (f *finder) hits(ctx context.Context, most int64) (n int64, err error) {
+	err = f.db.readers.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM alert_text WHERE alert_text MATCH ? LIMIT ?)", matchOf(f.words), most).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count alerts: %w", f.db.wrap(err))
 	}
-	return n < f.db.limits.words, nil
+	return n, nil
 }
 
 // fill reads the alerts at places.

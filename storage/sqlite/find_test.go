@@ -170,7 +170,7 @@ func TestFindAlerts(t *testing.T) {
 	checkFind(t, db, all)
 	db.limits.probe = 5 // so that pages are not among the newest
 	checkFind(t, db, all)
-	db.limits.count, db.limits.words = 50, 30
+	db.limits.count, db.limits.words, db.limits.alone = 50, 30, 30
 	if l, err := db.FindAlerts(t.Context(), storage.AlertQuery{Since: 1, Count: true}); err != nil || l.Exact || l.Total != 50 {
 		t.Errorf("%d %t %v", l.Total, l.Exact, err)
 	}

@@ -14,51 +14,24 @@ import (
 )
 
 // Alerts returns the latest revision of each alert that f selects, the one that
-// changed last first.
+// changed last first. It looks for them in the lists: a body is read when it is
+// returned, not to be passed over.
 func (db *DB) Alerts(ctx context.Context, f storage.AlertFilter) ([]storage.StoredAlert, error) {
-	where := []string{"latest = 1"}
-	var args []any
-	add := func(cond string, a ...any) {
-		where = append(where, cond)
-		args = append(args, a...)
+	if len(f.Severity) > 16 {
+		return nil, fmt.Errorf("read alerts: %d severities, at most 16", len(f.Severity))
 	}
-	if f.Since != 0 {
-		add("time >= ?", int64(f.Since))
-	}
-	if f.Until != 0 {
-		add("first_time <= ?", int64(f.Until))
-	}
-	if len(f.Severity) > 0 {
-		if len(f.Severity) > 16 {
-			return nil, fmt.Errorf("read alerts: %d severities, at most 16", len(f.Severity))
-		}
-		var a []any
-		for _, s := range f.Severity {
-			a = append(a, s)
-		}
-		add("severity IN (?"+strings.Repeat(", ?", len(a)-1)+")", a...)
-	}
+	q := storage.AlertQuery{Since: f.Since, Until: f.Until, Severity: f.Severity, Principal: f.Principal, AfterSeq: f.AfterSeq, Limit: f.Limit}
 	if f.Detector != "" {
-		add("detector = ?", f.Detector)
-	}
-	if f.Principal.Value != "" {
-		add("principal_value = ? AND principal_kind = ?", f.Principal.Value, f.Principal.Kind.String())
+		q.Detector = []string{f.Detector}
 	}
 	if f.Status != "" {
-		add("status = ?", f.Status)
-	}
-	if f.AfterSeq != 0 {
-		add("seq > ?", f.AfterSeq)
+		q.Status = []string{f.Status}
 	}
 	if f.BeforeSeq != 0 {
-		add("seq < ?", f.BeforeSeq)
+		q.After = &storage.AlertPlace{Seq: f.BeforeSeq}
 	}
-	limit := f.Limit
-	if limit <= 0 {
-		limit = 100
-	}
-	return db.alerts(ctx, "SELECT seq, body, backfill FROM alerts WHERE "+strings.Join(where, " AND ")+
-		" ORDER BY seq DESC LIMIT ?", append(args, limit)...)
+	list, err := db.FindAlerts(ctx, q)
+	return list.Alerts, err
 }
 
 // Alert returns all revisions of an alert, the first one first; none for an id

@@ -18,6 +18,7 @@ import (
 const (
 	retainBlocks = 32
 	retainRows   = 500
+	retainAlerts = 100
 	vacuumPages  = 512
 )
 
@@ -234,10 +235,7 @@ func (db *DB) dropOld(ctx context.Context, cutoff int64) (alerts int64, err erro
 		}
 		return total
 	}
-	// Older revisions first: an alert stays readable until its last one goes.
-	alerts = each(cutoff, `DELETE FROM alerts WHERE seq IN (SELECT a.seq FROM alerts a JOIN alerts l ON l.id = a.id AND l.latest = 1
-		WHERE l.time < ? AND a.latest = 0 ORDER BY a.seq LIMIT ?)`)
-	alerts += each(cutoff, "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts WHERE latest = 1 AND time < ? LIMIT ?)")
+	alerts, err = db.dropAlerts(ctx, cutoff)
 	each(cutoff, "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE time < ? LIMIT ?)")
 	each(cutoff, "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE time < ? LIMIT ?)")
 	each(cutoff, `DELETE FROM editions WHERE number IN (SELECT number FROM editions
@@ -245,6 +243,29 @@ func (db *DB) dropOld(ctx context.Context, cutoff int64) (alerts int64, err erro
 	each(minuteOf(pipeline.Time(cutoff)), `DELETE FROM request_minutes WHERE (minute, source_id, status_class) IN
 		(SELECT minute, source_id, status_class FROM request_minutes WHERE minute < ? LIMIT ?)`)
 	return alerts, err
+}
+
+// dropAlerts removes the alerts that ended before cutoff, retainAlerts at a time
+// with all their revisions. Between two steps it rests as long as one took: another
+// process that has something to write gets its turn, too.
+func (db *DB) dropAlerts(ctx context.Context, cutoff int64) (alerts int64, err error) {
+	for {
+		var n int64
+		began := time.Now()
+		err := db.write(ctx, "retain", func(t *tx) (err error) {
+			n, _, err = t.exec(`DELETE FROM alerts WHERE id IN (SELECT id FROM alerts INDEXED BY alerts_time
+				WHERE latest = 1 AND time < ? ORDER BY time LIMIT ?)`, cutoff, retainAlerts)
+			return err
+		})
+		if alerts += n; err != nil || n < retainAlerts {
+			return alerts, err
+		}
+		select {
+		case <-ctx.Done():
+			return alerts, fmt.Errorf("retain: %w", ctx.Err())
+		case <-time.After(time.Since(began)):
+		}
+	}
 }
 
 // vacuum gives free pages back to the disk, a few at a time, and shortens the

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,6 +89,26 @@ func TestRetainAge(t *testing.T) {
 	}
 	if last, err := db.Last(t.Context()); last != 111 || err != nil {
 		t.Errorf("last %d, %v", last, err)
+	}
+}
+
+// Alerts go with all their revisions, in more than one step, and none that lasts.
+func TestRetainManyAlerts(t *testing.T) {
+	db := openTest(t)
+	var o storage.Output
+	for i := range retainAlerts + 20 {
+		id := fmt.Sprintf("%03d", i)
+		o.Alerts = append(o.Alerts, testAlert(id, 1), testAlert(id, 2))
+	}
+	o.Alerts = append(o.Alerts, testAlert("new", 1), testAlert("new", 2, func(a *pipeline.Alert) { a.Window.Last = testStart + 7200e6 }))
+	commit(t, db, o)
+	r, err := db.Retain(t.Context(), storage.RetainPolicy{AlertAge: time.Hour, KeepFrom: 1, Now: testStart + 7300e6})
+	if err != nil || r.Alerts != 2*(retainAlerts+20) {
+		t.Errorf("%d revisions removed, %v", r.Alerts, err)
+	}
+	left, err := db.AlertsAfter(t.Context(), 0, 10)
+	if err != nil || len(left) != 2 || left[0].Alert.ID != "new" || left[1].Alert.ID != "new" {
+		t.Errorf("%d revisions are left, %v", len(left), err)
 	}
 }
 

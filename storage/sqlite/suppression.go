@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"weir/pipeline"
 	"weir/storage"
@@ -76,14 +77,15 @@ func (db *DB) Suppression(ctx context.Context, id string) (s storage.Suppression
 // confirmed.
 func (db *DB) TruePositives(ctx context.Context, from pipeline.Time) ([]storage.TruePositive, error) {
 	return readAll(ctx, db, "list confirmed alerts", func(rows *sql.Rows, v *storage.TruePositive) error {
-		var kind string
-		if err := rows.Scan(&kind, &v.Who.Value, &v.First, &v.Last); err != nil {
+		var who string
+		if err := rows.Scan(&who, &v.First, &v.Last); err != nil {
 			return err
 		}
+		kind, value, _ := strings.Cut(who, ":")
+		v.Who.Value = value
 		return v.Who.Kind.UnmarshalText([]byte(kind))
-	}, `SELECT a.principal_kind, a.principal_value, a.first_time, a.time FROM triage t JOIN alerts a ON a.id = t.id AND a.latest = 1
-		WHERE a.time >= ? AND CASE WHEN json_valid(CAST(t.body AS TEXT)) THEN json_extract(CAST(t.body AS TEXT), '$.verdict') END = 'true_positive'
-		ORDER BY a.id`, int64(from))
+	}, `SELECT l.principal, l.first_time, l.time FROM alert_facets f CROSS JOIN alert_list l INDEXED BY alert_list_facet
+		WHERE f.verdict = 'true_positive' AND l.facet = f.id AND l.time >= ? ORDER BY l.id`, int64(from))
 }
 
 // noteSilence counts a revision that a suppression kept from sinks.
