@@ -32,11 +32,11 @@ import (
 )
 
 type options struct {
-	weir, gen                 string
-	logs                      []string
-	lines, brokers, slices    int
-	detect, correlate, within int
-	store, serve              int
+	weir, gen                       string
+	logs                            []string
+	lines, brokers, slices          int
+	detect, correlate, within, idle int
+	store, serve                    int
 }
 
 func main() {
@@ -50,6 +50,7 @@ func main() {
 	flag.IntVar(&o.correlate, "correlate", 2, "correlate processes")
 	flag.IntVar(&o.store, "store", 1, "store processes; 0 also leaves ClickHouse out")
 	flag.IntVar(&o.serve, "serve", 1, "serve processes")
+	flag.IntVar(&o.idle, "idle", 0, "seconds to measure what the fleet costs when nothing comes")
 	flag.IntVar(&o.within, "within", 1200, "seconds to wait for each log")
 	flag.Parse()
 	o.logs = flag.Args()
@@ -190,14 +191,7 @@ type measured struct {
 }
 
 func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
-	var clicked time.Duration
-	if m.clickhouse != nil {
-		clicked = cpuOf(m.clickhouse.Pid())
-	}
-	before := make([]time.Duration, len(m.brokers))
-	for i, b := range m.brokers {
-		before[i] = cpuOf(b.Pid())
-	}
+	before := m.spent(nil)
 	// What a file holds at the first start is history: it begins with one line, and
 	// gets the others once that is detected.
 	whole, err := os.ReadFile(m.log)
@@ -270,28 +264,18 @@ func fleet(ctx context.Context, o options, out io.Writer, m *measured) error {
 		return err
 	}
 	all := time.Since(begun)
-	cpu, count := map[string]time.Duration{}, map[string]int{}
-	for _, p := range list {
-		cpu[p.role] += cpuOf(p.cmd.Process.Pid)
-		count[p.role]++
-	}
-	for i, b := range m.brokers {
-		cpu["brokers"] += cpuOf(b.Pid()) - before[i]
-		count["brokers"]++
-	}
+	working := spentSince(m.spent(list), before)
 	if m.clickhouse != nil {
-		cpu["clickhouse"], count["clickhouse"] = cpuOf(m.clickhouse.Pid())-clicked, 1
 		fmt.Fprintf(out, "all was stored after %.0f s\n", all.Seconds())
 	}
 	fmt.Fprintf(out, "the fleet gave the same %d revisions, byte for byte, in %.0f s (%.0f lines/s with everything on this machine)\n", len(m.want), took.Seconds(), float64(m.lines)/took.Seconds())
-	var sum time.Duration
-	for _, role := range []string{"collect", "detect", "correlate", "alert", "store", "serve", "brokers", "clickhouse"} {
-		if count[role] > 0 {
-			fmt.Fprintf(out, "%-10s %d processes  %6.2f µs of CPU a line\n", role, count[role], micros(cpu[role], m.lines))
-		}
-		sum += cpu[role]
+	idle := map[string]time.Duration{}
+	if o.idle > 0 {
+		before = m.spent(list)
+		time.Sleep(time.Duration(o.idle) * time.Second)
+		idle = spentSince(m.spent(list), before)
 	}
-	fmt.Fprintf(out, "%-10s              %6.2f µs of CPU a line\n", "together", micros(sum, m.lines))
+	m.printCosts(out, list, working, all, idle, time.Duration(o.idle)*time.Second)
 	for _, topic := range []string{"requests", "sequence", "signals-resource", "signals-template", "signals-principal", "signals-login", "findings", "truths", "state", "marks", "alerts"} {
 		fmt.Fprintf(out, "%-18s %7.1f bytes a line on the brokers\n", topic, float64(sizeOf(m.servers.dir, m.prefix+topic))/float64(m.lines))
 	}

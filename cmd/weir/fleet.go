@@ -108,6 +108,7 @@ type fleet struct {
 	health   *fleetHealth
 	progress progressBook
 	newDesk  bool
+	reloaded atomic.Pointer[tuning] // is told when the file was read again; nil without a console
 	// collecting are the sources that this process reads; nil none.
 	collecting atomic.Pointer[[]*source]
 	waiting    atomic.Pointer[func(context.Context) []string] // what the console waits for; nil without one

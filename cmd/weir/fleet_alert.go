@@ -35,19 +35,20 @@ type sentAlert struct {
 
 // alertUnit runs the alert stage.
 type alertUnit struct {
-	f      *fleet
-	log    *zap.Logger
-	member *alertMember
-	state  *kafka.State
-	next   int64 // of the topic of findings
-	feed   *kafka.Producer
-	epoch  int64                   // in the feed
-	end    int64                   // of the feed, behind what this process appended
-	there  map[string]xxh3.Uint128 // revisions in the feed that the state does not know yet, by id.revision
-	out    []pipeline.Alert
-	store  *feedStore
-	sinks  *alerts.Deliverer // nil without sinks, and while it does not run
-	silent *silenceKeeper
+	f       *fleet
+	log     *zap.Logger
+	member  *alertMember
+	state   *kafka.State
+	next    int64 // of the topic of findings
+	feed    *kafka.Producer
+	epoch   int64                   // in the feed
+	end     int64                   // of the feed, behind what this process appended
+	there   map[string]xxh3.Uint128 // revisions in the feed that the state does not know yet, by id.revision
+	out     []pipeline.Alert
+	store   *feedStore
+	sinks   *alerts.Deliverer // nil without sinks, and while it does not run
+	silent  *silenceKeeper
+	shadows *shadowKeeper
 }
 
 // alertUnitHead is the state of the stage.
@@ -84,6 +85,9 @@ func (u *alertUnit) open(ctx context.Context) error {
 	u.silent = newSilenceKeeper(u.f, u.log)
 	if err := u.silent.restore(head.Watch); err != nil {
 		return fmt.Errorf("read the state of alert: %w", err)
+	}
+	if u.shadows, err = u.f.openShadows(ctx); err != nil {
+		return err
 	}
 	u.f.progress.reach(stageAlert, 0, u.next)
 	u.end = u.epoch + 1
@@ -264,6 +268,7 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 	for i := range u.member.shadow {
 		u.f.metrics.shadow.WithLabelValues(u.member.shadow[i].Detector).Inc()
 	}
+	u.shadows.add(u.member.shadow)
 	u.member.shadow = u.member.shadow[:0]
 	var records []kafka.Record
 	for i := range list {
@@ -322,6 +327,9 @@ func (u *alertUnit) publish(ctx context.Context, list []pipeline.Alert) error {
 
 // checkpoint keeps the state.
 func (u *alertUnit) checkpoint(ctx context.Context) error {
+	if err := u.writeShadows(ctx); err != nil {
+		return fmt.Errorf("keep cases of detectors in shadow mode: %w", err)
+	}
 	member, err := u.member.state()
 	if err != nil {
 		return err

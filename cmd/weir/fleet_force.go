@@ -261,9 +261,13 @@ func (f *fleet) suppressions(ctx context.Context) (list []pipeline.Suppression, 
 }
 
 // publish puts into the sequence what c says and what is not in force; had is what this
-// process had before, nil at its start. What of c takes a restart is no reason: others
+// process had before, nil at its start. A file that says what was replaced in the console
+// is passed over. What of c takes a restart is no reason: others
 // may be restarted already.
 func (f *fleet) publish(ctx context.Context, c, had *config) error {
+	if outdated, err := f.outdated(ctx, c, had); outdated || err != nil {
+		return err
+	}
 	body, err := json.Marshal(c.detectConfig())
 	if err != nil {
 		return fmt.Errorf("write the configuration of detection: %w", err)
@@ -274,15 +278,15 @@ func (f *fleet) publish(ctx context.Context, c, had *config) error {
 			return f.publishConfigured(ctx, c)
 		}
 	}
-	before, err := f.forced(ctx, controlConfig)
+	before, err := f.configInForce(ctx)
 	if err != nil {
 		return err
 	}
-	if before == nil {
-		before = f.start.Config
-	}
 	if !bytes.Equal(before, body) {
 		if err := f.force(ctx, controlConfig, json.RawMessage(body), body); err != nil {
+			return err
+		}
+		if err := f.noteApplied(ctx, nil); err != nil { // files count again
 			return err
 		}
 		f.log.Info("another configuration is in force for what comes now", zap.String("config", c.hash()))

@@ -60,6 +60,9 @@ func (r *fleetReloader) reload(ctx context.Context, why string, publishes bool) 
 		f.log.Error("the new configuration is bad: the old one stays in force", zap.String("because", why), zap.String("file", r.file.path), zap.Error(err))
 		return
 	}
+	if t := f.reloaded.Load(); t != nil {
+		t.applied(string(text), f.current().hash())
+	}
 	f.metrics.reloads.WithLabelValues("ok").Inc()
 	f.metrics.reloadOK.Set(1)
 	f.log.Info("configuration reloaded", zap.String("because", why), zap.String("config", f.current().hash()))

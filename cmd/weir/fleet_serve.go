@@ -43,6 +43,9 @@ type desk struct {
 	news     chan struct{} // has an element when the fleet has others of what adopt takes
 	next     atomic.Int64  // offset of the topic of alerts that is next
 	behind   atomic.Int64  // records of it that were there at the start and are not read yet
+	// shadowNext is the offset among the marks from which on cases in shadow mode are
+	// not taken yet; adopt has it.
+	shadowNext int64
 }
 
 // deskMark says which file is the fleet's desk, and which process has it.
@@ -81,6 +84,7 @@ func openDesk(f *fleet) (*desk, error) {
 	d.names.of.Store(f.edition)
 	d.adapt = d.console
 	d.tuning = newTuning(context.Background(), &d.service)
+	f.reloaded.Store(d.tuning)
 	var err error
 	if d.pepper, err = console.LoadOrCreatePepper(cfg.pepperFile()); err != nil {
 		return nil, err
@@ -117,7 +121,7 @@ func (d *desk) run(ctx context.Context) error {
 			}
 		})
 	}
-	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix, suppressionPrefix, verdictPrefix, startPrefix, forcePrefix+controlEdition+"/")
+	d.marks = newMarksBook(d.f.bus, d.f.topics.marks, deskKey, sinkPrefix, factPrefix, processPrefix, suppressionPrefix, verdictPrefix, startPrefix, shadowPrefix, forcePrefix+controlEdition+"/")
 	d.marks.changed = d.marked
 	known := make(chan struct{})
 	work(func(ctx context.Context) error { return d.marks.follow(ctx, known) })
@@ -227,7 +231,7 @@ func (d *desk) claim(ctx context.Context) (err error) {
 
 // marked looks at a mark that came: the last claim of the desk counts.
 func (d *desk) marked(key string, m markedValue) {
-	if strings.HasPrefix(key, suppressionPrefix) || strings.HasPrefix(key, forcePrefix) || strings.HasPrefix(key, startPrefix) {
+	if strings.HasPrefix(key, suppressionPrefix) || strings.HasPrefix(key, shadowPrefix) || strings.HasPrefix(key, forcePrefix) || strings.HasPrefix(key, startPrefix) {
 		select {
 		case d.news <- struct{}{}:
 		default:
@@ -269,7 +273,7 @@ func (d *desk) console(o *console.Options) {
 	o.Blindspots = func() ([]byte, error) {
 		return nil, &console.MissingError{Text: "a fleet does not work out what cannot be detected: weir analyze and weir run do, of the same logs"}
 	}
-	o.Tuning = deskTuning{d.tuning}
+	o.Tuning = deskTuning{d.tuning, d}
 }
 
 // waits says what is missing until the console is ready.
@@ -305,8 +309,8 @@ func (d *desk) keep(ctx context.Context) error {
 	}
 }
 
-// retainDesk removes what is older than configured: alerts by the event time of the
-// newest one, or the clock, what is earlier.
+// retainDesk removes what is older than configured: alerts and cases in shadow mode by
+// the event time of the newest one, or the clock, what is earlier.
 func (d *desk) retainDesk(ctx context.Context) error {
 	st, err := d.db.Stats(ctx)
 	if err != nil {
@@ -323,17 +327,28 @@ func (d *desk) retainDesk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	shadows, err := d.db.Findings(ctx, storage.FindingFilter{Limit: 1})
+	if err != nil {
+		return err
+	}
+	last := pipeline.NoTime
 	if len(newest) > 0 {
-		p.AlertAge, p.Now = time.Duration(d.cfg.Store.AlertRetention), min(timeOf(now), newest[0].Alert.Window.Last)
+		last = newest[0].Alert.Window.Last
+	}
+	if len(shadows) > 0 {
+		last = max(last, shadows[0].Time)
+	}
+	if last != pipeline.NoTime {
+		p.AlertAge, p.Now = time.Duration(d.cfg.Store.AlertRetention), min(timeOf(now), last)
 	}
 	_, err = d.db.Retain(ctx, p)
 	return err
 }
 
 // forget removes marks that are of no use any more: of processes that have long been
-// gone, and verdicts on what nobody learns from.
+// gone, verdicts on what nobody learns from, and cases that are not kept any more.
 func (d *desk) forget(ctx context.Context) error {
-	var list []kafka.Record
+	list := d.oldShadows(time.Now())
 	reached := d.through()
 	for id, m := range d.marks.under(verdictPrefix) {
 		var v storage.TruePositive

@@ -155,13 +155,16 @@ func (f *fleet) confirmed(ctx context.Context) (list []storage.TruePositive, err
 
 // adopt takes what the fleet knows and the file does not, until ctx ends: the
 // suppressions of the configuration, and after a file was lost the others, too;
-// the edition in force, which names endpoints.
+// the edition in force, which names endpoints; cases of detectors in shadow mode.
 func (d *desk) adopt(ctx context.Context) error {
 	for {
 		if err := d.adoptSuppressions(ctx); err != nil {
 			return err
 		}
 		if err := d.adoptEdition(); err != nil {
+			return err
+		}
+		if err := d.adoptShadows(ctx); err != nil {
 			return err
 		}
 		select {

@@ -108,19 +108,3 @@ func (s deskStore) EndpointMinutes(ctx context.Context, of pipeline.Endpoint, si
 		return err
 	})
 }
-
-func (deskStore) ShadowCases(context.Context, console.ShadowFilter) ([]console.ShadowCase, error) {
-	return nil, &console.MissingError{Text: "a fleet counts the findings of detectors in shadow mode (weir_shadow_findings_total of weir alert) and keeps none"}
-}
-
-// deskTuning shows and compares configurations. In a fleet, several processes have
-// them: they are not tried or applied from here.
-type deskTuning struct{ *tuning }
-
-func (deskTuning) Apply(context.Context, string, string, func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
-	return now, "", refusedConfig(errors.New("not in a fleet: give the new file to all of its processes; they read it within seconds, and what it changes holds for all from one place of the log on"))
-}
-
-func (deskTuning) StartBacktest(string, pipeline.Time, pipeline.Time) (string, error) {
-	return "", refusedConfig(errors.New("not in a fleet: use weir backtest -c NEW.yaml --against OLD.yaml FILE with a log"))
-}

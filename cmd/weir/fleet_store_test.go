@@ -172,6 +172,12 @@ func (f *fleetProcesses) mustBeStored(c *busConfig, server *services.ClickHouse,
 	}
 	var db *clickhouse.DB
 	f.await(ctx, "ClickHouse answers", func() (err error) {
+		if !server.Running() {
+			t.Log("ClickHouse ended by itself, and is started again")
+			if err := server.Start(); err != nil {
+				return err
+			}
+		}
 		db, err = clickhouse.Open(ctx, clickhouse.Options{Addresses: []string{server.Address()}, User: "default"})
 		return err
 	})

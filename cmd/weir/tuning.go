@@ -153,37 +153,51 @@ func tryable(changes []console.ConfigChange) error {
 	return nil
 }
 
+// wish is a configuration that somebody wants to be applied.
+type wish struct {
+	full, running string // texts with their secrets
+	changes       []console.ConfigChange
+}
+
+// wish reads one, and refuses what was begun with another than the running one.
+func (t *tuning) wish(text, hash string) (w wish, err error) {
+	if w.full, err = t.whole(text); err != nil {
+		return w, err
+	}
+	if w.changes, err = t.changes(w.full); err != nil {
+		return w, err
+	}
+	w.running = t.text()
+	switch {
+	case t.s.path == "":
+		return w, refusedConfig(errors.New("weir was started without -c: there is no file to write"))
+	case hash != "" && hash != hashOfText(w.running):
+		return w, &console.ConfigError{Status: http.StatusConflict, Text: "somebody else applied a configuration meanwhile; read it again"}
+	}
+	if disk, err := os.ReadFile(t.s.path); err != nil || string(disk) != w.running {
+		return w, &console.ConfigError{Status: http.StatusConflict, Text: "the file was changed by hand since weir read it; apply that first"}
+	}
+	return w, nil
+}
+
 // Apply writes text over the configuration's file, after a copy of what it was.
 func (t *tuning) Apply(ctx context.Context, text, hash string, audit func([]console.ConfigChange, string, string) error) (now console.RunningConfig, restart string, err error) {
 	t.applying.Lock()
 	defer t.applying.Unlock()
-	full, err := t.whole(text)
+	w, err := t.wish(text, hash)
 	if err != nil {
 		return now, "", err
 	}
-	changes, err := t.changes(full)
-	if err != nil {
-		return now, "", err
-	}
-	running := t.text()
-	switch {
-	case t.s.path == "":
-		return now, "", refusedConfig(errors.New("weir was started without -c: there is no file to write"))
-	case hash != "" && hash != hashOfText(running):
-		return now, "", &console.ConfigError{Status: http.StatusConflict, Text: "somebody else applied a configuration meanwhile; read it again"}
-	case len(changes) == 0 && full == running:
+	if len(w.changes) == 0 && w.full == w.running {
 		return now, "", refusedConfig(errors.New("it is the running configuration: there is nothing to apply"))
 	}
-	if disk, err := os.ReadFile(t.s.path); err != nil || string(disk) != running {
-		return now, "", &console.ConfigError{Status: http.StatusConflict, Text: "the file was changed by hand since weir read it; apply that first"}
-	}
-	if err := audit(changes, hashOfText(running), hashOfText(full)); err != nil {
+	if err := audit(w.changes, hashOfText(w.running), hashOfText(w.full)); err != nil {
 		return now, "", err
 	}
-	if err := replaceFile(t.s.path, full, true); err != nil {
+	if err := replaceFile(t.s.path, w.full, true); err != nil {
 		return now, "", refusedConfig(err)
 	}
-	return t.reload(ctx, running)
+	return t.reload(ctx, w.running)
 }
 
 // reload makes the file's new text the one in force; when that cannot be, the file is

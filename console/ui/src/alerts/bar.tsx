@@ -64,7 +64,7 @@ const sorts: Choice[] = [
 
 export const detectorNames = [
   "enum.object", "enum.user", "probe.path", "auth.bruteforce", "auth.stuffing", "auth.spraying", "auth.takeover", "scrape.crawl",
-  "key.misuse", "data.exposure", "inject.probe", "volume.flood", "health.source_silent", "health.rejects", "health.lag", "health.loss", "health.identity",
+  "key.misuse", "data.exposure", "inject.probe", "volume.flood", "health.source_silent", "health.collector_silent", "health.endpoint", "health.logins", "health.rejects", "health.lag", "health.loss", "health.identity",
 ];
 
 /** shownAsChips are filters that other pages link to, or that are typed. */
