@@ -91,7 +91,8 @@ func TestWholeShiftThroughTheShell(t *testing.T) {
 func (s *shellShift) triage() {
 	id := s.has(s.run("alerts", "--principal", "ip:"+guesserAddress, "--detector", "auth.bruteforce"), `auth\.bruteforce +([0-9a-f]+) `)
 	shown := s.run("alerts", "show", id)
-	s.has(shown, `nats|login_failure|evidence|signal`)
+	s.has(shown, `^  what .*: 89 logins of 90 failed`)
+	s.has(shown, `^  detail .* nats .* = login_failure [0-9.]+ \+ login_volume [0-9.]+$`)
 	s.has(shown, `^  request   .* `+regexp.QuoteMeta(guesserAddress)+` POST /login 401`)
 	of := s.run("requests", "--alert", id, "--limit", "1000")
 	s.has(of, regexp.QuoteMeta(guesserAddress)+` .*POST /login`)
