@@ -59,6 +59,7 @@ type Client struct {
 	Full     bool     // it is looked at closely; else it has shown too little
 	Withheld string   // why nothing is said against it, "" if something may be
 	Hides    []string // that, and what makes findings about it information
+	Hidden   int64    // its latest logins, where of none the outcome is known, else 0
 	Standing []Standing
 }
 
@@ -92,6 +93,9 @@ func (s *Set) client(key, owner uint64) (c Client, ok bool) {
 	}
 	p := sh.profile(b[at].full - 1)
 	c.Requests, c.Full = int64(p.Requests), true
+	if st := &p.login; st.failures == 0 && st.successes == 0 {
+		c.Hidden = int64(st.hidden)
+	}
 	hide := func(is bool, text string) {
 		if is {
 			c.Hides = append(c.Hides, text)

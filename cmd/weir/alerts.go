@@ -25,6 +25,7 @@ const alertsHelp = `Usage: weir alerts [list] [FILTER...] [flags]
        weir alerts show ID [flags]
        weir alerts set ID... CHANGE... [flags]
        weir alerts set --all --count N [FILTER...] CHANGE... [flags]
+       weir alerts campaign ID [flags]
        weir alerts shadow [FILTER...] [flags]
 
 Search and triage alerts as the console does, by the same API, with the same audit:
@@ -43,6 +44,7 @@ set     status, assignee, verdict (which closes it), tags, a comment. With --rev
         it is made to that revision of the triage only: when somebody else was faster
         it says who did what. --all takes every alert that the filters select, when
         they are as many as --count says
+campaign  what it is, what happened when, and its alerts
 shadow  cases of detectors in shadow mode: found and kept, and never told
 
 FILTER:
@@ -145,6 +147,8 @@ func runAlerts(ctx context.Context, args []string, _ io.Reader, stdout, stderr i
 			return c.show(ids[0])
 		case "set":
 			return c.set(ids)
+		case "campaign":
+			return c.campaign(ids[0])
 		case "shadow":
 			return c.shadow()
 		}
@@ -160,12 +164,12 @@ func runAlerts(ctx context.Context, args []string, _ io.Reader, stdout, stderr i
 // plausible says what is wrong with how the command is called, "" for nothing.
 func (c *alertsCommand) plausible(action string, ids []string) string {
 	switch {
-	case !slices.Contains([]string{"list", "show", "set", "shadow"}, action):
-		return fmt.Sprintf("no action %q: there are list, show, set and shadow", action)
+	case !slices.Contains([]string{"list", "show", "set", "campaign", "shadow"}, action):
+		return fmt.Sprintf("no action %q: there are list, show, set, campaign and shadow", action)
 	case c.output != "text" && c.output != "json":
 		return "--output " + c.output + ": there are text and json"
-	case action == "show" && len(ids) != 1:
-		return "show takes one id"
+	case (action == "show" || action == "campaign") && len(ids) != 1:
+		return action + " takes one id"
 	case (action == "list" || action == "shadow") && len(ids) > 0:
 		return action + " takes no ids"
 	case action == "set" && c.all == (len(ids) > 0):

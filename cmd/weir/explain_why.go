@@ -9,8 +9,8 @@ import (
 )
 
 // reason is why a client did not alert. code is for programs: alerted, suppressed,
-// information, shadow, off, excused, proxy, evicted, few, below, nothing, and
-// pending where the input ends too soon. What it says nothing of is nil.
+// information, shadow, off, excused, proxy, evicted, few, unlearned, below, nothing,
+// and pending where the input ends too soon. What it says nothing of is nil.
 type reason struct {
 	code     string
 	detector string
@@ -22,6 +22,10 @@ type reason struct {
 	of       string   // of what
 	every    *float64 // at its own pace, in seconds
 }
+
+// minHidden is from how many logins of unknown outcome on these are the reason: so
+// many failures make a suspect.
+const minHidden = 3
 
 // why decides what kept the client from an alert: what hid a case that was there,
 // then what kept one from being made, then what was missing.
@@ -51,6 +55,8 @@ func (c *clientCase) why() reason {
 		return reason{code: "evicted", detector: near[0].detector, text: fmt.Sprintf("it was dropped from memory to bound it and began anew: %d requests were looked at, %d are remembered", c.seen, c.client.Requests)}
 	case !c.client.Full:
 		return reason{code: "few", text: "it showed too little to be looked at closely: a handful of requests that worked and no login"}
+	case c.client.Hidden >= minHidden && (near[0].best <= 0 || akin(near[0].detector, "auth")):
+		return reason{code: "unlearned", detector: "auth.bruteforce", text: fmt.Sprintf("it tried %d logins, and of none it is known whether it failed: the endpoint answers both alike as far as weir has learned; tell it with failure: in endpoints", c.client.Hidden)}
 	case near[0].counted == 0:
 		return reason{code: "nothing", text: "no detector counted anything against it"}
 	}

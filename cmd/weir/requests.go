@@ -24,6 +24,7 @@ The requests that weir has stored, newest first, as the console shows them.
   weir requests --path /admin --status-code 403 --output json
 
 FILTER:
+  --alert ID              of the alert's client, in the alert's time
   --principal KIND:VALUE  ip:203.0.113.7, account:u_..., key:k_..., session:s_...
   --path PREFIX           how the path begins
   --status-code N         of the answer
@@ -40,11 +41,11 @@ Exit: 0 done; 1 failed; 2 usage.
 func runRequests(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	var to shellTarget
 	var f alertFilters
-	var path, output string
+	var path, output, alert string
 	var status int
 	fs := flag.NewFlagSet("requests", flag.ContinueOnError)
 	to.add(fs.StringVar)
-	for name, into := range map[string]*string{"principal": &f.principal, "since": &f.since, "until": &f.until, "path": &path} {
+	for name, into := range map[string]*string{"principal": &f.principal, "since": &f.since, "until": &f.until, "path": &path, "alert": &alert} {
 		fs.StringVar(into, name, "", "")
 	}
 	fs.StringVar(&output, "output", "text", "")
@@ -60,6 +61,11 @@ func runRequests(ctx context.Context, args []string, _ io.Reader, stdout, stderr
 		return exitUsage
 	}
 	err := to.open(ctx, func(api *shellClient) error {
+		if alert != "" {
+			if err := f.ofAlert(api, alert); err != nil {
+				return err
+			}
+		}
 		q, err := f.query()
 		if err != nil {
 			return err
@@ -78,6 +84,19 @@ func runRequests(ctx context.Context, args []string, _ io.Reader, stdout, stderr
 		return exitFailed
 	}
 	return exitOK
+}
+
+// ofAlert selects what an alert's client did in the alert's time, where the filters
+// say nothing else.
+func (f *alertFilters) ofAlert(api *shellClient, id string) error {
+	_, a, err := (&alertsCommand{api: api}).alert(id)
+	if err != nil {
+		return fmt.Errorf("--alert %s: %w", id, err)
+	}
+	f.principal = cmp.Or(f.principal, a.Principal.Kind.String()+":"+a.Principal.Value)
+	f.since = cmp.Or(f.since, a.Window.First.Std().Format(time.RFC3339Nano))
+	f.until = cmp.Or(f.until, a.Window.Last.Add(time.Microsecond).Std().Format(time.RFC3339Nano))
+	return nil
 }
 
 func listRequests(api *shellClient, q url.Values, output string, stdout, stderr io.Writer) error {

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"weir/alerts"
@@ -30,8 +30,11 @@ Looks after the sinks that a configuration names.
                 works while weir run does, which takes them up within seconds
 
 Flags:
-  -c FILE       the configuration
-  --all         replay all dead letters of the sink
+  -c FILE             the configuration
+  --all               replay all dead letters of the sink
+  --output text|json  one object a line
+
+The audit of the store has who tested and who replayed what.
 
 Exit: 0 done; 1 failed; 2 usage.
 `
@@ -40,6 +43,7 @@ Exit: 0 done; 1 failed; 2 usage.
 type sinkCommand struct {
 	cfg    *config
 	all    bool
+	output string
 	stdout io.Writer
 }
 
@@ -49,9 +53,14 @@ func runSink(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.
 	fs := flag.NewFlagSet("sink", flag.ContinueOnError)
 	fs.StringVar(&path, "c", "", "")
 	fs.BoolVar(&c.all, "all", false, "")
+	fs.StringVar(&c.output, "output", "text", "")
 	rest, code, done := parseFlags(fs, sinkHelp, args, stdout, stderr)
 	if done {
 		return code
+	}
+	if c.output != "text" && c.output != "json" {
+		fmt.Fprintf(stderr, "weir sink: --output %s: there are text and json\n", c.output)
+		return exitUsage
 	}
 	if len(rest) == 0 || path == "" || !c.plausible(rest[0], len(rest)-1) {
 		fmt.Fprint(stderr, sinkHelp)
@@ -124,8 +133,8 @@ func (c *sinkCommand) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SINK\tKIND\tBEHIND\tRETRIES\tDEAD")
+	w := c.table()
+	c.head(w, "SINK\tKIND\tBEHIND\tRETRIES\tDEAD")
 	for _, name := range sortedNames(c.cfg.Alerts.Sinks) {
 		seq, known, err := db.SinkPosition(ctx, name)
 		if err != nil {
@@ -135,18 +144,22 @@ func (c *sinkCommand) list(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		v := sinkListed{Sink: name, Retries: len(retries)}
 		behind := "new"
 		if known {
-			behind = strconv.FormatInt(max(st.Alerts-seq, 0), 10)
+			v.Behind = new(max(st.Alerts-seq, 0))
+			behind = strconv.FormatInt(*v.Behind, 10)
 		}
-		dead := 0
 		for _, l := range letters {
 			if l.Sink == name {
-				dead++
+				v.Dead++
 			}
 		}
 		sink := c.cfg.Alerts.Sinks[name]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", name, sink.Kind(), behind, len(retries), dead)
+		v.Kind = sink.Kind()
+		if err := c.say(w, v, "%s\t%s\t%s\t%d\t%d\n", name, v.Kind, behind, v.Retries, v.Dead); err != nil {
+			return err
+		}
 	}
 	return w.Flush()
 }
@@ -166,11 +179,15 @@ func (c *sinkCommand) test(ctx context.Context, sink string) error {
 	}
 	a := alerts.TestAlert(version, pipeline.TimeOf(time.Now()))
 	start := time.Now()
-	if err := s.Send(ctx, []pipeline.Alert{*a}); err != nil {
-		return fmt.Errorf("%s did not take the test alert %s: %w", sink, a.ID, err)
+	sent := s.Send(ctx, []pipeline.Alert{*a})
+	took := time.Since(start).Milliseconds()
+	if sent != nil {
+		sent = fmt.Errorf("%s did not take the test alert %s: %w", sink, a.ID, sent)
 	}
-	fmt.Fprintf(c.stdout, "%s took the test alert %s in %d ms\n", sink, a.ID, time.Since(start).Milliseconds())
-	return nil
+	if err := errors.Join(sent, c.record(ctx, "sink.test", sink, sent == nil, map[string]any{"alert": a.ID})); err != nil {
+		return err
+	}
+	return c.say(c.stdout, sinkTested{sink, a.ID, took}, "%s took the test alert %s in %d ms\n", sink, a.ID, took)
 }
 
 func (c *sinkCommand) deadLetters(ctx context.Context, sink string) error {
@@ -183,20 +200,23 @@ func (c *sinkCommand) deadLetters(ctx context.Context, sink string) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	w := c.table()
 	if len(letters) > 0 {
-		fmt.Fprintln(w, "ID\tSINK\tWHEN\tALERT\tREASON")
+		c.head(w, "ID\tSINK\tWHEN\tALERT\tREASON")
 	}
 	for _, l := range letters {
-		alert := "no longer stored"
+		alert, v := "no longer stored", sinkLetter{ID: l.ID, Sink: l.Sink, Time: l.Time, Reason: l.Reason}
 		rows, err := db.AlertsAfter(ctx, l.Seq-1, 1)
 		if err != nil {
 			return err
 		}
 		if len(rows) == 1 && rows[0].Seq == l.Seq {
-			alert = fmt.Sprintf("%s.%d", rows[0].Alert.ID, rows[0].Alert.Revision)
+			v.Alert, v.Revision = rows[0].Alert.ID, rows[0].Alert.Revision
+			alert = fmt.Sprintf("%s.%d", v.Alert, v.Revision)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", l.ID, l.Sink, l.Time.Std().Format(time.RFC3339), alert, l.Reason)
+		if err := c.say(w, v, "%d\t%s\t%s\t%s\t%s\n", l.ID, l.Sink, l.Time.Std().Format(time.RFC3339), alert, l.Reason); err != nil {
+			return err
+		}
 	}
 	return w.Flush()
 }
@@ -211,12 +231,11 @@ func (c *sinkCommand) replay(ctx context.Context, sink string, args []string) er
 		ids[i] = id
 	}
 	n, err := sqlite.Replay(ctx, c.cfg.Store.Path, sink, ids)
-	if err != nil {
+	if err := errors.Join(err, c.record(ctx, "sink.replay", sink, err == nil, map[string]any{"letters": ids, "all": c.all, "replayed": n})); err != nil {
 		return err
 	}
-	if int(n) < len(ids) {
+	if int(n) < len(ids) && c.output == "text" {
 		fmt.Fprintf(c.stdout, "%d of %d are dead letters of %s\n", n, len(ids), sink)
 	}
-	fmt.Fprintf(c.stdout, "%d will be tried again\n", n)
-	return nil
+	return c.say(c.stdout, sinkReplayed{sink, n}, "%d will be tried again\n", n)
 }

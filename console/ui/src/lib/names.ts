@@ -27,7 +27,7 @@ const actions: Record<string, string> = {
   "alert.triage": "changed an alert", "alerts.export": "exported alerts", "alerts.bulk": "changed alerts", "names.reveal": "opened account names", "sink.names": "gave a sink clear names",
   "session.create": "signed in", "session.end": "signed out", "user.create": "made a user", "user.change": "changed a user", "user.password": "changed a password", "user.rehash": "a password was hashed anew",
   "token.create": "made a token", "token.revoke": "revoked a token", "suppression.create": "suppressed alerts", "suppression.end": "ended a suppression", "config.apply": "applied a configuration",
-  "backtest.start": "tried a configuration", "audit.read": "read the audit", "service.start": "weir started", "service.stop": "weir stopped", access: "was refused",
+  "backtest.start": "tried a configuration", "sink.test": "tested a sink", "sink.replay": "sent dead letters again", "audit.read": "read the audit", "service.start": "weir started", "service.stop": "weir stopped", access: "was refused",
 };
 /** actionText says what an entry of the audit is about. */
 export const actionText = (action: string) => actions[action] ?? action.replaceAll(/[._]/g, " ");
