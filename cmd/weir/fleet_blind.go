@@ -44,7 +44,7 @@ func (b *blindTeller) due(l *blindLive, now time.Time) []byte {
 
 // tellBlind writes what cannot be detected, where this process knows it.
 func (f *fleet) tellBlind(ctx context.Context, p *kafka.Producer, b *blindTeller) {
-	body := b.due(f.service.blind.Load(), time.Now())
+	body := b.due(f.blind.Load(), time.Now())
 	if body == nil {
 		return
 	}
