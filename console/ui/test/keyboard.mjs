@@ -109,6 +109,7 @@ export async function keyboard(browser, server, { many }) {
   // A change of the configuration: written, tried, applied.
   await press("g", "t");
   await page.waitForURL("**/tuning");
+  await page.locator("textarea").waitFor();
   await tabTo(page, /TEXTAREA$/);
   await press("Control+End");
   const before = (await api(page, "/api/v1/config")).yaml;
