@@ -63,7 +63,7 @@ func missingPaths(fsys fs.FS, pages ...string) (looked int, missing []string, er
 
 // pages are the pages for people, from the root.
 func pages() []string {
-	return []string{"README.md", "CONTRIBUTING.md", "bench/README.md", "docs/guide.md", "docs/detectors.md", "docs/sinks.md", "docs/console.md", "docs/operations.md"}
+	return []string{"README.md", "CONTRIBUTING.md", "bench/README.md", "docs/guide.md", "docs/detectors.md", "docs/sinks.md", "docs/console.md", "docs/operations.md", "docs/scaling.md"}
 }
 
 func TestDocsNamePathsThatExist(t *testing.T) {
