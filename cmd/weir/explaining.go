@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"weir/console"
@@ -25,13 +23,7 @@ const keptExplained, waitingExplained = 50, 8
 
 // explainJob is one explanation that the console asked for.
 type explainJob struct {
-	id     string
-	cancel context.CancelFunc
-	done   chan struct{}
-
-	mu     sync.Mutex
-	state  string // waiting, running, done, failed, cancelled
-	text   string // of the error
+	apartJob
 	answer json.RawMessage
 }
 
@@ -61,7 +53,7 @@ func (t *tuning) StartExplain(q console.ExplainRequest) (string, error) {
 		return "", &console.ConfigError{Status: http.StatusConflict, Text: fmt.Sprintf("%d explanations wait for their turn; try again later", waiting)}
 	}
 	ctx, cancel := context.WithCancel(t.stop)
-	j := &explainJob{id: strings.ToLower(rand.Text()[:12]), cancel: cancel, done: make(chan struct{}), state: "waiting"}
+	j := &explainJob{apartJob: newApartJob("waiting", cancel)}
 	t.explained = append(t.explained, j)
 	t.explained = slices.Clone(t.explained[max(0, len(t.explained)-keptExplained):])
 	running := t.running
@@ -128,40 +120,19 @@ func (t *tuning) explain(ctx context.Context, j *explainJob, running string, arg
 	})
 }
 
-func (j *explainJob) is(state string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.state == state
-}
-
 func (j *explainJob) finish(ctx context.Context, answer []byte, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
-	case err == nil:
-		j.state, j.answer = "done", bytes.TrimSpace(answer)
-	case ctx.Err() != nil:
-		j.state, j.text = "cancelled", "it was cancelled"
-	default:
-		j.state, j.text = "failed", err.Error()
+	if err == nil {
+		j.answer = bytes.TrimSpace(answer)
 	}
-}
-
-func (t *tuning) explanation(id string) *explainJob {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, j := range t.explained {
-		if j.id == id {
-			return j
-		}
-	}
-	return nil
+	j.apartJob.finish(ctx, err)
 }
 
 // Explanation returns an explanation as JSON.
 func (t *tuning) Explanation(id string) ([]byte, bool) {
-	j := t.explanation(id)
-	if j == nil {
+	j, ok := jobOf(t, &t.explained, id)
+	if !ok {
 		return nil, false
 	}
 	j.mu.Lock()
@@ -172,12 +143,4 @@ func (t *tuning) Explanation(id string) ([]byte, bool) {
 }
 
 // CancelExplain ends an explanation and waits until its process is gone.
-func (t *tuning) CancelExplain(id string) bool {
-	j := t.explanation(id)
-	if j == nil {
-		return false
-	}
-	j.cancel()
-	<-j.done
-	return true
-}
+func (t *tuning) CancelExplain(id string) bool { return cancelJob(t, &t.explained, id) }

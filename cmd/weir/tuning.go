@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -262,14 +261,8 @@ func writeWhole(path string, data []byte, mode os.FileMode) error {
 
 // backtestJob is one backtest.
 type backtestJob struct {
-	id     string
-	cancel context.CancelFunc
-	done   chan struct{}
-
-	mu       sync.Mutex
-	state    string // running, done, failed, cancelled
+	apartJob
 	progress float64
-	text     string // of the error
 	result   *backtestResult
 }
 
@@ -307,7 +300,7 @@ func (t *tuning) StartBacktest(text string, since, until pipeline.Time) (string,
 		return "", fmt.Errorf("start the backtest: %w", err)
 	}
 	ctx, cancel := context.WithCancel(t.stop)
-	j := &backtestJob{id: strings.ToLower(rand.Text()[:12]), cancel: cancel, done: make(chan struct{}), state: "running"}
+	j := &backtestJob{apartJob: newApartJob("running", cancel)}
 	t.jobs = append(t.jobs, j)
 	t.jobs = slices.Clone(t.jobs[max(0, len(t.jobs)-keptJobs):])
 	running := t.running
@@ -320,21 +313,10 @@ func (t *tuning) StartBacktest(text string, since, until pipeline.Time) (string,
 	return j.id, nil
 }
 
-func (t *tuning) job(id string) *backtestJob {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, j := range t.jobs {
-		if j.id == id {
-			return j
-		}
-	}
-	return nil
-}
-
 // Backtest returns a job as JSON.
 func (t *tuning) Backtest(id string) ([]byte, bool) {
-	j := t.job(id)
-	if j == nil {
+	j, ok := jobOf(t, &t.jobs, id)
+	if !ok {
 		return nil, false
 	}
 	j.mu.Lock()
@@ -345,33 +327,15 @@ func (t *tuning) Backtest(id string) ([]byte, bool) {
 }
 
 // CancelBacktest ends a job and waits until its process is gone.
-func (t *tuning) CancelBacktest(id string) bool {
-	j := t.job(id)
-	if j == nil {
-		return false
-	}
-	j.cancel()
-	<-j.done
-	return true
-}
-
-func (j *backtestJob) is(state string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.state == state
-}
+func (t *tuning) CancelBacktest(id string) bool { return cancelJob(t, &t.jobs, id) }
 
 func (j *backtestJob) finish(ctx context.Context, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
-	case j.result != nil && err == nil:
-		j.state, j.progress = "done", 1
-	case ctx.Err() != nil:
-		j.state, j.text = "cancelled", "it was cancelled"
-	default:
-		j.state, j.text = "failed", err.Error()
+	if err == nil {
+		j.progress = 1
 	}
+	j.apartJob.finish(ctx, err)
 }
 
 // maxBacktestResult bounds what is read of a process.
