@@ -415,7 +415,7 @@ func silence(a *pipeline.Alert, stored bool) string {
 	case pipeline.PrincipalNone, pipeline.PrincipalCohort, pipeline.PrincipalEndpoint:
 		return "in weir.yaml, detect: {" + printable(a.Detector) + ": {mode: shadow}}"
 	}
-	return "in weir.yaml, alerts.suppressions with match: {detector: " + printable(a.Detector) + ", principal: " + strconv.Quote(a.Principal.Kind.String()+":"+printable(a.Principal.Value)) + "}"
+	return "in weir.yaml, under alerts.suppressions: {match: {detector: " + printable(a.Detector) + ", principal: " + strconv.Quote(a.Principal.Kind.String()+":"+printable(a.Principal.Value)) + "}, until: DATE, reason: WHY}"
 }
 
 // detail is what only some want to see.
